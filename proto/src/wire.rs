@@ -1,0 +1,1 @@
+//! Encodings that prost does not have: RecordIO, Mesos' JSON dialect, resource arithmetic.

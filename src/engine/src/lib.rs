@@ -1,0 +1,9 @@
+//! A Mesos in miniature: the v1 scheduler API of a master, agents that start one executor process an
+//! instance, and the executor. Reached only through Mesos' own network protocols.
+//!
+//! ```text
+//!   framework --HTTP /api/v1/scheduler--> master <--link--> agent <--HTTP /api/v1/executor--> executor process
+//!                                            \<--link--> simulated agents (timers instead of processes)
+//! ```
+
+pub mod link;

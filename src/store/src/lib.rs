@@ -1,0 +1,5 @@
+//! Desired and observed state in etcd: the keyspace, the codecs, the watch-fed index that every reader of
+//! this process shares, the fenced batch writer and the elections. Built on etcd-client; nothing here
+//! knows whether the other side is etcd or the embedded store.
+
+pub mod view;
