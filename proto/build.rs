@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let mut descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-    prost_build::Config::new().bytes(["."]).btree_map(["."]).compile_fds(descriptors.clone())?;
+    prost_build::Config::new().enable_type_names().bytes(["."]).btree_map(["."]).compile_fds(descriptors.clone())?;
     // The JSON dialect is read from these descriptors at run time: comments are not needed there.
     for file in &mut descriptors.file {
         file.source_code_info = None;

@@ -1,1 +1,0 @@
-//! Encodings that prost does not have: RecordIO, Mesos' JSON dialect, resource arithmetic.
