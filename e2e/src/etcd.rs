@@ -1,0 +1,93 @@
+//! A real etcd (Debian's etcd-server) on free ports, and etcdctl.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::process::Background;
+use crate::wait::eventually;
+
+/// A running etcd, ended when dropped.
+#[derive(Debug)]
+pub struct Etcd {
+    /// Where clients connect: `127.0.0.1:port`.
+    pub address: String,
+    /// The process.
+    pub process: Background,
+}
+
+/// Starts etcd with its data under `folder` and waits until it is healthy.
+///
+/// # Panics
+/// When it is not installed or does not come up.
+pub fn start(folder: &Path) -> Etcd {
+    // etcd cannot be told to take any free port: two that were free a moment ago are tried, a few times.
+    for _ in 0..5 {
+        let [client, peer] = free_ports();
+        let (client_url, peer_url) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let mut command = Command::new("etcd");
+        command.args(["--name", "e2e", "--logger", "zap", "--log-level", "warn", "--data-dir"]).arg(folder.join("etcd"));
+        command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
+        command.args([
+            "--listen-peer-urls",
+            &peer_url,
+            "--initial-advertise-peer-urls",
+            &peer_url,
+            "--initial-cluster",
+            &format!("e2e={peer_url}"),
+        ]);
+        let (mut process, _) = Background::start(&mut command, &folder.join("etcd.log"));
+        let address = format!("127.0.0.1:{client}");
+        let up = eventually("etcd is healthy", || {
+            if process.wait(std::time::Duration::ZERO).is_some() {
+                return Ok(false);
+            }
+            let health = ctl(&address, &["endpoint", "health"]);
+            if health.status.success() { Ok(true) } else { Err(String::from_utf8_lossy(&health.stderr).into_owned()) }
+        });
+        if up {
+            return Etcd { address, process };
+        }
+    }
+    panic!("etcd ended at once, five times; see {}", folder.join("etcd.log").display());
+}
+
+fn free_ports() -> [u16; 2] {
+    // Held together, so that the two differ.
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound socket has an address").port())
+}
+
+/// Runs etcdctl (API 3) against an address.
+///
+/// # Panics
+/// When it is not installed.
+pub fn ctl(address: &str, arguments: &[&str]) -> Output {
+    Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["--endpoints", address, "--command-timeout", "10s"])
+        .args(arguments)
+        .output()
+        .expect("etcdctl is installed (Debian: etcd-client)")
+}
+
+/// The value of a key by etcdctl; `None` when there is no such key.
+///
+/// # Panics
+/// When etcdctl fails.
+pub fn get(address: &str, key: &str) -> Option<String> {
+    let output = ctl(address, &["get", "--print-value-only", key]);
+    assert!(output.status.success(), "etcdctl get {key}: {}", String::from_utf8_lossy(&output.stderr));
+    let value = String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned();
+    (!value.is_empty()).then_some(value)
+}
+
+/// All keys below a prefix.
+///
+/// # Panics
+/// When etcdctl fails.
+pub fn keys(address: &str, prefix: &str) -> Vec<String> {
+    let output = ctl(address, &["get", "--prefix", "--keys-only", prefix]);
+    assert!(output.status.success(), "etcdctl get --prefix {prefix}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
