@@ -2,4 +2,11 @@
 //! this process shares, the fenced batch writer and the elections. Built on etcd-client; nothing here
 //! knows whether the other side is etcd or the embedded store.
 
+pub mod codec;
+pub mod key;
+mod store;
 pub mod view;
+pub mod writer;
+
+pub use key::{Key, Keyspace, Kind};
+pub use store::{Store, StoreConfig, StoreError, StoreTls};

@@ -1,0 +1,229 @@
+//! The connection: one etcd client a process, with the limits, time-outs and keep-alives that etcd-client does
+//! not set by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, LeaseClient, TlsOptions, Txn, WatchClient};
+
+use tonic::Code;
+
+use crate::key::{DEFAULT_PREFIX, Key, Keyspace};
+use crate::view::Held;
+use crate::writer::batch::{self, Answer};
+use crate::writer::{Group, Outcome};
+
+/// The largest answer that is read, in bytes. tonic's own limit of 4 MiB is less than a page of definitions.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// etcd ends connections that are pinged more often than every 5 s (its `--grpc-keepalive-min-time`).
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(7);
+
+/// How to reach the store.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `http://host:port` or `https://host:port`, at least one.
+    pub endpoints: Vec<String>,
+    /// Where the keys stand; see [`DEFAULT_PREFIX`].
+    pub prefix: String,
+    /// Needed for `https`.
+    pub tls: Option<StoreTls>,
+    /// Name and password, where etcd has authentication switched on.
+    pub user: Option<(String, String)>,
+    /// For one connection to one endpoint.
+    pub connect_timeout: Duration,
+    /// For one request; also how long an unanswered transport ping is waited for.
+    pub request_timeout: Duration,
+}
+
+/// PEM texts for TLS.
+#[derive(Clone, Default)]
+pub struct StoreTls {
+    /// The authority that signed the servers' certificates.
+    pub ca: Option<Vec<u8>>,
+    /// Our own certificate and its key.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+    /// The name in the servers' certificates, when it is not the endpoint's.
+    pub domain: Option<String>,
+}
+
+impl StoreConfig {
+    /// These endpoints, and the usual settings.
+    pub fn new(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            prefix: DEFAULT_PREFIX.to_owned(),
+            tls: None,
+            user: None,
+            connect_timeout: Duration::from_secs(3),
+            request_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The configuration cannot work.
+    #[error("the store's configuration cannot work: {0}")]
+    Config(String),
+    /// Not reached, or no answer: worth trying again. A write may have happened.
+    #[error("no answer from the store at {endpoints}: {reason}")]
+    Unavailable {
+        /// Who was asked.
+        endpoints: String,
+        /// In etcd's or the transport's words.
+        reason: String,
+    },
+    /// The store answered, and refuses.
+    #[error("the store refuses: {0}")]
+    Refused(String),
+}
+
+/// The store. Cheap to clone; all clones share one connection.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    keys: Keyspace,
+    endpoints: String,
+    timeout: Duration,
+}
+
+impl Store {
+    /// Connects, and proves it by one read that a majority of the members stands behind.
+    pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
+        let endpoints = config.endpoints.join(",");
+        let mut options = ConnectOptions::new()
+            .with_keep_alive(KEEP_ALIVE_INTERVAL, config.request_timeout)
+            .with_keep_alive_while_idle(true)
+            .with_connect_timeout(config.connect_timeout)
+            .with_auto_token_refresh(config.user.is_some())
+            .with_require_leader(true);
+        if let Some((name, password)) = &config.user {
+            options = options.with_user(name, password);
+        }
+        if let Some(tls) = config.tls {
+            options = options.with_tls(tls.into_options());
+        }
+        let connecting = Client::connect(&config.endpoints, Some(options));
+        let client = match tokio::time::timeout(config.connect_timeout + config.request_timeout, connecting).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => return Err(explain(&endpoints, &error)),
+            Err(_) => return Err(timed_out(&endpoints, config.connect_timeout + config.request_timeout)),
+        };
+        let keys = Keyspace::new(&config.prefix);
+        let store = Self { inner: Arc::new(Inner { client, keys, endpoints, timeout: config.request_timeout }) };
+        store.get(&Key::Framework).await?;
+        Ok(store)
+    }
+
+    /// The way between keys and bytes.
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.inner.keys
+    }
+
+    /// Reads one key's bytes, as a majority of the members knows it now.
+    pub async fn get(&self, key: &Key) -> Result<Option<Held<Bytes>>, StoreError> {
+        let mut kv = self.kv();
+        let response = self.answer(kv.get(self.inner.keys.encode(key), None)).await?;
+        Ok(response.0.kvs.into_iter().next().map(|kv| Held {
+            mod_revision: kv.mod_revision,
+            create_revision: kv.create_revision,
+            value: kv.value.into(),
+        }))
+    }
+
+    /// Commits one group at once and by itself, fenced by nothing but its own conditions: for the API's writes.
+    pub async fn commit(&self, group: Group) -> Outcome {
+        if let Err(reason) = batch::check(&group, self.keyspace()) {
+            return Outcome::Refused(reason);
+        }
+        match self.transact(batch::transaction(&group, self.keyspace())).await {
+            Ok(Answer { succeeded: true, revision, wrote, .. }) => Outcome::Committed { revision: if wrote { revision } else { 0 } },
+            Ok(Answer { newest, .. }) => Outcome::Conflict { revision: newest },
+            Err(StoreError::Refused(reason)) => Outcome::Refused(reason),
+            Err(error) => {
+                tracing::warn!(%error, "a write was not answered");
+                Outcome::Unknown { revision: 0 }
+            }
+        }
+    }
+
+    pub(crate) async fn transact(&self, txn: Txn) -> Result<Answer, StoreError> {
+        let mut kv = self.kv();
+        Ok(Answer::read(self.answer(kv.txn(txn)).await?))
+    }
+
+    pub(crate) fn kv(&self) -> KvClient {
+        self.inner.client.kv_client().max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn watches(&self) -> WatchClient {
+        self.inner.client.watch_client().max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn leases(&self) -> LeaseClient {
+        self.inner.client.lease_client()
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.inner.timeout
+    }
+
+    /// Waits for an answer, but not for ever.
+    pub(crate) async fn answer<T>(&self, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.inner.timeout, call).await {
+            Ok(answer) => answer.map_err(|error| explain(&self.inner.endpoints, &error)),
+            Err(_) => Err(timed_out(&self.inner.endpoints, self.inner.timeout)),
+        }
+    }
+}
+
+impl StoreTls {
+    fn into_options(self) -> TlsOptions {
+        let mut options = TlsOptions::new();
+        if let Some(ca) = self.ca {
+            options = options.ca_certificate(Certificate::from_pem(ca));
+        }
+        if let Some((certificate, key)) = self.identity {
+            options = options.identity(Identity::from_pem(certificate, key));
+        }
+        if let Some(domain) = self.domain {
+            options = options.domain_name(domain);
+        }
+        options
+    }
+}
+
+fn timed_out(endpoints: &str, after: Duration) -> StoreError {
+    StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: format!("none within {after:?}") }
+}
+
+/// Sorts an error by what the caller can do: try again, or not.
+fn explain(endpoints: &str, error: &etcd_client::Error) -> StoreError {
+    let refused = match error {
+        etcd_client::Error::GRpcStatus(status) => match status.code() {
+            // etcd says this both when it is busy for the moment and when its disk quota is used up.
+            Code::ResourceExhausted => !status.message().contains("too many requests"),
+            Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::FailedPrecondition
+            | Code::NotFound
+            | Code::Unimplemented => true,
+            _ => false,
+        },
+        etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => return StoreError::Config(error.to_string()),
+        _ => false,
+    };
+    let reason = match error {
+        etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),
+        other => other.to_string(),
+    };
+    if refused { StoreError::Refused(reason) } else { StoreError::Unavailable { endpoints: endpoints.to_owned(), reason } }
+}
