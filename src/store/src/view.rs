@@ -62,3 +62,32 @@ pub struct PodView {
     /// The status as last written for people.
     pub status: Option<Held<Bytes>>,
 }
+
+impl StoredDefinition {
+    /// A definition that need not be read again: its writer has it at hand.
+    pub fn known(json: Bytes, definition: Arc<PodDefinition>) -> Self {
+        Self { json, parsed: OnceLock::from(Some(definition)) }
+    }
+}
+
+impl PodView {
+    /// A pod of which no key exists.
+    pub fn new(id: PodId) -> Self {
+        Self {
+            id,
+            spec: None,
+            accepted: None,
+            versions: BTreeMap::new(),
+            verdict: None,
+            deployment: None,
+            sets: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            delay: None,
+            observed: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            queue: None,
+            status: None,
+        }
+    }
+}
