@@ -154,3 +154,15 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     // Fields 14 and 15 of proc(5), counted here from the one after the name; a tick is a hundredth of a second on Linux.
     (ticks(11) + ticks(12)) as f64 / 100.0
 }
+
+/// The direct children of a process.
+pub fn children(parent: u32) -> Vec<u32> {
+    let text = fs::read_dir(format!("/proc/{parent}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
+        .collect::<Vec<_>>()
+        .join(" ");
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
