@@ -3,10 +3,12 @@
 //! knows whether the other side is etcd or the embedded store.
 
 pub mod codec;
+pub mod index;
 pub mod key;
 mod store;
 pub mod view;
 pub mod writer;
 
+pub use index::Index;
 pub use key::{Key, Keyspace, Kind};
 pub use store::{Store, StoreConfig, StoreError, StoreTls};

@@ -10,6 +10,8 @@ use podium_types::definition::PodDefinition;
 use podium_types::id::{PodId, Version};
 use uuid::Uuid;
 
+use crate::key::Key;
+
 /// A value as it stands in etcd, with the revision that a decision resting on it must compare.
 #[derive(Debug, Clone)]
 pub struct Held<T> {
@@ -28,6 +30,13 @@ pub struct StoredDefinition {
     pub json: Bytes,
     /// Filled by [`StoredDefinition::definition`].
     pub(crate) parsed: OnceLock<Option<Arc<PodDefinition>>>,
+}
+
+impl StoredDefinition {
+    /// A definition that is read when it is first asked for.
+    pub fn new(json: Bytes) -> Self {
+        Self { json, parsed: OnceLock::new() }
+    }
 }
 
 /// Everything that the index holds of one pod. `None` and missing entries mean: no such key.
@@ -61,6 +70,70 @@ pub struct PodView {
     pub queue: Option<Held<Queue>>,
     /// The status as last written for people.
     pub status: Option<Held<Bytes>>,
+    /// Records that this build can't read (a newer schema, or garbage), by their `mod_revision`. They look absent
+    /// above: a decision that would write one of them, or that rests on one, leaves the pod alone.
+    pub unreadable: BTreeMap<Key, i64>,
+}
+
+impl PodView {
+    /// A pod of which nothing is known.
+    pub fn new(id: PodId) -> Self {
+        Self {
+            id,
+            spec: None,
+            accepted: None,
+            versions: BTreeMap::new(),
+            verdict: None,
+            deployment: None,
+            sets: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            delay: None,
+            observed: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            queue: None,
+            status: None,
+            unreadable: BTreeMap::new(),
+        }
+    }
+
+    /// Every key of this pod with the revision of its last write.
+    pub fn keys(&self) -> Vec<(Key, i64)> {
+        let pod = || self.id.clone();
+        let mut keys: Vec<(Key, i64)> = self.unreadable.iter().map(|(key, revision)| (key.clone(), *revision)).collect();
+        keys.extend(self.spec.iter().map(|held| (Key::Spec(pod()), held.mod_revision)));
+        keys.extend(self.accepted.iter().map(|held| (Key::Accepted(pod()), held.mod_revision)));
+        keys.extend(self.versions.iter().map(|(version, held)| (Key::Version(pod(), *version), held.mod_revision)));
+        keys.extend(self.verdict.iter().map(|held| (Key::Verdict(pod()), held.mod_revision)));
+        keys.extend(self.deployment.iter().map(|held| (Key::Deployment(pod()), held.mod_revision)));
+        keys.extend(self.sets.iter().map(|(config, held)| (Key::Set(pod(), *config), held.mod_revision)));
+        keys.extend(self.instances.iter().map(|(uuid, held)| (Key::Instance(pod(), *uuid), held.mod_revision)));
+        keys.extend(self.delay.iter().map(|held| (Key::Delay(pod()), held.mod_revision)));
+        keys.extend(self.observed.iter().map(|(uuid, held)| (Key::Observed(pod(), *uuid), held.mod_revision)));
+        keys.extend(self.reach.iter().map(|(uuid, held)| (Key::Reach(pod(), *uuid), held.mod_revision)));
+        keys.extend(self.tombstones.iter().map(|(uuid, held)| (Key::Tombstone(pod(), *uuid), held.mod_revision)));
+        keys.extend(self.queue.iter().map(|held| (Key::Queue(pod()), held.mod_revision)));
+        keys.extend(self.status.iter().map(|held| (Key::Status(pod()), held.mod_revision)));
+        keys
+    }
+
+    /// Whether no key of this pod is left.
+    pub fn is_empty(&self) -> bool {
+        self.spec.is_none()
+            && self.accepted.is_none()
+            && self.versions.is_empty()
+            && self.verdict.is_none()
+            && self.deployment.is_none()
+            && self.sets.is_empty()
+            && self.instances.is_empty()
+            && self.delay.is_none()
+            && self.observed.is_empty()
+            && self.reach.is_empty()
+            && self.tombstones.is_empty()
+            && self.queue.is_none()
+            && self.status.is_none()
+            && self.unreadable.is_empty()
+    }
 }
 
 impl StoredDefinition {

@@ -1,0 +1,358 @@
+//! What the index holds, and how one event changes it. Synchronous and pure: no store, no clock.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use podium_proto::records::Framework;
+use podium_types::id::PodId;
+
+use super::Position;
+use crate::codec::{self, DecodeError, Record};
+use crate::key::{Key, Kind};
+use crate::view::{Held, PodView, StoredDefinition};
+
+/// Everything under the prefix, at one revision.
+#[derive(Debug, Default)]
+pub struct IndexState {
+    pods: BTreeMap<PodId, PodView>,
+    framework: Option<Held<Framework>>,
+    framework_unreadable: bool,
+    /// By election, then by create revision and lease: the first candidate leads.
+    elections: BTreeMap<String, BTreeMap<(i64, i64), Candidate>>,
+    pub(super) revision: i64,
+    pub(super) generation: u64,
+    pub(super) cluster_id: u64,
+}
+
+/// One process that stands for one election.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The lease of its process.
+    pub lease: i64,
+    /// When it began to stand; the fence of its writes.
+    pub create_revision: i64,
+    /// Who it is, for people.
+    pub identity: Bytes,
+}
+
+/// What one step changed.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// Of each pod, the kinds of keys that changed.
+    pub pods: HashMap<PodId, Kinds>,
+    pub elections: BTreeSet<String>,
+    pub framework: bool,
+    /// Another store, or an older state of the same, has taken the place of what was known.
+    pub replaced: bool,
+}
+
+/// A set of kinds of keys: which changes somebody wants to hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kinds(u32);
+
+impl Kinds {
+    /// Every kind.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// These kinds.
+    pub fn of(kinds: &[Kind]) -> Self {
+        kinds.iter().fold(Self::default(), |all, kind| all.with(*kind))
+    }
+
+    /// This kind as well.
+    #[must_use]
+    pub fn with(self, kind: Kind) -> Self {
+        Self(self.0 | 1 << kind as u8)
+    }
+
+    /// Every kind but this one.
+    #[must_use]
+    pub fn without(self, kind: Kind) -> Self {
+        Self(self.0 & !(1 << kind as u8))
+    }
+
+    /// Whether any kind is in both.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether this kind is in it.
+    pub fn has(self, kind: Kind) -> bool {
+        self.meets(Self::default().with(kind))
+    }
+
+    pub(super) fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl IndexState {
+    /// One pod; `None`: no key of it exists.
+    pub fn pod(&self, id: &PodId) -> Option<&PodView> {
+        self.pods.get(id)
+    }
+
+    /// Every pod, by id. Deleted ones with a history are among them.
+    pub fn pods(&self) -> impl ExactSizeIterator<Item = &PodView> {
+        self.pods.values()
+    }
+
+    /// Who we are to Mesos.
+    pub fn framework(&self) -> Option<&Held<Framework>> {
+        self.framework.as_ref()
+    }
+
+    /// Whether there is a framework record that this build can't read; then nothing may be decided about it.
+    pub fn framework_is_unreadable(&self) -> bool {
+        self.framework_unreadable
+    }
+
+    /// The leader of an election: the candidate of the lowest create revision.
+    pub fn leader(&self, election: &str) -> Option<&Candidate> {
+        self.elections.get(election)?.values().next()
+    }
+
+    /// All candidates of an election, the leader first.
+    pub fn candidates(&self, election: &str) -> impl Iterator<Item = &Candidate> {
+        self.elections.get(election).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The names of all elections that have a candidate.
+    pub fn elections(&self) -> impl Iterator<Item = &str> {
+        self.elections.keys().map(String::as_str)
+    }
+
+    /// The revision that all of this is of. Other people's keys do not move it.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Grows when the store was found to be another one, or an older state of the same (a restored backup).
+    /// Revisions of two generations say nothing about each other.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// etcd's own id of the cluster.
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    pub(super) fn position(&self) -> Position {
+        Position { revision: self.revision, generation: self.generation }
+    }
+
+    /// Applies a put. The same again changes nothing.
+    pub(super) fn put(&mut self, key: Key, value: Bytes, mod_revision: i64, create_revision: i64, changed: &mut Changed) {
+        changed.note(&key);
+        let held = Held { value, mod_revision, create_revision };
+        match key {
+            Key::Framework => match codec::decode(&held.value) {
+                Ok(value) => {
+                    self.framework = Some(Held { value, mod_revision, create_revision });
+                    self.framework_unreadable = false;
+                }
+                Err(error) => {
+                    complain(&Key::Framework, &error);
+                    self.framework = None;
+                    self.framework_unreadable = true;
+                }
+            },
+            Key::Election(name, lease) => {
+                let candidate = Candidate { lease, create_revision, identity: held.value };
+                let candidates = self.elections.entry(name).or_default();
+                candidates.retain(|(_, other), _| *other != lease);
+                candidates.insert((create_revision, lease), candidate);
+            }
+            key => {
+                let Some(id) = key.pod() else { return };
+                self.pods.entry(id.clone()).or_insert_with(|| PodView::new(id.clone())).put(&key, held);
+            }
+        }
+    }
+
+    /// Applies a deletion. An absent key is no error.
+    pub(super) fn delete(&mut self, key: &Key, changed: &mut Changed) {
+        changed.note(key);
+        match key {
+            Key::Framework => {
+                self.framework = None;
+                self.framework_unreadable = false;
+            }
+            Key::Election(name, lease) => {
+                if let Some(candidates) = self.elections.get_mut(name) {
+                    candidates.retain(|(_, other), _| other != lease);
+                    if candidates.is_empty() {
+                        self.elections.remove(name);
+                    }
+                }
+            }
+            key => {
+                let Some(id) = key.pod() else { return };
+                if let Some(pod) = self.pods.get_mut(id) {
+                    pod.delete(key);
+                    if pod.is_empty() {
+                        self.pods.remove(id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What differs between two states of one store. The pods are compared by the revisions of their keys.
+    pub(super) fn difference(&self, other: &Self) -> Changed {
+        let mut changed = Changed::default();
+        for id in self.pods.keys().chain(other.pods.keys()) {
+            let kinds = match (self.pods.get(id), other.pods.get(id)) {
+                (Some(a), Some(b)) => differing_kinds(a, b),
+                (Some(one), None) | (None, Some(one)) => differing_kinds(one, &PodView::new(id.clone())),
+                (None, None) => Kinds::default(),
+            };
+            if kinds != Kinds::default() {
+                changed.pods.insert(id.clone(), kinds);
+            }
+        }
+        for name in self.elections.keys().chain(other.elections.keys()) {
+            if self.elections.get(name) != other.elections.get(name) {
+                changed.elections.insert(name.clone());
+            }
+        }
+        let revision = |state: &Self| state.framework.as_ref().map(|held| held.mod_revision);
+        changed.framework = revision(self) != revision(other) || self.framework_unreadable != other.framework_unreadable;
+        changed
+    }
+
+    /// As if every key had just changed.
+    pub(super) fn everything(&self) -> Changed {
+        Changed {
+            pods: self.pods.keys().map(|id| (id.clone(), Kinds::ALL)).collect(),
+            elections: self.elections.keys().cloned().collect(),
+            framework: true,
+            replaced: false,
+        }
+    }
+}
+
+impl Changed {
+    fn note(&mut self, key: &Key) {
+        match key {
+            Key::Framework => self.framework = true,
+            Key::Election(name, _) => {
+                if !self.elections.contains(name) {
+                    self.elections.insert(name.clone());
+                }
+            }
+            key => {
+                if let Some(pod) = key.pod() {
+                    match self.pods.get_mut(pod) {
+                        Some(kinds) => *kinds = kinds.with(key.kind()),
+                        None => {
+                            self.pods.insert(pod.clone(), Kinds::default().with(key.kind()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        for (id, kinds) in other.pods {
+            let all = self.pods.entry(id).or_default();
+            *all = all.union(kinds);
+        }
+        self.elections.extend(other.elections);
+        self.framework |= other.framework;
+        self.replaced |= other.replaced;
+    }
+}
+
+fn differing_kinds(a: &PodView, b: &PodView) -> Kinds {
+    let (mut a, mut b) = (a.keys(), b.keys());
+    a.sort_unstable();
+    b.sort_unstable();
+    let only = |one: &[(Key, i64)], other: &[(Key, i64)]| {
+        one.iter().filter(|entry| other.binary_search(entry).is_err()).fold(Kinds::default(), |kinds, (key, _)| kinds.with(key.kind()))
+    };
+    only(&a, &b).union(only(&b, &a))
+}
+
+impl PodView {
+    fn put(&mut self, key: &Key, held: Held<Bytes>) {
+        let mod_revision = held.mod_revision;
+        let result = match key {
+            Key::Spec(_) => {
+                self.spec = Some(held);
+                Ok(())
+            }
+            Key::Status(_) => {
+                self.status = Some(held);
+                Ok(())
+            }
+            Key::Version(_, version) => {
+                let Held { value, mod_revision, create_revision } = held;
+                self.versions.insert(*version, Held { value: StoredDefinition::new(value), mod_revision, create_revision });
+                Ok(())
+            }
+            Key::Accepted(_) => single(&mut self.accepted, held),
+            Key::Verdict(_) => single(&mut self.verdict, held),
+            Key::Deployment(_) => single(&mut self.deployment, held),
+            Key::Delay(_) => single(&mut self.delay, held),
+            Key::Queue(_) => single(&mut self.queue, held),
+            Key::Set(_, config) => entry(&mut self.sets, *config, held),
+            Key::Instance(_, uuid) => entry(&mut self.instances, *uuid, held),
+            Key::Observed(_, uuid) => entry(&mut self.observed, *uuid, held),
+            Key::Reach(_, uuid) => entry(&mut self.reach, *uuid, held),
+            Key::Tombstone(_, uuid) => entry(&mut self.tombstones, *uuid, held),
+            Key::Framework | Key::Election(..) => Ok(()),
+        };
+        match result {
+            Ok(()) => {
+                self.unreadable.remove(key);
+            }
+            Err(error) => {
+                complain(key, &error);
+                self.delete(key);
+                self.unreadable.insert(key.clone(), mod_revision);
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &Key) {
+        self.unreadable.remove(key);
+        match key {
+            Key::Spec(_) => self.spec = None,
+            Key::Status(_) => self.status = None,
+            Key::Accepted(_) => self.accepted = None,
+            Key::Verdict(_) => self.verdict = None,
+            Key::Deployment(_) => self.deployment = None,
+            Key::Delay(_) => self.delay = None,
+            Key::Queue(_) => self.queue = None,
+            Key::Version(_, version) => drop(self.versions.remove(version)),
+            Key::Set(_, config) => drop(self.sets.remove(config)),
+            Key::Instance(_, uuid) => drop(self.instances.remove(uuid)),
+            Key::Observed(_, uuid) => drop(self.observed.remove(uuid)),
+            Key::Reach(_, uuid) => drop(self.reach.remove(uuid)),
+            Key::Tombstone(_, uuid) => drop(self.tombstones.remove(uuid)),
+            Key::Framework | Key::Election(..) => {}
+        }
+    }
+}
+
+fn decoded<R: Record>(held: Held<Bytes>) -> Result<Held<R>, DecodeError> {
+    let value = codec::decode(&held.value)?;
+    Ok(Held { value, mod_revision: held.mod_revision, create_revision: held.create_revision })
+}
+
+fn single<R: Record>(place: &mut Option<Held<R>>, held: Held<Bytes>) -> Result<(), DecodeError> {
+    *place = Some(decoded(held)?);
+    Ok(())
+}
+
+fn entry<K: Ord, R: Record>(map: &mut BTreeMap<K, Held<R>>, at: K, held: Held<Bytes>) -> Result<(), DecodeError> {
+    map.insert(at, decoded(held)?);
+    Ok(())
+}
+
+fn complain(key: &Key, error: &DecodeError) {
+    tracing::warn!(%key, %error, "a record can't be read and is left alone");
+}
