@@ -37,6 +37,11 @@ impl StoredDefinition {
     pub fn new(json: Bytes) -> Self {
         Self { json, parsed: OnceLock::new() }
     }
+
+    /// A definition that need not be read again: its writer has it at hand.
+    pub fn known(json: Bytes, definition: Arc<PodDefinition>) -> Self {
+        Self { json, parsed: OnceLock::from(Some(definition)) }
+    }
 }
 
 /// Everything that the index holds of one pod. `None` and missing entries mean: no such key.
@@ -133,34 +138,5 @@ impl PodView {
             && self.queue.is_none()
             && self.status.is_none()
             && self.unreadable.is_empty()
-    }
-}
-
-impl StoredDefinition {
-    /// A definition that need not be read again: its writer has it at hand.
-    pub fn known(json: Bytes, definition: Arc<PodDefinition>) -> Self {
-        Self { json, parsed: OnceLock::from(Some(definition)) }
-    }
-}
-
-impl PodView {
-    /// A pod of which no key exists.
-    pub fn new(id: PodId) -> Self {
-        Self {
-            id,
-            spec: None,
-            accepted: None,
-            versions: BTreeMap::new(),
-            verdict: None,
-            deployment: None,
-            sets: BTreeMap::new(),
-            instances: BTreeMap::new(),
-            delay: None,
-            observed: BTreeMap::new(),
-            reach: BTreeMap::new(),
-            tombstones: BTreeMap::new(),
-            queue: None,
-            status: None,
-        }
     }
 }
