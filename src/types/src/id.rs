@@ -93,6 +93,11 @@ impl PodId {
         Self::new(&path)
     }
 
+    /// Stands in for an id that could not be read, in a definition that is refused because of it.
+    pub(crate) fn stand_in() -> Self {
+        Self("/x".to_owned())
+    }
+
     /// The id with its leading slash.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,6 +3,23 @@
 //! A value of [`PodDefinition`] has been read and normalised, and is what is stored, answered and launched.
 //! It serializes to the documents' explicit form: every field present, `null`, `[]` or `{}` where empty.
 //! Sources: the user's documents, then Marathon (reference sections 1.3 to 1.11).
+//!
+//! ```text
+//! bytes --read--> PodDefinition + warnings      (read: structure, rules, defaults; every violation at once)
+//! PodDefinition --Serialize--> explicit form    (write; read_stored gives the same value back)
+//! old, new --config_changed--> Change           (change)
+//! ```
+
+mod change;
+mod read;
+mod rules;
+mod schema;
+mod walk;
+mod words;
+mod write;
+
+pub use change::{Change, config_changed, update_violations};
+pub use read::{MAX_BYTES, ReadError, Reading, Settings, Stage, Violation, Warning, read, read_as, read_stored};
 
 use std::collections::BTreeMap;
 
