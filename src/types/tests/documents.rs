@@ -1,6 +1,8 @@
 //! The documents' own definitions: `e2e/fixtures/documents` must be accepted as they stand, and
 //! `e2e/fixtures/refused` refused with exactly the errors of the file beside them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 
 use podium_types::definition::{self, PodDefinition, Settings};
