@@ -1,7 +1,14 @@
 //! The command line as clap reads it: every command, flag, environment variable and help text of the client commands.
 //! What the commands do stands in [`crate::client`]; `dev` and `server` keep their flags beside their wiring.
 
-use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use podium_types::id::PodId;
+
+/// Where a client command looks for the server when nothing else is said.
+pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, or `diff` found a difference; 2 wrong usage; 3 no such pod; \
 4 the definition was refused; 5 timed out; 6 the server cannot be reached.";
@@ -26,11 +33,222 @@ pub enum Command {
 /// The commands of people and pipelines; [`crate::client::run`] carries them out.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
+    /// Creates or changes pods from definitions in a file.
+    #[command(after_help = "Examples:\n  podium apply -f pod.json\n  podium apply -f pod.json --wait --timeout 2m\n  \
+                            jq '.[0]' pods.json | podium apply -f -")]
+    Apply(ApplyArgs),
+    /// Shows pods, one pod's definition, or the running deployments.
+    #[command(after_help = "Examples:\n  podium get pods\n  podium get pod /web/frontend -o json\n  podium get deployments")]
+    Get(GetArgs),
+    /// Shows how a pod is doing, or all of them.
+    #[command(after_help = "Examples:\n  podium status\n  podium status /web/frontend\n  podium status /web/frontend --wait --timeout 2m")]
+    Status(StatusArgs),
+    /// Changes how many instances of a pod run.
+    #[command(after_help = "Examples:\n  podium scale /web/frontend 3\n  podium scale /web/frontend 0 --wait")]
+    Scale(ScaleArgs),
+    /// Stops all instances of a pod and forgets the pod; its history of versions stays.
+    #[command(after_help = "Examples:\n  podium delete /web/frontend\n  podium delete /web/frontend --wait")]
+    Delete(DeleteArgs),
+    /// Checks definitions without a server, strictly: a field that Podium does not know is an error.
+    #[command(after_help = "Examples:\n  podium validate -f pod.json\n  cat pods/*.json | podium validate -f -")]
+    Validate(ValidateArgs),
+    /// Shows what applying a file would change; ends with 1 when something would.
+    #[command(after_help = "Examples:\n  podium diff -f pod.json")]
+    Diff(DiffArgs),
     /// Prints a completion script for a shell.
     #[command(
         after_help = "Examples:\n  podium completions bash > /etc/bash_completion.d/podium\n  podium completions zsh > ~/.zfunc/_podium"
     )]
     Completions(CompletionsArgs),
+    /// Prints the version of this command and, if it answers, of the server.
+    Version(VersionArgs),
+}
+
+/// How a command finds the server.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// The server's address.
+    #[arg(long, env = "PODIUM_SERVER", value_name = "URL", default_value = DEFAULT_SERVER)]
+    pub server: String,
+}
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Columns for people.
+    Table,
+    /// JSON as the server answers it.
+    Json,
+}
+
+/// The choice of the printed form.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// How to print.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
+}
+
+/// Whether to wait for the end of what was asked for.
+#[derive(Debug, Clone, Args)]
+pub struct WaitArgs {
+    /// Wait until it is done, showing progress; ends non-zero, with the reason, if it cannot be done.
+    #[arg(short, long)]
+    pub wait: bool,
+    /// How long to wait at most: 90, 90s, 5m, 1h.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = parse_duration, requires = "wait")]
+    pub timeout: Duration,
+}
+
+/// Where definitions come from.
+#[derive(Debug, Clone, Args)]
+pub struct FileArgs {
+    /// A file, or - for standard input. It holds one definition, an array of them, or several JSON documents. May be repeated.
+    #[arg(short, long = "file", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// What becomes of a deployment that is still running.
+#[derive(Debug, Clone, Args)]
+pub struct ForceArgs {
+    /// Supersede a running deployment of the same pod; --force=false refuses instead.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    pub force: bool,
+}
+
+/// `podium apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Definitions.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Waiting.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Superseding.
+    #[command(flatten)]
+    pub force: ForceArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium get`.
+#[derive(Debug, Args)]
+pub struct GetArgs {
+    /// What to show.
+    #[command(subcommand)]
+    pub what: GetWhat,
+}
+
+/// What `podium get` shows.
+#[derive(Debug, Subcommand)]
+pub enum GetWhat {
+    /// All pods.
+    Pods(ListArgs),
+    /// One pod's definition.
+    Pod(GetPodArgs),
+    /// The deployments that are running.
+    Deployments(ListArgs),
+}
+
+/// A listing.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium get pod`.
+#[derive(Debug, Args)]
+pub struct GetPodArgs {
+    /// The pod's id, with or without the leading slash.
+    #[arg(value_name = "ID", value_parser = parse_pod_id)]
+    pub id: PodId,
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The pod's id; without it: all pods.
+    #[arg(value_name = "ID", value_parser = parse_pod_id)]
+    pub id: Option<PodId>,
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Waiting.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArgs {
+    /// The pod's id.
+    #[arg(value_name = "ID", value_parser = parse_pod_id)]
+    pub id: PodId,
+    /// How many instances should run.
+    #[arg(value_name = "N")]
+    pub instances: u32,
+    /// Waiting.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Superseding.
+    #[command(flatten)]
+    pub force: ForceArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The pod's id.
+    #[arg(value_name = "ID", value_parser = parse_pod_id)]
+    pub id: PodId,
+    /// Waiting.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Superseding.
+    #[command(flatten)]
+    pub force: ForceArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium validate`.
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Definitions.
+    #[command(flatten)]
+    pub file: FileArgs,
+}
+
+/// `podium diff`.
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// Definitions.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 /// `podium completions`.
@@ -39,4 +257,88 @@ pub struct CompletionsArgs {
     /// Which shell.
     #[arg(value_name = "SHELL")]
     pub shell: clap_complete::Shell,
+}
+
+/// `podium version`.
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Reads `90`, `90s`, `5m`, `1h` or `250ms`; at most a year, so that sums with the clock cannot overflow.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    let millis_each: u64 = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("`{unit}` is no unit of time: use ms, s, m or h")),
+    };
+    let count: u64 = digits.parse().map_err(|_| format!("`{text}` is no time: write 90s, 5m or 1h"))?;
+    match count.checked_mul(millis_each) {
+        Some(millis) if millis <= 366 * 24 * 3_600_000 => Ok(Duration::from_millis(millis)),
+        _ => Err("longer than a year".to_owned()),
+    }
+}
+
+fn parse_pod_id(text: &str) -> Result<PodId, String> {
+    PodId::lenient(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn client(line: &[&str]) -> ClientCommand {
+        match Cli::try_parse_from(std::iter::once(&"podium").chain(line)).unwrap().command {
+            Command::Client(command) => command,
+            #[allow(unreachable_patterns)]
+            other => panic!("not a client command: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn force_is_sent_unless_it_is_switched_off() {
+        for (line, force) in [
+            (&["apply", "-f", "-"][..], true),
+            (&["apply", "-f", "-", "--force"], true),
+            (&["apply", "--force", "-f", "-"], true),
+            (&["apply", "-f", "-", "--force=false"], false),
+        ] {
+            let ClientCommand::Apply(args) = client(line) else { panic!("{line:?}") };
+            assert_eq!(args.force.force, force, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_pod_id_may_be_written_without_its_slash() {
+        let ClientCommand::Scale(args) = client(&["scale", "web", "3"]) else { panic!() };
+        assert_eq!((args.id.as_str(), args.instances), ("/web", 3));
+        assert!(Cli::try_parse_from(["podium", "scale", "WEB", "3"]).is_err());
+        assert!(Cli::try_parse_from(["podium", "scale", "web", "-3"]).is_err());
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_units() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["", "m", "5x", "-1s", "99999999999999999999h", "9999999h"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
 }

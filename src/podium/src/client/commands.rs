@@ -1,0 +1,261 @@
+//! What each command does: a few requests, and one answer on stdout.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::CommandFactory;
+use podium_types::definition::Settings;
+use podium_types::id::PodId;
+use serde_json::{Value, json};
+
+use super::connection::{Change, Connection};
+use super::documents::{self, Definition};
+use super::failure::Failure;
+use super::render;
+use super::status::{Deployment, PodStatus};
+use super::terminal::{Paint, Tone};
+use super::wait::{self, Ends, Goal};
+use crate::cli::{
+    ApplyArgs, Cli, ClientCommand, CompletionsArgs, DeleteArgs, DiffArgs, GetPodArgs, GetWhat, ListArgs, OutputFormat, ScaleArgs,
+    StatusArgs, ValidateArgs, VersionArgs, WaitArgs,
+};
+
+/// A scaling that someone else's change gets in between is tried again so often.
+const SCALE_ATTEMPTS: usize = 5;
+
+/// Carries out one command.
+pub async fn execute(command: ClientCommand) -> Result<(), Failure> {
+    match command {
+        ClientCommand::Apply(args) => apply(args).await,
+        ClientCommand::Get(args) => match args.what {
+            GetWhat::Pods(args) => get_pods(args).await,
+            GetWhat::Pod(args) => get_pod(args).await,
+            GetWhat::Deployments(args) => get_deployments(args).await,
+        },
+        ClientCommand::Status(args) => status(args).await,
+        ClientCommand::Scale(args) => scale(args).await,
+        ClientCommand::Delete(args) => delete(args).await,
+        ClientCommand::Validate(args) => validate(args),
+        ClientCommand::Diff(args) => diff(args).await,
+        ClientCommand::Completions(args) => completions(args),
+        ClientCommand::Version(args) => version(args).await,
+    }
+}
+
+async fn apply(args: ApplyArgs) -> Result<(), Failure> {
+    let definitions = documents::judge(documents::load(&args.file.files)?, &offline())?;
+    let mut server = Connection::new(&args.server.server)?;
+    let mut goals = Vec::new();
+    for Definition { document, pod } in &definitions {
+        let ends = ends_so_far(&mut server, &pod.id, &args.wait).await?;
+        let change = Change { force: args.force.force, strict: true, if_match: None };
+        let answer = server.put(&pod.id, &document.json, change).await.map_err(|failure| within(&document.origin, failure))?;
+        warn(&answer.warnings);
+        say(&format!("{} applied, version {}", pod.id, text(&answer.body, "version")))?;
+        goals.push(Goal::Stable { id: pod.id.clone(), ends });
+    }
+    finish(&mut server, goals, &args.wait).await
+}
+
+async fn get_pods(args: ListArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server.server)?;
+    match args.output.output {
+        OutputFormat::Json => print_json(&server.get("/v2/pods").await?.body),
+        OutputFormat::Table => print(&render::pods(&statuses(&mut server).await?, Paint::for_stdout())),
+    }
+}
+
+async fn get_pod(args: GetPodArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server.server)?;
+    let path = format!("/v2/pods{}", args.id);
+    match args.output.output {
+        OutputFormat::Json => print_json(&server.get(&path).await?.body),
+        OutputFormat::Table => {
+            let status: PodStatus = server.get_as(&format!("{path}::status")).await?;
+            print(&render::pods(&[status], Paint::for_stdout()))
+        }
+    }
+}
+
+async fn get_deployments(args: ListArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server.server)?;
+    match args.output.output {
+        OutputFormat::Json => print_json(&server.get("/v2/deployments").await?.body),
+        OutputFormat::Table => {
+            let deployments: Vec<Deployment> = server.get_as("/v2/deployments").await?;
+            print(&render::deployments(&deployments, Paint::for_stdout()))
+        }
+    }
+}
+
+async fn status(args: StatusArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server.server)?;
+    if args.wait.wait {
+        let before = match &args.id {
+            Some(id) => vec![server.get_as::<PodStatus>(&format!("/v2/pods{id}::status")).await?],
+            None => statuses(&mut server).await?,
+        };
+        let goal = |status: &PodStatus| Some(Goal::Stable { id: PodId::new(&status.id).ok()?, ends: Ends::before(Some(status)) });
+        wait::until(&mut server, before.iter().filter_map(goal).collect(), args.wait.timeout).await?;
+    }
+    let path = args.id.as_ref().map_or_else(|| "/v2/pods/::status".to_owned(), |id| format!("/v2/pods{id}::status"));
+    match (args.output.output, &args.id) {
+        (OutputFormat::Json, _) => print_json(&server.get(&path).await?.body),
+        (OutputFormat::Table, Some(_)) => print(&render::pod(&server.get_as(&path).await?, Paint::for_stdout())),
+        (OutputFormat::Table, None) => print(&render::pods(&statuses(&mut server).await?, Paint::for_stdout())),
+    }
+}
+
+async fn scale(args: ScaleArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server.server)?;
+    let ends = ends_so_far(&mut server, &args.id, &args.wait).await?;
+    let mut attempt = 0;
+    let version = loop {
+        let current = server.get(&format!("/v2/pods{}", args.id)).await?;
+        let mut definition = current.body;
+        if let Some(scaling) = definition.get_mut("scaling").and_then(Value::as_object_mut) {
+            scaling.insert("instances".to_owned(), json!(args.instances));
+        }
+        attempt += 1;
+        // Whoever changed the pod meanwhile must not be overruled by what we read before.
+        let change = Change { force: args.force.force, strict: false, if_match: current.etag.as_deref() };
+        match server.put(&args.id, &definition, change).await {
+            Ok(answer) => break text(&answer.body, "version").to_owned(),
+            Err(Failure::Changed(_)) if attempt < SCALE_ATTEMPTS => {}
+            Err(failure) => return Err(failure),
+        }
+    };
+    say(&format!("{} scaled to {}, version {version}", args.id, args.instances))?;
+    finish(&mut server, vec![Goal::Stable { id: args.id, ends }], &args.wait).await
+}
+
+async fn delete(args: DeleteArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server.server)?;
+    server.delete(&args.id, args.force.force).await?;
+    say(&format!("{} deleted, its instances are being stopped", args.id))?;
+    finish(&mut server, vec![Goal::Gone { id: args.id }], &args.wait).await
+}
+
+fn validate(args: ValidateArgs) -> Result<(), Failure> {
+    for Definition { document, pod } in documents::judge(documents::load(&args.file.files)?, &offline())? {
+        say(&format!("{}: {} is valid", document.origin, pod.id))?;
+    }
+    Ok(())
+}
+
+async fn diff(args: DiffArgs) -> Result<(), Failure> {
+    let documents = documents::load(&args.file.files)?;
+    let mut server = Connection::new(&args.server.server)?;
+    let info = server.get("/v2/info").await?.body;
+    let mut different = 0;
+    for Definition { pod, .. } in documents::judge(documents, &settings_of(&info))? {
+        let old = match server.get(&format!("/v2/pods{}", pod.id)).await {
+            Ok(answer) => pretty_without_version(answer.body),
+            Err(Failure::NotFound(_)) => String::new(),
+            Err(failure) => return Err(failure),
+        };
+        let new = serde_json::to_value(&pod).map_err(|error| Failure::Failed(error.to_string()))?;
+        let difference = render::difference(&old, &pretty_without_version(new), pod.id.as_str(), Paint::for_stdout());
+        different += usize::from(!difference.is_empty());
+        print(&difference)?;
+    }
+    match different {
+        0 => Ok(()),
+        1 => Err(Failure::Failed("1 pod would change".to_owned())),
+        many => Err(Failure::Failed(format!("{many} pods would change"))),
+    }
+}
+
+fn completions(args: CompletionsArgs) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "podium", &mut script);
+    Ok(std::io::stdout().lock().write_all(&script)?)
+}
+
+async fn version(args: VersionArgs) -> Result<(), Failure> {
+    let own = env!("CARGO_PKG_VERSION");
+    let mut server = Connection::new(&args.server.server)?;
+    // A version of our own is worth an answer even when no server is there.
+    let info = server.get("/v2/info").await;
+    match args.output.output {
+        OutputFormat::Json => {
+            let theirs = info.as_ref().map_or(Value::Null, |info| info.body.get("version").cloned().unwrap_or_default());
+            print_json(&json!({ "client": own, "server": theirs }))
+        }
+        OutputFormat::Table => {
+            let theirs = match &info {
+                Ok(info) => text(&info.body, "version").to_owned(),
+                Err(failure) => format!("unknown ({failure})"),
+            };
+            print(&format!("client {own}\nserver {theirs}\n"))
+        }
+    }
+}
+
+/// What definitions are judged by when no server is asked: as generous as any server can be.
+fn offline() -> Settings {
+    Settings { default_network_name: Some("default".to_owned()), ..Settings::default() }
+}
+
+fn settings_of(info: &Value) -> Settings {
+    let config = |name: &str| info.get("marathon_config").and_then(|config| config.get(name)).and_then(Value::as_str).map(str::to_owned);
+    let default = Settings::default();
+    Settings { default_network_name: config("default_network_name"), default_role: config("mesos_role").unwrap_or(default.default_role) }
+}
+
+/// What ended before a change, so that a wait blames only what ends after it.
+async fn ends_so_far(server: &mut Connection, id: &PodId, wait: &WaitArgs) -> Result<Ends, Failure> {
+    if !wait.wait {
+        return Ok(Ends::default());
+    }
+    match server.get_as::<PodStatus>(&format!("/v2/pods{id}::status")).await {
+        Ok(status) => Ok(Ends::before(Some(&status))),
+        Err(Failure::NotFound(_)) => Ok(Ends::default()),
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn finish(server: &mut Connection, goals: Vec<Goal>, wait: &WaitArgs) -> Result<(), Failure> {
+    if wait.wait { wait::until(server, goals, wait.timeout.max(Duration::from_millis(1))).await } else { Ok(()) }
+}
+
+async fn statuses(server: &mut Connection) -> Result<Vec<PodStatus>, Failure> {
+    server.get_as("/v2/pods/::status").await
+}
+
+/// Names the document whose violations these are.
+fn within(origin: &str, failure: Failure) -> Failure {
+    match failure {
+        Failure::Refused(lines) => Failure::Refused(lines.into_iter().map(|line| format!("{origin}: {line}")).collect()),
+        other => other,
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or("unknown")
+}
+
+fn pretty_without_version(mut definition: Value) -> String {
+    if let Some(object) = definition.as_object_mut() {
+        object.shift_remove("version");
+    }
+    format!("{definition:#}\n")
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("{} {warning}", Paint::for_stderr().tone("warning:", Some(Tone::Uneasy)));
+    }
+}
+
+fn say(line: &str) -> Result<(), Failure> {
+    print(&format!("{line}\n"))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+fn print_json(value: &Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
