@@ -3,3 +3,6 @@
 //! crashes alone, and talks to the others only through the store. `CONTRIBUTING.md` draws who writes what.
 
 pub mod runtime;
+pub mod scaling;
+pub mod unreachable;
+pub mod upgrade;

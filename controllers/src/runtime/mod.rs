@@ -5,6 +5,10 @@
 //! of writes ([`Controller::apply`]). To add one: implement the trait in a folder of its own, and list it where the
 //! process starts its controllers.
 
+mod census;
+
+pub use census::{Census, Member, definition_in_force, is_away};
+
 use podium_store::Kind;
 use podium_store::view::PodView;
 use podium_store::writer::Group;

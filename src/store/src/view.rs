@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use podium_proto::records::{Accepted, Delay, Deployment, Instance, Observed, Queue, Reach, ReplicaSet, Tombstone, Verdict};
-use podium_types::definition::PodDefinition;
+use podium_types::definition::{PodDefinition, read_stored};
 use podium_types::id::{PodId, Version};
 use uuid::Uuid;
 
@@ -41,6 +41,18 @@ impl StoredDefinition {
     /// A definition that need not be read again: its writer has it at hand.
     pub fn known(json: Bytes, definition: Arc<PodDefinition>) -> Self {
         Self { json, parsed: OnceLock::from(Some(definition)) }
+    }
+
+    /// The definition; `None` if the stored text is none, which is said once in the log.
+    pub fn definition(&self) -> Option<Arc<PodDefinition>> {
+        let read = || match read_stored(&self.json) {
+            Ok(definition) => Some(Arc::new(definition)),
+            Err(error) => {
+                tracing::error!(%error, "a stored definition can't be read");
+                None
+            }
+        };
+        self.parsed.get_or_init(read).clone()
     }
 }
 

@@ -1,0 +1,98 @@
+//! Intents as groups of writes.
+
+use std::collections::BTreeSet;
+
+use podium_proto::records::{Delay, Goal, Instance};
+use podium_store::Key;
+use podium_store::view::PodView;
+use podium_store::writer::{Compare, Group, Op};
+use podium_types::id::Version;
+use uuid::Uuid;
+
+use super::Intent;
+use crate::runtime::{Ids, Now};
+
+/// One intent as one group. What the decision rested on is compared: the sets' numbers, the instances, what was observed.
+pub fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Group {
+    match intent {
+        Intent::Create { config, count, not_before_ms } => create(view, config, count, not_before_ms, now, ids),
+        Intent::Stop(uuids) => stop(view, &uuids, now),
+        Intent::Remove(uuids) => remove(view, &uuids),
+        Intent::Relaunch { instances, delay } => relaunch(view, &instances, delay),
+    }
+}
+
+fn create(view: &PodView, config: Version, count: usize, not_before_ms: i64, now: Now, ids: &mut dyn Ids) -> Group {
+    let mut group = on_sets(view, [config].into());
+    for _ in 0..count {
+        let instance = Instance {
+            config_ms: config.as_millis(),
+            goal: Goal::Running.into(),
+            incarnation: 1,
+            not_before_ms,
+            created_ms: now.0,
+            ..Instance::default()
+        };
+        group = group.then(Op::record(Key::Instance(view.id.clone(), ids.draw()), instance));
+    }
+    group
+}
+
+fn stop(view: &PodView, uuids: &[Uuid], now: Now) -> Group {
+    let mut group = on_sets(view, configs(view, uuids));
+    for uuid in uuids {
+        let Some(held) = view.instances.get(uuid) else { continue };
+        let key = Key::Instance(view.id.clone(), *uuid);
+        let instance = Instance { goal: Goal::Decommissioned.into(), stopped_ms: now.0, ..held.value };
+        group = group.when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::record(key, instance));
+    }
+    group
+}
+
+fn remove(view: &PodView, uuids: &[Uuid]) -> Group {
+    let wanted: Vec<Uuid> = uuids.iter().filter(|uuid| is_wanted(view, uuid)).copied().collect();
+    let mut group = on_sets(view, configs(view, &wanted));
+    for uuid in uuids {
+        let key = Key::Instance(view.id.clone(), *uuid);
+        group = group.when(Compare::as_seen(key.clone(), view.instances.get(uuid))).then(Op::Delete(key));
+        group = group.when(match view.reach.get(uuid) {
+            Some(reach) if reach.value.expunged => Compare::Unchanged(Key::Reach(view.id.clone(), *uuid), reach.mod_revision),
+            _ => Compare::as_seen(Key::Observed(view.id.clone(), *uuid), view.observed.get(uuid)),
+        });
+    }
+    group
+}
+
+fn relaunch(view: &PodView, instances: &[(Uuid, i64)], delay: Delay) -> Group {
+    let uuids: Vec<Uuid> = instances.iter().map(|(uuid, _)| *uuid).collect();
+    let key = Key::Delay(view.id.clone());
+    let mut group =
+        on_sets(view, configs(view, &uuids)).when(Compare::as_seen(key.clone(), view.delay.as_ref())).then(Op::record(key, delay));
+    for (uuid, not_before_ms) in instances {
+        let Some(held) = view.instances.get(uuid) else { continue };
+        let key = Key::Instance(view.id.clone(), *uuid);
+        let instance = Instance { incarnation: held.value.incarnation.saturating_add(1), not_before_ms: *not_before_ms, ..held.value };
+        group = group
+            .when(Compare::Unchanged(key.clone(), held.mod_revision))
+            .when(Compare::as_seen(Key::Observed(view.id.clone(), *uuid), view.observed.get(uuid)))
+            .then(Op::record(key, instance));
+    }
+    group
+}
+
+/// A group that rests on the numbers of these sets.
+fn on_sets(view: &PodView, configs: BTreeSet<Version>) -> Group {
+    configs.into_iter().fold(Group::new(view.id.clone()), |group, config| {
+        group.when(Compare::as_seen(Key::Set(view.id.clone(), config), view.sets.get(&config)))
+    })
+}
+
+fn configs(view: &PodView, uuids: &[Uuid]) -> BTreeSet<Version> {
+    uuids.iter().filter_map(|uuid| view.instances.get(uuid)).map(|held| Version::from_millis(held.value.config_ms)).collect()
+}
+
+/// Its removal rests on there being too many, and not on its own goal.
+fn is_wanted(view: &PodView, uuid: &Uuid) -> bool {
+    let expunged = view.reach.get(uuid).is_some_and(|reach| reach.value.expunged);
+    !expunged && view.instances.get(uuid).is_some_and(|held| Goal::try_from(held.value.goal) == Ok(Goal::Running))
+}
