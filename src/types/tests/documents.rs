@@ -71,3 +71,24 @@ fn the_sample_answer_is_answered_member_for_member_and_digit_for_digit() {
     assert!(contains(&answer, &sample), "{answer:#}");
     assert_eq!(answer["containers"][0]["exec"], sample["containers"][0]["exec"]);
 }
+
+#[test]
+fn every_wrong_variant_is_refused_with_exactly_the_errors_beside_it() {
+    for (name, json) in fixtures("refused") {
+        let expected = std::fs::read_to_string(format!("{}/../../e2e/fixtures/refused/{name}.errors", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let mut expected: Vec<(String, String)> =
+            expected.lines().filter_map(|line| line.split_once('\t')).map(|(path, message)| (path.into(), message.into())).collect();
+        let error = definition::read(&json, &dev()).expect_err(&name);
+        let mut found: Vec<_> = error.violations().into_iter().map(|violation| (violation.path, violation.message)).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_container_network_without_a_name_needs_the_servers_default() {
+    let (_, json) = fixtures("documents").into_iter().find(|(name, _)| name == "pod-with-endpoint").unwrap();
+    let error = definition::read(&json, &Settings::default()).unwrap_err();
+    assert_eq!(error.to_string(), "/networks: Network name must be specified when container network is selected.");
+}
