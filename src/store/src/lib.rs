@@ -3,12 +3,15 @@
 //! knows whether the other side is etcd or the embedded store.
 
 pub mod codec;
+pub mod election;
 pub mod index;
 pub mod key;
 mod store;
 pub mod view;
 pub mod writer;
 
+pub use election::{Election, Leadership, Session, SessionConfig};
 pub use index::Index;
 pub use key::{Key, Keyspace, Kind};
 pub use store::{Store, StoreConfig, StoreError, StoreTls};
+pub use writer::Writer;

@@ -171,10 +171,6 @@ impl Store {
         self.inner.client.lease_client()
     }
 
-    pub(crate) fn timeout(&self) -> Duration {
-        self.inner.timeout
-    }
-
     /// Waits for an answer, but not for ever.
     pub(crate) async fn answer<T>(&self, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
         match tokio::time::timeout(self.inner.timeout, call).await {

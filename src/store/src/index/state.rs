@@ -54,6 +54,9 @@ impl Kinds {
     /// Every kind.
     pub const ALL: Self = Self(u32::MAX);
 
+    /// Every kind of key that belongs to a pod.
+    pub const PODS: Self = Self::ALL.without(Kind::Election).without(Kind::Framework);
+
     /// These kinds.
     pub fn of(kinds: &[Kind]) -> Self {
         kinds.iter().fold(Self::default(), |all, kind| all.with(*kind))
@@ -67,7 +70,7 @@ impl Kinds {
 
     /// Every kind but this one.
     #[must_use]
-    pub fn without(self, kind: Kind) -> Self {
+    pub const fn without(self, kind: Kind) -> Self {
         Self(self.0 & !(1 << kind as u8))
     }
 
@@ -225,7 +228,7 @@ impl IndexState {
     /// As if every key had just changed.
     pub(super) fn everything(&self) -> Changed {
         Changed {
-            pods: self.pods.keys().map(|id| (id.clone(), Kinds::ALL)).collect(),
+            pods: self.pods.keys().map(|id| (id.clone(), Kinds::PODS)).collect(),
             elections: self.elections.keys().cloned().collect(),
             framework: true,
             replaced: false,

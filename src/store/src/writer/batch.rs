@@ -8,11 +8,14 @@ use std::collections::HashSet;
 use etcd_client::proto::PbTxnOpResponse;
 use etcd_client::{Txn, TxnOp, TxnResponse};
 
-use super::group::{Group, Op};
-use crate::key::Keyspace;
+use super::group::{Compare, Group, Op};
+use crate::key::{Key, Keyspace};
 
 /// etcd's `--max-txn-ops`.
 pub(crate) const MAX_OPS: usize = 128;
+
+/// Conditions of the fence, which the outer list holds at least.
+const FENCE: usize = 2;
 
 /// Where a transaction of many groups is cut, in bytes. etcd refuses requests above 1.5 MiB.
 pub(crate) const MAX_BYTES: usize = 1_200_000;
@@ -50,13 +53,9 @@ pub(crate) fn size(group: &Group, keys: &Keyspace) -> Size {
 /// Whether etcd would take this group at all; in words if not.
 pub(crate) fn check(group: &Group, keys: &Keyspace) -> Result<(), String> {
     let size = size(group, keys);
-    if size.ops >= MAX_OPS {
-        return Err(format!(
-            "a group of {} writes and {} conditions; at most {} of each",
-            group.ops.len(),
-            group.compares.len(),
-            MAX_OPS - 1
-        ));
+    if size.ops > MAX_OPS - FENCE {
+        let most = MAX_OPS - FENCE;
+        return Err(format!("a group of {} writes and {} conditions; at most {most} of each", group.ops.len(), group.compares.len()));
     }
     if size.bytes > MAX_GROUP_BYTES {
         return Err(format!("a group of {} bytes; at most {MAX_GROUP_BYTES}", size.bytes));
@@ -80,7 +79,7 @@ impl Room {
     /// Takes the group in if it fits.
     pub(crate) fn admit(&mut self, size: Size) -> bool {
         let longest = self.longest.max(size.ops);
-        let fits = self.groups + 1 + longest <= MAX_OPS && self.bytes + size.bytes <= MAX_BYTES;
+        let fits = FENCE.max(self.groups + 1) + longest <= MAX_OPS && self.bytes + size.bytes <= MAX_BYTES;
         if fits || self.groups == 0 {
             self.groups += 1;
             self.longest = longest;
@@ -92,7 +91,7 @@ impl Room {
 
     /// Whether not even the smallest group fits.
     pub(crate) fn is_full(&self) -> bool {
-        self.groups + 1 + self.longest.max(1) > MAX_OPS || self.bytes >= MAX_BYTES
+        FENCE.max(self.groups + 1) + self.longest.max(1) > MAX_OPS || self.bytes >= MAX_BYTES
     }
 }
 
@@ -102,6 +101,34 @@ pub(crate) fn transaction(group: &Group, keys: &Keyspace) -> Txn {
         .when(group.compares.iter().map(|compare| compare.to_etcd(keys)).collect::<Vec<_>>())
         .and_then(group.ops.iter().map(|op| op.to_etcd(keys)).collect::<Vec<_>>())
         .or_else(group.compares.iter().map(|compare| compare.to_read(keys)).collect::<Vec<TxnOp>>())
+}
+
+/// Many groups in one transaction: each by itself, all behind one fence. When the fence fails, the answer's only
+/// read is what stands at the fence's key.
+pub(crate) fn fenced<'a>(fence: &Fence, groups: impl Iterator<Item = &'a Group>, keys: &Keyspace) -> Txn {
+    let unmoved = Compare::Unchanged(fence.key.clone(), fence.mod_revision);
+    Txn::new()
+        .when([fence.held().to_etcd(keys), unmoved.to_etcd(keys)])
+        .and_then(groups.map(|group| TxnOp::txn(transaction(group, keys))).collect::<Vec<_>>())
+        .or_else([fence.held().to_read(keys)])
+}
+
+/// What makes a write of this leader's fail once it leads no more: its election key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fence {
+    /// `elections/<name>/<lease>`.
+    pub key: Key,
+    /// Names the leadership.
+    pub create_revision: i64,
+    /// Moved by a barrier, so that what was sent before and comes late fails.
+    pub mod_revision: i64,
+}
+
+impl Fence {
+    /// That the leadership is still the same.
+    pub(crate) fn held(&self) -> Compare {
+        Compare::SameLife(self.key.clone(), self.create_revision)
+    }
 }
 
 /// What etcd answered to a transaction.
