@@ -58,6 +58,19 @@ impl RangeSet {
         self.ranges().flatten()
     }
 
+    /// The number with `n` smaller ones before it.
+    #[must_use]
+    pub fn nth(&self, mut n: u64) -> Option<u64> {
+        for (begin, end) in &self.ranges {
+            let beyond = end - begin;
+            if n <= beyond {
+                return Some(begin + n);
+            }
+            n -= beyond + 1;
+        }
+        None
+    }
+
     /// The smallest number.
     #[must_use]
     pub fn first(&self) -> Option<u64> {
@@ -209,6 +222,7 @@ mod tests {
             let other: RangeSet = other.into_iter().map(|(begin, length)| begin..=begin + length).collect();
             prop_assert_eq!(set.len(), plain.len() as u64);
             prop_assert!((0..80).all(|number| set.contains(number) == plain.contains(&number)));
+            prop_assert!((0..80).all(|n| set.nth(n) == plain.iter().nth(n as usize).copied()));
             prop_assert_eq!(set.contains_all(&other), other.iter().all(|number| plain.contains(&number)));
             prop_assert_eq!(set.intersects(&other), other.iter().any(|number| plain.contains(&number)));
             prop_assert_eq!(RangeSet::from_wire(&set.to_wire()), set);

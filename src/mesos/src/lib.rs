@@ -1,1 +1,10 @@
-//! Podium.
+//! Mesos as a framework sees it: the scheduler client ([`client`]), and two pure functions of plain data,
+//! the building of task groups ([`task_group`]) and the matching of offers ([`matching`]).
+//!
+//! What to launch, where and when is the gateway's business; this crate decides nothing that outlives a call.
+
+#![forbid(unsafe_code)]
+
+pub mod matching;
+pub mod secret;
+pub mod task_group;

@@ -1,0 +1,344 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use podium_proto::wire::resources::{ranges_entry, scalar_entry};
+use podium_types::definition::{
+    Backoff, Constraint, Container, Endpoint, ExecutorResources, KillSelection, Operator, Placement, Resources, Scaling, Scheduling,
+    UnreachableStrategy, Upgrade,
+};
+use podium_types::id::PodId;
+use proptest::prelude::*;
+
+use super::*;
+
+pub(crate) fn definition(cpus: f64, host_ports: &[u16], constraints: Vec<Constraint>) -> PodDefinition {
+    let endpoint = |(index, port): (usize, &u16)| Endpoint {
+        name: format!("e{index}"),
+        container_port: None,
+        host_port: Some(*port),
+        protocol: vec!["tcp".into()],
+        labels: BTreeMap::new(),
+        network_names: Vec::new(),
+    };
+    let container = Container {
+        name: "c".into(),
+        exec: None,
+        resources: Resources { cpus, mem: 32.0, disk: 0.0, gpus: 0 },
+        resource_limits: None,
+        endpoints: host_ports.iter().enumerate().map(endpoint).collect(),
+        image: None,
+        environment: BTreeMap::new(),
+        user: None,
+        health_check: None,
+        volume_mounts: Vec::new(),
+        artifacts: Vec::new(),
+        labels: BTreeMap::new(),
+        lifecycle: None,
+        linux_info: None,
+        tty: None,
+    };
+    PodDefinition {
+        id: PodId::new("/a").unwrap(),
+        version: None,
+        user: None,
+        labels: BTreeMap::new(),
+        environment: BTreeMap::new(),
+        containers: vec![container],
+        secrets: BTreeMap::new(),
+        volumes: Vec::new(),
+        networks: Vec::new(),
+        scaling: Scaling { instances: 1, max_instances: None },
+        scheduling: Scheduling {
+            backoff: Backoff { backoff: 1.0, backoff_factor: 1.15, max_launch_delay: 3600.0 },
+            upgrade: Upgrade { minimum_health_capacity: 1.0, maximum_over_capacity: 1.0 },
+            placement: Placement { constraints, accepted_resource_roles: Vec::new() },
+            kill_selection: KillSelection::YoungestFirst,
+            unreachable_strategy: UnreachableStrategy::Disabled,
+        },
+        executor_resources: ExecutorResources { cpus: 0.1, mem: 32.0, disk: 10.0 },
+        role: None,
+        linux_info: None,
+        legacy_shared_cgroups: None,
+    }
+}
+
+fn constraint(field: &str, operator: Operator, value: Option<&str>) -> Constraint {
+    Constraint { field_name: field.into(), operator, value: value.map(Into::into) }
+}
+
+fn offer(agent: usize, cpus: i64, ports: std::ops::RangeInclusive<u64>, rack: &str) -> v1::Offer {
+    let text = |text: &str| Some(v1::value::Text { value: text.into() });
+    v1::Offer {
+        id: v1::OfferId { value: format!("O{agent}") },
+        framework_id: v1::FrameworkId { value: "F".into() },
+        agent_id: v1::AgentId { value: format!("S{agent:05}") },
+        hostname: format!("host{agent}"),
+        allocation_info: Some(v1::resource::AllocationInfo { role: Some("*".into()) }),
+        attributes: vec![v1::Attribute {
+            name: "rack".into(),
+            r#type: v1::value::Type::Text.into(),
+            text: text(rack),
+            ..Default::default()
+        }],
+        resources: vec![
+            scalar_entry("cpus", cpus),
+            scalar_entry("mem", 1_000_000),
+            scalar_entry("disk", 1_000_000),
+            ranges_entry("ports", &std::iter::once(ports).collect()),
+        ],
+        ..Default::default()
+    }
+}
+
+fn ids(count: u128) -> Vec<Uuid> {
+    (1..=count).map(|n| Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))).collect()
+}
+
+fn group<'a>(definition: &'a PodDefinition, waiting: &'a [Uuid], counted: &'a [AgentFacts]) -> Group<'a> {
+    Group { definition, role: "*", waiting, counted }
+}
+
+fn spread(offers: &[v1::Offer], definition: &PodDefinition, count: u128) -> Vec<String> {
+    let mut slots = slots(offers);
+    let waiting = ids(count);
+    let placed = place(&mut slots, &[group(definition, &waiting, &[])], &Rules::default());
+    let mut racks: Vec<String> = placed.iter().map(|placed| slots[placed.slot].facts.attributes["rack"].clone()).collect();
+    racks.sort();
+    racks
+}
+
+fn racks() -> Vec<v1::Offer> {
+    ["a", "a", "b", "c"].iter().enumerate().map(|(index, rack)| offer(index, 10_000, 31_000..=31_100, rack)).collect()
+}
+
+#[test]
+fn a_thousandth_more_than_offered_does_not_fit() {
+    let exact = definition(0.2, &[], Vec::new());
+    assert_eq!(spread(&[offer(0, 300, 31_000..=31_001, "a")], &exact, 1).len(), 1);
+    assert_eq!(spread(&[offer(0, 299, 31_000..=31_001, "a")], &exact, 1).len(), 0);
+}
+
+#[test]
+fn unique_places_one_a_value_and_counts_those_that_run() {
+    let unique = definition(0.1, &[], vec![constraint("rack", Operator::Unique, None)]);
+    assert_eq!(spread(&racks(), &unique, 9), ["a", "b", "c"]);
+    let running = [AgentFacts { attributes: [("rack".into(), "b".into())].into(), ..AgentFacts::default() }];
+    let waiting = ids(9);
+    let mut slots = slots(&racks());
+    assert_eq!(place(&mut slots, &[group(&unique, &waiting, &running)], &Rules::default()).len(), 2);
+}
+
+#[test]
+fn cluster_keeps_all_at_one_value() {
+    let given = definition(0.1, &[], vec![constraint("rack", Operator::Cluster, Some("b"))]);
+    assert_eq!(spread(&racks(), &given, 3), ["b", "b", "b"]);
+    let free = definition(0.1, &[], vec![constraint("rack", Operator::Cluster, None)]);
+    let racks = spread(&racks(), &free, 5);
+    assert!(racks.len() == 5 && racks.iter().all(|rack| *rack == racks[0]), "{racks:?}");
+}
+
+#[test]
+fn like_unlike_is_and_max_per_hold() {
+    let one = |operator, value| definition(0.1, &[], vec![constraint("rack", operator, Some(value))]);
+    assert_eq!(spread(&racks(), &one(Operator::Like, "[bc]"), 2), ["b", "c"]);
+    assert_eq!(spread(&racks(), &one(Operator::Unlike, "a|b"), 2), ["c", "c"]);
+    assert_eq!(spread(&racks(), &one(Operator::Is, "c"), 1), ["c"]);
+    assert_eq!(spread(&racks(), &one(Operator::MaxPer, "2"), 9), ["a", "a", "b", "b", "c", "c"]);
+    assert!(spread(&racks(), &one(Operator::Like, "("), 1).is_empty());
+    // The whole value must match.
+    assert!(spread(&racks(), &one(Operator::Like, ""), 1).is_empty());
+}
+
+#[test]
+fn an_agent_without_the_attribute_is_admitted_by_unlike_alone() {
+    for (operator, value, admitted) in [
+        (Operator::Unlike, Some("x"), 1),
+        (Operator::Like, Some(".*"), 0),
+        (Operator::Unique, None, 0),
+        (Operator::Cluster, None, 0),
+        (Operator::GroupBy, None, 0),
+        (Operator::MaxPer, Some("5"), 0),
+        (Operator::Is, Some(""), 0),
+    ] {
+        let definition = definition(0.1, &[], vec![constraint("floor", operator, value)]);
+        assert_eq!(spread(&racks(), &definition, 1).len(), admitted, "{operator:?}");
+    }
+}
+
+#[test]
+fn group_by_spreads_evenly_with_and_without_a_number() {
+    let mut even = definition(0.1, &[], vec![constraint("rack", Operator::GroupBy, None)]);
+    even.scaling.instances = 7;
+    let racks_used = spread(&racks(), &even, 7);
+    let counts: BTreeSet<usize> = ["a", "b", "c"].iter().map(|rack| racks_used.iter().filter(|used| used == rack).count()).collect();
+    assert_eq!(counts, [2, 3].into(), "{racks_used:?}");
+    let zero = definition(0.1, &[], vec![constraint("rack", Operator::GroupBy, Some("0"))]);
+    assert_eq!(spread(&racks(), &zero, 1).len(), 1);
+}
+
+#[test]
+fn fixed_ports_are_taken_once_an_agent_and_any_ports_differ() {
+    let fixed = definition(0.1, &[31_005], Vec::new());
+    assert_eq!(spread(&racks(), &fixed, 9).len(), 4);
+    let any = definition(0.1, &[0, 0, 31_000], Vec::new());
+    let mut slots = slots(&racks());
+    let waiting = ids(1);
+    let placed = place(&mut slots, &[group(&any, &waiting, &[])], &Rules::default());
+    let ports: BTreeSet<u16> = placed[0].host_ports[0].iter().map(|port| port.unwrap()).collect();
+    assert!(ports.len() == 3 && ports.contains(&31_000), "{ports:?}");
+    assert_eq!(Amounts::of(&placed[0].executor_resources).ports.len(), 3);
+}
+
+#[test]
+fn reserved_entries_are_spent_first_and_keep_their_reservation() {
+    let mut reserved = offer(0, 1_000, 31_000..=31_001, "a");
+    let mut entry = scalar_entry("cpus", 150);
+    entry.reservations.push(v1::resource::ReservationInfo { role: Some("web".into()), ..Default::default() });
+    reserved.resources.push(entry);
+    let mut slots = slots([&reserved]);
+    let (waiting, definition) = (ids(1), definition(0.1, &[], Vec::new()));
+    let placed = place(&mut slots, &[group(&definition, &waiting, &[])], &Rules::default());
+    assert_eq!(placed[0].executor_resources[0].reservations.len(), 1);
+    let cpus: Vec<_> = placed[0].task_resources[0].iter().filter(|entry| entry.name == "cpus").collect();
+    assert_eq!((cpus.len(), cpus[0].reservations.len(), cpus[1].reservations.len()), (2, 1, 0));
+}
+
+#[test]
+fn refusals_come_in_funnel_order() {
+    let rules = Rules { maintenance_before_ms: 10, ..Rules::default() };
+    let (waiting, wants) = (ids(1), definition(0.1, &[], Vec::new()));
+    let reason = |offer: &v1::Offer, definition: &PodDefinition, rules: &Rules| {
+        explain(&slots([offer]), &group(definition, &waiting, &[]), rules).into_keys().next()
+    };
+    let plain = offer(0, 10_000, 31_000..=31_001, "a");
+    assert_eq!(reason(&plain, &wants, &rules), None);
+    let mut other = plain.clone();
+    other.allocation_info = Some(v1::resource::AllocationInfo { role: Some("other".into()) });
+    assert_eq!(reason(&other, &wants, &rules), Some(Reason::UnfulfilledRole));
+    let picky = definition(99.0, &[], vec![constraint("rack", Operator::Is, Some("z"))]);
+    assert_eq!(reason(&plain, &picky, &rules), Some(Reason::UnfulfilledConstraint));
+    assert_eq!(reason(&plain, &definition(99.0, &[], Vec::new()), &rules), Some(Reason::InsufficientCpus));
+    assert_eq!(reason(&plain, &definition(0.1, &[80], Vec::new()), &rules), Some(Reason::InsufficientPorts));
+    assert_eq!(reason(&plain, &definition(0.1, &[0, 0, 0], Vec::new()), &rules), Some(Reason::InsufficientPorts));
+    let mut gpus = plain.clone();
+    gpus.resources.push(scalar_entry("gpus", 1000));
+    assert_eq!(reason(&gpus, &wants, &rules), Some(Reason::DeclinedScarceResources));
+    let mut unrestricted = wants.clone();
+    unrestricted.labels.insert(GPU_LABEL.into(), "unrestricted".into());
+    assert_eq!(reason(&gpus, &unrestricted, &rules), None);
+    let mut closing = plain.clone();
+    closing.unavailability = Some(v1::Unavailability { start: v1::TimeInfo { nanoseconds: 5_000_000 }, duration: None });
+    assert_eq!(reason(&closing, &wants, &rules), Some(Reason::AgentMaintenance));
+    let mut away = plain;
+    away.domain = Some(v1::DomainInfo {
+        fault_domain: Some(v1::domain_info::FaultDomain {
+            region: v1::domain_info::fault_domain::RegionInfo { name: "eu".into() },
+            zone: v1::domain_info::fault_domain::ZoneInfo { name: "eu-1".into() },
+        }),
+    });
+    let at_home = Rules { home_region: Some("us".into()), ..Rules::default() };
+    assert_eq!(reason(&away, &wants, &at_home), Some(Reason::UnfulfilledConstraint));
+    let abroad = definition(0.1, &[], vec![constraint("@region", Operator::Is, Some("eu"))]);
+    assert_eq!(reason(&away, &abroad, &at_home), None);
+}
+
+#[test]
+fn ten_thousand_pods_on_five_thousand_agents_look_at_few_pairs() {
+    let offers: Vec<v1::Offer> = (0..5_000).map(|agent| offer(agent, 1_000, 31_000..=31_003, "a")).collect();
+    let definition = definition(0.3, &[0], Vec::new());
+    let waiting = ids(10_000);
+    let groups: Vec<Group<'_>> = waiting.chunks(1).map(|one| group(&definition, one, &[])).collect();
+    let mut slots = slots(&offers);
+    let started = Instant::now();
+    let placed = place(&mut slots, &groups, &Rules::default());
+    assert_eq!(placed.len(), 10_000);
+    println!("10,000 pods on 5,000 offers: {:?}", started.elapsed());
+    // Two fit on each agent, so nothing is left for another.
+    let more = ids(1);
+    assert!(place(&mut slots, &[group(&definition, &more, &[])], &Rules::default()).is_empty());
+}
+
+fn any_constraint() -> impl Strategy<Value = Constraint> {
+    prop_oneof![
+        Just(constraint("hostname", Operator::Unique, None)),
+        Just(constraint("rack", Operator::Unique, None)),
+        Just(constraint("rack", Operator::Cluster, None)),
+        Just(constraint("rack", Operator::MaxPer, Some("2"))),
+        Just(constraint("rack", Operator::Like, Some("[ab]"))),
+        Just(constraint("rack", Operator::Unlike, Some("a"))),
+    ]
+}
+
+fn any_pod() -> impl Strategy<Value = (PodDefinition, usize)> {
+    let ports = proptest::collection::vec(prop_oneof![Just(0u16), 31_000u16..31_006], 0..3)
+        .prop_filter("a pod's fixed ports differ", |ports| {
+            ports.iter().filter(|port| **port != 0).collect::<BTreeSet<_>>().len() == ports.iter().filter(|port| **port != 0).count()
+        });
+    (1u32..6, ports, proptest::collection::vec(any_constraint(), 0..2), 0usize..6)
+        .prop_map(|(cpus, ports, constraints, count)| (definition(f64::from(cpus) / 10.0, &ports, constraints), count))
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_oversold_no_constraint_broken_and_nothing_left_that_fits(
+        agents in proptest::collection::vec((0i64..15, 0u64..8, 0usize..3), 0..6),
+        pods in proptest::collection::vec(any_pod(), 0..4),
+    ) {
+        let offers: Vec<v1::Offer> = agents.iter().enumerate()
+            .map(|(index, (cpus, ports, rack))| offer(index, cpus * 100, 31_000..=31_000 + ports, ["a", "b", "c"][*rack]))
+            .collect();
+        let ids: Vec<Vec<Uuid>> = pods.iter().enumerate()
+            .map(|(pod, (_, count))| (0..*count).map(|n| Uuid::from_u128((pod as u128 * 977 + n as u128 * 31) << 7)).collect())
+            .collect();
+        let groups: Vec<Group<'_>> = pods.iter().zip(&ids).map(|((definition, _), ids)| group(definition, ids, &[])).collect();
+        let offered = slots(&offers);
+        let mut left = offered.clone();
+        let placed = place(&mut left, &groups, &Rules::default());
+
+        for (index, slot) in offered.iter().enumerate() {
+            let mut sum = Vec::new();
+            let mut ports = BTreeSet::new();
+            for one in placed.iter().filter(|placed| placed.slot == index) {
+                for entry in one.executor_resources.iter().chain(one.task_resources.iter().flatten()) {
+                    for port in Amounts::of([entry]).ports.iter() {
+                        prop_assert!(ports.insert(port), "port {} twice", port);
+                    }
+                    sum.push(entry.clone());
+                }
+                let definition = groups[one.group].definition;
+                for (endpoint, port) in definition.containers[0].endpoints.iter().zip(&one.host_ports[0]) {
+                    prop_assert!(endpoint.host_port == Some(0) || endpoint.host_port == *port);
+                    prop_assert!(ports.contains(&u64::from(port.unwrap())));
+                }
+            }
+            let mut rest = slot.free().clone();
+            prop_assert!(rest.subtract(&Amounts::of(&sum)), "oversold {:?}", sum);
+            prop_assert_eq!(&rest, left[index].free());
+        }
+
+        for (index, group) in groups.iter().enumerate() {
+            let places: Vec<&Slot> = placed.iter().filter(|placed| placed.group == index).map(|placed| &offered[placed.slot]).collect();
+            for constraint in &group.definition.scheduling.placement.constraints {
+                let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+                for place in &places {
+                    *counts.entry(place.facts.value(&constraint.field_name).unwrap()).or_default() += 1;
+                }
+                let holds = match constraint.operator {
+                    Operator::Unique => counts.values().all(|count| *count == 1),
+                    Operator::Cluster => counts.len() <= 1,
+                    Operator::MaxPer => counts.values().all(|count| *count <= 2),
+                    Operator::Like => counts.keys().all(|value| *value != "c"),
+                    Operator::Unlike => counts.keys().all(|value| *value != "a"),
+                    Operator::GroupBy | Operator::Is => true,
+                };
+                prop_assert!(holds, "{:?} broken: {:?}", constraint, counts);
+            }
+            // Whoever was not placed fits nowhere in what is left.
+            if places.len() < group.waiting.len() {
+                let facts: Vec<AgentFacts> = places.iter().map(|place| place.facts.clone()).collect();
+                let rest = Group { waiting: &group.waiting[places.len()..], counted: &facts, ..group.clone() };
+                prop_assert_eq!(place(&mut left.clone(), &[rest], &Rules::default()), []);
+            }
+        }
+    }
+}
