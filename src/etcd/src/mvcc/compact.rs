@@ -1,0 +1,65 @@
+//! Forgetting history: work proportional to the history that goes, never to the keys that stay.
+
+use std::sync::Arc;
+
+use super::{Keyspace, Version};
+use crate::error::Refusal;
+
+impl Keyspace {
+    /// Forgets what was superseded or deleted before or at `revision`, and returns it, to be removed from disk.
+    ///
+    /// What was live at `revision` can still be read at it, and events of `revision` itself can still be watched: so a
+    /// deletion of that very revision stays until the next compaction.
+    pub(crate) fn compact(&mut self, revision: i64) -> Result<Vec<Arc<Version>>, Refusal> {
+        if revision <= self.compacted {
+            return Err(Refusal::Compacted);
+        }
+        if revision > self.head {
+            return Err(Refusal::FutureRevision);
+        }
+        self.compacted = revision;
+        let past = self.log.partition_point(|version| version.modified <= revision);
+        let touched: Vec<_> = self.log.range(..past).map(|version| version.key.clone()).collect();
+        let mut forgotten = Vec::new();
+        for key in touched {
+            if let Some(versions) = self.index.get_mut(&key) {
+                forget(versions, revision, &mut forgotten);
+                if versions.is_empty() {
+                    self.index.remove(&key);
+                }
+            }
+        }
+        let before = self.log.partition_point(|version| version.modified < revision);
+        self.log_weight -= self.log.drain(..before).map(|version| version.weight()).sum::<usize>();
+        Ok(forgotten)
+    }
+
+    /// The revision to compact to so that the history stays within a number of revisions and of bytes; none while it does.
+    ///
+    /// It leaves half of what is allowed, so that compactions are rare and each is worth its write.
+    pub(crate) fn overdue_compaction(&self, revisions: i64, bytes: usize) -> Option<i64> {
+        let oldest = self.compacted.max(0);
+        if self.published - oldest <= revisions && self.log_weight <= bytes {
+            return None;
+        }
+        let by_count = self.published.saturating_sub(revisions / 2);
+        let mut excess = self.log_weight.saturating_sub(bytes / 2);
+        let over = |version: &&Arc<Version>| {
+            let inside = excess == 0;
+            excess = excess.saturating_sub(version.weight());
+            inside
+        };
+        let by_weight = match self.log_weight > bytes {
+            true => self.log.iter().find(over).map_or(self.published, |version| version.modified),
+            false => oldest,
+        };
+        Some(by_count.max(by_weight).min(self.published)).filter(|revision| *revision > self.compacted)
+    }
+}
+
+/// Takes from a key's versions what nobody can ask for once `revision` is compacted.
+fn forget(versions: &mut Vec<Arc<Version>>, revision: i64, forgotten: &mut Vec<Arc<Version>>) {
+    let Some(latest) = versions.partition_point(|version| version.modified <= revision).checked_sub(1) else { return };
+    let gone = versions.get(latest).is_some_and(|version| version.is_tombstone() && version.modified < revision);
+    forgotten.extend(versions.drain(..latest + usize::from(gone)));
+}

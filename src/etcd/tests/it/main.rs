@@ -1,0 +1,4 @@
+//! The server as its clients meet it: over the network, with the real etcd client, `etcdctl`, and beside a real etcd.
+
+mod durability;
+mod fixture;
