@@ -18,6 +18,9 @@ enum End {
     Before(Bytes),
 }
 
+/// The first and the last key of a range of an ordered map.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl Span {
     /// Reads etcd's convention: no `range_end` is the key alone, a single zero byte is everything from the key on.
     pub(crate) fn new(key: &[u8], range_end: &[u8]) -> Self {
@@ -48,7 +51,7 @@ impl Span {
     }
 
     /// The bounds for `BTreeMap::range`, or none where that would panic because nothing lies between them.
-    pub(crate) fn bounds(&self) -> Option<(Bound<&[u8]>, Bound<&[u8]>)> {
+    pub(crate) fn bounds(&self) -> Option<Bounds<'_>> {
         let start = Bound::Included(&self.start[..]);
         match &self.end {
             End::Single => Some((start, start)),
