@@ -1,1 +1,124 @@
-//! Podium.
+//! The REST API: Marathon's `/v2/pods` and its neighbours, on warp filters under our own accept loop.
+//!
+//! Promises: what is answered 2xx is in the store; a reply to a write is seen by every later read of the same
+//! process; every refusal is JSON that says what to do; nothing a client sends makes it panic or grow without bound.
+//!
+//! ```text
+//! server  accepts ─► routes ─► guard (who may talk to us) ─► pods | plain
+//!                                pods:  path ─► push ─► admission's plan ─► store ─► index has it ─► answer
+//!                                                read ◄── index
+//! ```
+
+mod answer;
+mod deployments;
+mod guard;
+mod metrics;
+mod path;
+mod plain;
+mod pods;
+mod request;
+mod routes;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use podium_store::Store;
+use podium_store::index::{Index, Position};
+use podium_types::definition::Settings;
+use tokio::net::TcpListener;
+
+use crate::answer::Problem;
+use crate::guard::Guard;
+use crate::metrics::Metrics;
+use crate::server::Serving;
+
+pub use crate::request::MAX_BODY;
+pub use crate::server::Limits;
+
+/// How long a read waits for the revision that it asks for, and a write's reply for its own.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// What the API needs.
+pub struct ApiConfig {
+    /// Where to listen: bound already, so that a taken port is the caller's error to explain.
+    pub listener: TcpListener,
+    /// Where changes are written.
+    pub store: Store,
+    /// Where everything is read.
+    pub index: Index,
+    /// What the defaults of definitions depend on.
+    pub settings: Settings,
+    /// What `/v2/info` tells.
+    pub info: Info,
+    /// Host names by which the server may be called, beyond `localhost` and IP addresses; `*`: every name.
+    pub host_names: Vec<String>,
+    /// How it treats its clients.
+    pub limits: Limits,
+}
+
+/// What this server tells about itself. Everyone can read it: no secrets here.
+#[derive(Debug, Clone, Default)]
+pub struct Info {
+    /// The framework's name, as Mesos shows it.
+    pub framework_name: String,
+    /// Who this process is in elections: the very text of its candidacies.
+    pub identity: String,
+    /// The address of the Mesos masters, as given.
+    pub mesos: Option<String>,
+    /// Seconds that Mesos keeps the framework's tasks without it.
+    pub failover_timeout: f64,
+}
+
+/// A running API server.
+#[derive(Debug)]
+pub struct Server {
+    serving: Serving,
+}
+
+impl Server {
+    /// Serves until it is shut down or dropped. Needs a tokio runtime. Requests are answered with 503 until the index is ready.
+    pub fn start(config: ApiConfig) -> std::io::Result<Self> {
+        let ApiConfig { listener, store, index, settings, info, host_names, limits } = config;
+        let port = listener.local_addr()?.port();
+        let metrics = Metrics::new(index.clone());
+        let api = Arc::new(Api { store, index, settings, info, port, guard: Guard::new(&host_names), metrics });
+        Ok(Self { serving: Serving::start(listener, routes::routes(api), limits)? })
+    }
+
+    /// Where it listens, with the port that was chosen for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.serving.address()
+    }
+
+    /// Stops accepting, lets requests under way end, and returns after [`Limits::drain`] at the latest.
+    pub async fn shutdown(self) {
+        self.serving.shutdown().await;
+    }
+}
+
+/// What all handlers share.
+struct Api {
+    store: Store,
+    index: Index,
+    settings: Settings,
+    info: Info,
+    port: u16,
+    guard: Guard,
+    metrics: Metrics,
+}
+
+impl Api {
+    /// Waits until the index is at least as new as `revision`, and at any rate has been read once.
+    async fn caught_up(&self, revision: i64) -> Result<Position, Problem> {
+        self.index.wait_for(revision.max(1), CATCH_UP).await.map_err(|behind| {
+            let message = match behind.reached.revision {
+                0 => "the store has not been read yet: is it reachable?".to_owned(),
+                _ => behind.to_string(),
+            };
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
+        })
+    }
+}

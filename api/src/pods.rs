@@ -1,0 +1,137 @@
+//! `/v2/pods`: one path parser, and one match of method and verb.
+
+use std::str::FromStr;
+
+use bytes::{Bytes, BytesMut};
+use http::header::ETAG;
+use http::{Method, StatusCode};
+use podium_proto::records::accepted::Phase;
+use podium_store::index::IndexState;
+use podium_store::view::PodView;
+use podium_types::id::{PodId, Version};
+use serde_json::json;
+
+use crate::Api;
+use crate::answer::{Answer, Problem, REVISION, header, json_bytes, json_value};
+use crate::path::{PathError, PodPath, Verb, parse};
+use crate::request::Head;
+
+/// Answers one request; names the route for the metrics.
+pub async fn handle(api: &Api, tail: &str, head: &Head) -> (&'static str, Result<Answer, Problem>) {
+    match parse(tail) {
+        Ok(path) => (route(&path), dispatch(api, path, head).await),
+        Err(error) => ("unknown", Err(bad_path(&error))),
+    }
+}
+
+fn route(path: &PodPath) -> &'static str {
+    match (&path.id, &path.verb) {
+        (None, Verb::Definition) => "/v2/pods",
+        (None, _) => "/v2/pods/::status",
+        (Some(_), Verb::Definition) => "/v2/pods/{id}",
+        (Some(_), Verb::Status) => "/v2/pods/{id}::status",
+        (Some(_), Verb::Versions) => "/v2/pods/{id}::versions",
+        (Some(_), Verb::Version(_)) => "/v2/pods/{id}::versions/{version}",
+    }
+}
+
+fn bad_path(error: &PathError) -> Problem {
+    match error {
+        PathError::Verb(_) => Problem::new(StatusCode::NOT_FOUND, format!("URI not found: {error}")),
+        PathError::Encoding => Problem::new(StatusCode::BAD_REQUEST, error.to_string()),
+        PathError::Id(_) => Problem::detailed(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Object is not valid",
+            json!([{ "path": "/", "errors": [error.to_string()] }]),
+        ),
+    }
+}
+
+async fn dispatch(api: &Api, path: PodPath, head: &Head) -> Result<Answer, Problem> {
+    let read = matches!(head.method, Method::GET | Method::HEAD);
+    match (path.id, path.verb) {
+        _ if !read => Err(Problem::method("GET, HEAD")),
+        (id, verb) => {
+            api.caught_up(head.min_revision()?).await?;
+            match (id, verb) {
+                (None, Verb::Definition) => Ok(all(api)),
+                (_, Verb::Status) | (None, _) => Err(Problem::no_route()),
+                (Some(id), Verb::Definition) => definition(api, &id),
+                (Some(id), Verb::Versions) => versions(api, &id),
+                (Some(id), Verb::Version(stamp)) => version(api, &id, &stamp),
+            }
+        }
+    }
+}
+
+/// The version in force and its definition as stored; `None` for a pod that is not there, or on its way out.
+pub(crate) fn in_force(view: &PodView) -> Option<(Version, &Bytes)> {
+    let accepted = &view.accepted.as_ref()?.value;
+    if Phase::try_from(accepted.phase) != Ok(Phase::Active) {
+        return None;
+    }
+    let version = Version::from_millis(accepted.version_ms);
+    Some((version, &view.versions.get(&version)?.value.json))
+}
+
+/// The entity tag of a pod: its version, which no two definitions share.
+pub(crate) fn etag(version: Version) -> String {
+    format!("\"{version}\"")
+}
+
+/// Reads under the index' lock, and stamps the answer with the revision that it is of.
+fn read(api: &Api, look: impl FnOnce(&IndexState) -> Result<Answer, Problem>) -> Result<Answer, Problem> {
+    let (answer, revision) = api.index.read(|state| (look(state), state.revision()));
+    answer.map(|mut answer| {
+        header(&mut answer, REVISION, revision);
+        answer
+    })
+}
+
+fn all(api: &Api) -> Answer {
+    let (fragments, revision) = api.index.read(|state| {
+        let fragments: Vec<Bytes> = state.pods().filter_map(in_force).map(|(_, json)| json.clone()).collect();
+        (fragments, state.revision())
+    });
+    let mut answer = json_bytes(StatusCode::OK, joined(&fragments));
+    header(&mut answer, REVISION, revision);
+    answer
+}
+
+/// A JSON array of values that are JSON already.
+fn joined(fragments: &[Bytes]) -> Bytes {
+    let mut body = BytesMut::with_capacity(fragments.iter().map(|fragment| fragment.len() + 1).sum::<usize>() + 2);
+    body.extend_from_slice(b"[");
+    for (at, fragment) in fragments.iter().enumerate() {
+        if at > 0 {
+            body.extend_from_slice(b",");
+        }
+        body.extend_from_slice(fragment);
+    }
+    body.extend_from_slice(b"]");
+    body.freeze()
+}
+
+fn definition(api: &Api, id: &PodId) -> Result<Answer, Problem> {
+    read(api, |state| {
+        let (version, json) = state.pod(id).and_then(in_force).ok_or_else(|| Problem::no_pod(id))?;
+        let mut answer = json_bytes(StatusCode::OK, json.clone());
+        header(&mut answer, ETAG, etag(version));
+        Ok(answer)
+    })
+}
+
+fn versions(api: &Api, id: &PodId) -> Result<Answer, Problem> {
+    read(api, |state| {
+        let view = state.pod(id).filter(|view| in_force(view).is_some()).ok_or_else(|| Problem::no_pod(id))?;
+        Ok(json_value(StatusCode::OK, &view.versions.keys().collect::<Vec<_>>()))
+    })
+}
+
+fn version(api: &Api, id: &PodId, stamp: &str) -> Result<Answer, Problem> {
+    let version = Version::from_str(stamp).map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+    read(api, |state| {
+        let held = state.pod(id).and_then(|view| view.versions.get(&version)).ok_or_else(|| Problem::no_pod(id))?;
+        Ok(json_bytes(StatusCode::OK, held.value.json.clone()))
+    })
+}

@@ -1,0 +1,138 @@
+//! The accept loop: bounds connections, times slow clients out, and ends within a deadline.
+//!
+//! warp's own server sets no timer (a half-sent head would hold a connection for ever) and waits for its last
+//! client however long that takes, so its filters run under this loop instead.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use warp::filters::BoxedFilter;
+
+use crate::answer::Answer;
+
+/// How the loop treats its clients.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections served at a time; more wait in the kernel's queue.
+    pub connections: usize,
+    /// A request's head must have arrived in this time; an idle connection is closed after it.
+    pub head_timeout: Duration,
+    /// A client that takes nothing of its answer for so long is cut off.
+    pub stall_timeout: Duration,
+    /// Requests under way may take this long after a shutdown began.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1024,
+            head_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(60),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A listener that serves until it is shut down. Dropping it stops accepting and cuts connections.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Serves `routes` on `listener`.
+    pub(crate) fn start(listener: TcpListener, routes: BoxedFilter<(Answer,)>, limits: Limits) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(accept(listener, routes, limits, stop.clone()));
+        Ok(Self { address, stop, task })
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, lets requests under way end, and cuts off what has not ended by the deadline.
+    pub(crate) async fn shutdown(mut self) {
+        self.stop.cancel();
+        if let Err(error) = (&mut self.task).await
+            && error.is_panic()
+        {
+            tracing::error!("the API's accept loop panicked");
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, routes: BoxedFilter<(Answer,)>, limits: Limits, stop: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = next(&listener, &slots) => accepted,
+        };
+        match accepted {
+            Ok((stream, slot)) => {
+                let (routes, watcher, limits) = (routes.clone(), graceful.watcher(), limits.clone());
+                connections.spawn(async move {
+                    connection(stream, routes, watcher, &limits).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                // Out of file descriptors: accepting again at once would spin.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "requests were cut off by the shutdown");
+    }
+    connections.shutdown().await;
+}
+
+async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, slot))
+}
+
+async fn connection(stream: TcpStream, routes: BoxedFilter<(Answer,)>, watcher: Watcher, limits: &Limits) {
+    // Small answers must not wait for more; failing to say so costs time only.
+    let _ = stream.set_nodelay(true);
+    let stall = u32::try_from(limits.stall_timeout.as_millis()).unwrap_or(u32::MAX);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall);
+    let service = TowerToHyperService::new(warp::service(routes));
+    // HTTP/1 alone: the builder that also detects HTTP/2 reads the first bytes without a timer.
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(64 * 1024)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
