@@ -318,7 +318,7 @@ mod tests {
         let second = part.take(message(true, 9, &[5, 5]));
         assert_eq!((revisions(&second), second.revision), (vec![], 0));
         let last = part.take(message(false, 9, &[5, 6]));
-        assert_eq!((revisions(&last), last.revision), (vec![5, 5, 5, 6], 6));
+        assert_eq!((revisions(&last), last.revision), (vec![5, 5, 5, 5, 5, 6], 6));
     }
 
     #[test]

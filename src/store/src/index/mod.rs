@@ -80,7 +80,7 @@ impl Index {
 
     /// Where the index stands now.
     pub fn position(&self) -> Position {
-        *self.shared.position.borrow()
+        self.read(IndexState::position)
     }
 
     /// Hears of every later change of position.

@@ -141,7 +141,8 @@ impl IndexState {
         self.cluster_id
     }
 
-    pub(super) fn position(&self) -> Position {
+    /// Revision and generation in one.
+    pub fn position(&self) -> Position {
         Position { revision: self.revision, generation: self.generation }
     }
 
@@ -230,7 +231,7 @@ impl IndexState {
         Changed {
             pods: self.pods.keys().map(|id| (id.clone(), Kinds::PODS)).collect(),
             elections: self.elections.keys().cloned().collect(),
-            framework: true,
+            framework: self.framework.is_some() || self.framework_unreadable,
             replaced: false,
         }
     }
