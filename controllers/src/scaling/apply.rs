@@ -16,7 +16,7 @@ use crate::runtime::{Ids, Now};
 pub fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Group {
     match intent {
         Intent::Create { config, count, not_before_ms } => create(view, config, count, not_before_ms, now, ids),
-        Intent::Stop(uuids) => stop(view, &uuids, now),
+        Intent::Stop { uuids, survivors } => stop(view, &uuids, &survivors, now),
         Intent::Remove(uuids) => remove(view, &uuids),
         Intent::Relaunch { instances, delay } => relaunch(view, &instances, delay),
     }
@@ -38,7 +38,8 @@ fn create(view: &PodView, config: Version, count: usize, not_before_ms: i64, now
     group
 }
 
-fn stop(view: &PodView, uuids: &[Uuid], now: Now) -> Group {
+/// What is stopped as unhealthy must not have become healthy meanwhile, nor the survivors unhealthy.
+fn stop(view: &PodView, uuids: &[Uuid], survivors: &[Uuid], now: Now) -> Group {
     let mut group = on_sets(view, configs(view, uuids));
     for uuid in uuids {
         let Some(held) = view.instances.get(uuid) else { continue };
@@ -46,7 +47,10 @@ fn stop(view: &PodView, uuids: &[Uuid], now: Now) -> Group {
         let instance = Instance { goal: Goal::Decommissioned.into(), stopped_ms: now.0, ..held.value };
         group = group.when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::record(key, instance));
     }
-    group
+    uuids
+        .iter()
+        .chain(survivors)
+        .fold(group, |group, uuid| group.when(Compare::as_seen(Key::Observed(view.id.clone(), *uuid), view.observed.get(uuid))))
 }
 
 fn remove(view: &PodView, uuids: &[Uuid]) -> Group {

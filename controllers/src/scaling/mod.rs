@@ -22,8 +22,14 @@ use uuid::Uuid;
 use crate::runtime::{Census, Controller, Decision, Ids, Member, Now, definition_in_force};
 use backoff::Pace;
 
-/// Instances that one group creates or stops: two such groups and more travel in one transaction of 128 operations.
-const PER_GROUP: usize = 60;
+/// Instances that one group creates: many such groups travel in one transaction of 128 operations.
+const CREATED_PER_GROUP: usize = 60;
+
+/// Instances that one group stops, at two compares each.
+const STOPPED_PER_GROUP: usize = 25;
+
+/// Healthy instances that a group may rest on: what it stops, these and the sets keep below 128 compares.
+const SURVIVORS: usize = 50;
 
 /// Instances that one group removes, at two compares each.
 const REMOVED_PER_GROUP: usize = 30;
@@ -51,7 +57,13 @@ pub enum Intent {
         not_before_ms: i64,
     },
     /// These are over, and run: their goal becomes Decommissioned.
-    Stop(Vec<Uuid>),
+    Stop {
+        /// Who.
+        uuids: Vec<Uuid>,
+        /// The healthy ones by which the floor holds without them: should one of these fail first, nobody is stopped.
+        /// At most [`SURVIVORS`] are named; beyond that a failure within the same milliseconds goes unseen.
+        survivors: Vec<Uuid>,
+    },
     /// The records of these go: nothing of them runs, or they were given up.
     Remove(Vec<Uuid>),
     /// These ended and are still wanted: their next incarnation.
@@ -106,8 +118,10 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
             let victims = victims::take(&mut members, surplus, selection, &mut spare);
             plan.dismiss(&victims);
         }
+        plan.survivors.extend(members.iter().filter(|member| member.is_healthy()).map(|member| member.uuid).take(SURVIVORS));
         plan.ended.extend(members.into_iter().filter(|member| member.condition.is_terminal()).copied());
     }
+    plan.survivors.truncate(floor.min(SURVIVORS));
     Decision::now(plan.into_intents(view, &census, definition.as_deref(), now.0))
 }
 
@@ -121,6 +135,7 @@ fn is_gone(member: &Member<'_>) -> bool {
 struct Plan<'a> {
     removed: Vec<Uuid>,
     stopped: Vec<Uuid>,
+    survivors: Vec<Uuid>,
     ended: Vec<Member<'a>>,
     missing: Vec<(Version, usize)>,
 }
@@ -136,7 +151,8 @@ impl Plan<'_> {
 
     fn into_intents(self, view: &PodView, census: &Census<'_>, definition: Option<&PodDefinition>, now: i64) -> Vec<Intent> {
         let mut intents: Vec<Intent> = self.removed.chunks(REMOVED_PER_GROUP).map(|uuids| Intent::Remove(uuids.to_vec())).collect();
-        intents.extend(self.stopped.chunks(PER_GROUP).map(|uuids| Intent::Stop(uuids.to_vec())));
+        let stops = self.stopped.chunks(STOPPED_PER_GROUP);
+        intents.extend(stops.map(|uuids| Intent::Stop { uuids: uuids.to_vec(), survivors: self.survivors.clone() }));
         // How fast is the definition's to say: without one, nothing is launched.
         if let (Some(definition), Some(accepted)) = (definition, &view.accepted) {
             let pacer = Pacer { view, definition, config_ms: accepted.value.config_ms, last_launch_ms: last_launch(census), now };
@@ -153,8 +169,8 @@ impl Plan<'_> {
 
 /// `count` as group sizes; more than one decision can use are not even listed.
 fn chunks(count: usize) -> impl Iterator<Item = usize> {
-    let groups = count.div_ceil(PER_GROUP).min(GROUPS);
-    (0..groups).map(move |index| PER_GROUP.min(count - index * PER_GROUP))
+    let groups = count.div_ceil(CREATED_PER_GROUP).min(GROUPS);
+    (0..groups).map(move |index| CREATED_PER_GROUP.min(count - index * CREATED_PER_GROUP))
 }
 
 fn last_launch(census: &Census<'_>) -> i64 {

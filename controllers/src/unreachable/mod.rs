@@ -22,6 +22,9 @@ const PER_GROUP: usize = 30;
 /// Groups of one decision. The rest follows when these are written.
 const GROUPS: usize = 64;
 
+/// How long a tombstone stays of whose tasks nothing is known: 30 days, in milliseconds.
+const KEPT_UNSEEN_MS: i64 = 30 * 24 * 3600 * 1000;
+
 /// The controller.
 #[derive(Debug, Default)]
 pub struct Unreachable;
@@ -86,7 +89,8 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
         }
     }
     decision.intents.extend(view.reach.keys().filter(|uuid| !view.instances.contains_key(uuid)).map(|uuid| Intent::Forget(*uuid)));
-    decision.intents.extend(view.tombstones.keys().filter(|uuid| has_ended(view, uuid)).map(|uuid| Intent::Unbury(*uuid)));
+    let ended = view.tombstones.iter().filter(|(uuid, held)| has_ended(view, uuid, &held.value, now));
+    decision.intents.extend(ended.map(|(uuid, _)| Intent::Unbury(*uuid)));
     decision.intents.truncate(GROUPS * PER_GROUP);
     decision
 }
@@ -137,10 +141,16 @@ fn away_since(member: &Member<'_>) -> Option<i64> {
     away.map(|task| if task.unreachable_ms > 0 { task.unreachable_ms } else { task.since_ms }).max()
 }
 
-/// Whether all tasks that a tombstone is for have ended. The gateway keeps what it observed until then.
-fn has_ended(view: &PodView, uuid: &Uuid) -> bool {
-    !view.instances.contains_key(uuid)
-        && view.observed.get(uuid).is_none_or(|observed| observed.value.tasks.iter().all(|task| !condition::task_is_alive(task)))
+/// Whether all tasks that a tombstone is for have ended. The gateway keeps what it observed while a tombstone stands:
+/// without an observation nobody knows, and the tombstone stays for as long as an agent may still come back.
+fn has_ended(view: &PodView, uuid: &Uuid, tombstone: &Tombstone, Now(now): Now) -> bool {
+    if view.instances.contains_key(uuid) {
+        return false;
+    }
+    match view.observed.get(uuid) {
+        Some(observed) => observed.value.tasks.iter().all(|task| !condition::task_is_alive(task)),
+        None => now >= tombstone.buried_ms.saturating_add(KEPT_UNSEEN_MS),
+    }
 }
 
 fn add(view: &PodView, group: Group, intent: Intent, Now(now): Now) -> Group {

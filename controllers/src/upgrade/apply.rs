@@ -43,7 +43,7 @@ pub fn group(view: &PodView, intent: Intent) -> Group {
     }
 }
 
-/// Scaling compares a set's revision with every creation: with the sets as seen, no instance has come since.
+/// Rests on the sets that want none being all the sets that there are.
 fn finish_deletion(view: &PodView, group: Group) -> Group {
     let pod = &view.id;
     let mut group = group.then(Op::Delete(Key::Accepted(pod.clone())));

