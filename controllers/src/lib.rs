@@ -2,6 +2,7 @@
 //! they share. Each controller watches, decides and writes its own keys; it is elected, switched off and
 //! crashes alone, and talks to the others only through the store. `CONTRIBUTING.md` draws who writes what.
 
+pub mod admission;
 pub mod runtime;
 pub mod scaling;
 pub mod unreachable;
