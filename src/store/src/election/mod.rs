@@ -6,6 +6,7 @@
 //! gone by our own monotonic clock; and it is given up by [`Leadership::resign`], by dropping it (a panic does), or by
 //! a [`Watchdog`] that is not fed.
 
+mod predecessor;
 mod session;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use podium_retry::Backoff;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use predecessor::end_sessions_of;
 pub use session::{Lease, Session, SessionConfig};
 
 use crate::index::{Index, Kinds};
