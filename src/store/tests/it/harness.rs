@@ -25,6 +25,8 @@ pub const LONG: Duration = Duration::from_secs(30);
 pub enum Flavour {
     /// `etcd`, found on the path.
     Etcd,
+    /// The server that `podium dev` embeds.
+    Embedded,
 }
 
 /// One server with its own data folder and port; ended with the value.
@@ -32,13 +34,19 @@ pub struct Server {
     flavour: Flavour,
     data: TempDir,
     address: SocketAddr,
-    running: Option<Child>,
+    running: Running,
+}
+
+enum Running {
+    Not,
+    Process(Child),
+    Embedded(podium_etcd::Server),
 }
 
 impl Server {
     /// A new, empty server.
     pub async fn start(flavour: Flavour) -> Self {
-        let mut server = Self { flavour, data: tempfile::tempdir().unwrap(), address: free_address(), running: None };
+        let mut server = Self { flavour, data: tempfile::tempdir().unwrap(), address: free_address(), running: Running::Not };
         server.launch().await;
         server
     }
@@ -60,9 +68,13 @@ impl Server {
 
     /// Ends it, as a crash would.
     pub async fn stop(&mut self) {
-        if let Some(mut child) = self.running.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        match std::mem::replace(&mut self.running, Running::Not) {
+            Running::Process(mut child) => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+            }
+            Running::Embedded(server) => server.kill().await,
+            Running::Not => {}
         }
     }
 
@@ -88,7 +100,13 @@ impl Server {
 
     async fn launch(&mut self) {
         match self.flavour {
-            Flavour::Etcd => self.running = Some(spawn_etcd(&self.data.path().join("etcd"), self.address)),
+            Flavour::Etcd => self.running = Running::Process(spawn_etcd(&self.data.path().join("etcd"), self.address)),
+            Flavour::Embedded => {
+                let listener = TcpListener::bind(self.address).await.unwrap();
+                let mut config = podium_etcd::Config::new(listener, self.data.path());
+                config.retention = podium_etcd::Retention::UNBOUNDED;
+                self.running = Running::Embedded(podium_etcd::Server::start(config).await.unwrap());
+            }
         }
         let up = async {
             while TcpStream::connect(self.address).await.is_err() || !self.answers().await {
@@ -106,7 +124,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.running {
+        if let Running::Process(child) = &mut self.running {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -292,6 +310,12 @@ macro_rules! against_every_server {
             $($(#[$meta])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 super::$name($crate::harness::Flavour::Etcd).await;
+            })*
+        }
+        mod embedded {
+            $($(#[$meta])* #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::harness::Flavour::Embedded).await;
             })*
         }
     };
