@@ -20,6 +20,9 @@ const MAX_ANSWER: usize = 256 << 20;
 /// etcd ends connections that are pinged more often than every 5 s (its `--grpc-keepalive-min-time`).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(7);
 
+/// How long a ping may stay unanswered before the connection counts as dead.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How to reach the store.
 #[derive(Clone)]
 pub struct StoreConfig {
@@ -33,7 +36,7 @@ pub struct StoreConfig {
     pub user: Option<(String, String)>,
     /// For one connection to one endpoint.
     pub connect_timeout: Duration,
-    /// For one request; also how long an unanswered transport ping is waited for.
+    /// For one request.
     pub request_timeout: Duration,
 }
 
@@ -99,7 +102,7 @@ impl Store {
     pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
         let endpoints = config.endpoints.join(",");
         let mut options = ConnectOptions::new()
-            .with_keep_alive(KEEP_ALIVE_INTERVAL, config.request_timeout)
+            .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
             .with_keep_alive_while_idle(true)
             .with_connect_timeout(config.connect_timeout)
             .with_auto_token_refresh(config.user.is_some())
@@ -197,7 +200,7 @@ impl StoreTls {
 }
 
 fn timed_out(endpoints: &str, after: Duration) -> StoreError {
-    StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: format!("none within {after:?}") }
+    StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: format!("none within {after:?}; does it run there?") }
 }
 
 /// Sorts an error by what the caller can do: try again, or not.

@@ -176,3 +176,28 @@ impl Answer {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(sizes: &[(usize, usize)]) -> usize {
+        let mut room = Room::default();
+        sizes.iter().take_while(|(ops, bytes)| room.admit(Size { ops: *ops, bytes: *bytes })).count()
+    }
+
+    #[test]
+    fn the_outer_list_and_the_longest_inner_one_share_the_limit() {
+        assert_eq!(fits(&[(1, 10); 200]), 127);
+        assert_eq!(fits(&[(2, 10); 200]), 126);
+        assert_eq!(fits(&[(64, 10); 200]), 64);
+        assert_eq!(fits(&[(126, 10), (1, 10), (1, 10)]), 2);
+        assert_eq!(fits(&[(1, 10), (127, 10)]), 1);
+    }
+
+    #[test]
+    fn a_transaction_is_cut_by_bytes_but_takes_one_group_of_any_size() {
+        assert_eq!(fits(&[(1, 500_000); 5]), 2);
+        assert_eq!(fits(&[(1, 1_400_000), (1, 1)]), 1);
+    }
+}

@@ -98,3 +98,73 @@ pub(super) fn next_batch<R>(waiting: &mut VecDeque<Job<R>>, taken: &mut Taken) -
     *waiting = rest;
     batch
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use podium_types::id::PodId;
+
+    use super::super::group::{Compare, Op};
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::Accepted(PodId::new(&format!("/{name}")).unwrap())
+    }
+
+    /// Writes the first key, and compares the others.
+    fn job(name: u32, writes: &str, compares: &[&str]) -> Job<u32> {
+        let group = Group::global().then(Op::Put(key(writes), Bytes::new()));
+        let group = compares.iter().fold(group, |group, name| group.when(Compare::Absent(key(name))));
+        Job::new(group, name, &Keyspace::default())
+    }
+
+    fn names(batch: &[Job<u32>]) -> Vec<u32> {
+        batch.iter().map(|job| job.reply).collect()
+    }
+
+    #[test]
+    fn groups_that_touch_go_one_after_the_other_in_their_order() {
+        let mut taken = Taken::default();
+        // 2 touches 1, 3 touches 2 and not 1, 4 touches nobody, 5 compares what only 4 compares.
+        let jobs = [job(1, "a", &[]), job(2, "b", &["a"]), job(3, "c", &["b"]), job(4, "d", &["x"]), job(5, "e", &["x"])];
+        let mut waiting = VecDeque::from(jobs);
+        let first = next_batch(&mut waiting, &mut taken);
+        assert_eq!(names(&first), [1, 4, 5]);
+        assert!(next_batch(&mut waiting, &mut taken).is_empty(), "2 waits for 1, and 3 behind it");
+        first.iter().for_each(|job| taken.release(&job.group));
+        let second = next_batch(&mut waiting, &mut taken);
+        assert_eq!(names(&second), [2]);
+        second.iter().for_each(|job| taken.release(&job.group));
+        assert_eq!(names(&next_batch(&mut waiting, &mut taken)), [3]);
+    }
+
+    #[test]
+    fn a_key_stays_taken_until_its_last_reader_is_answered() {
+        let mut taken = Taken::default();
+        let mut waiting = VecDeque::from([job(1, "a", &["x"]), job(2, "b", &["x"]), job(3, "x", &[])]);
+        let readers = next_batch(&mut waiting, &mut taken);
+        assert_eq!(names(&readers), [1, 2]);
+        taken.release(&readers[0].group);
+        assert!(next_batch(&mut waiting, &mut taken).is_empty());
+        taken.release(&readers[1].group);
+        assert_eq!(names(&next_batch(&mut waiting, &mut taken)), [3]);
+        assert_eq!(taken.keys.len(), 1);
+    }
+
+    #[test]
+    fn a_batch_ends_at_etcds_limit_of_operations() {
+        let mut taken = Taken::default();
+        let mut waiting: VecDeque<_> = (0..200).map(|n| job(n, &format!("a{n}"), &["x", "y"])).collect();
+        assert_eq!(next_batch(&mut waiting, &mut taken).len(), 126, "and two conditions in each");
+        assert_eq!(names(&next_batch(&mut waiting, &mut taken)), (126..200).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_refused_group_is_tried_again_by_itself() {
+        let mut taken = Taken::default();
+        let mut waiting = VecDeque::from([job(1, "a", &[]), job(2, "b", &[]), job(3, "c", &[])]);
+        waiting[1].alone = true;
+        assert_eq!(names(&next_batch(&mut waiting, &mut taken)), [1, 3]);
+        assert_eq!(names(&next_batch(&mut waiting, &mut taken)), [2]);
+    }
+}

@@ -147,7 +147,9 @@ fn spawn_etcd(data: &std::path::Path, address: SocketAddr) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("{} can't be started ({error}): install etcd-server, or name it in PODIUM_TEST_ETCD", program.display()))
+        .unwrap_or_else(|error| {
+            panic!("{} can't be started ({error}): install etcd-server, or name it in PODIUM_TEST_ETCD", program.display())
+        })
 }
 
 fn free_address() -> SocketAddr {
