@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod matching;
 pub mod secret;
 pub mod task_group;

@@ -383,4 +383,4 @@ pub fn unreadable_constraint(constraints: &[Constraint]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

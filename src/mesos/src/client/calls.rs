@@ -1,0 +1,171 @@
+//! Calls to the master: in order, on a connection of their own, each belonging to one subscription.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use podium_http::{Client, Method, Url};
+use podium_proto::mesos::v1;
+use podium_proto::mesos::v1::scheduler::{Call, call};
+use prost::Message as _;
+use tokio::sync::mpsc;
+
+/// Calls waiting to be sent; a full queue makes the caller wait.
+const CAPACITY: usize = 1024;
+
+/// Both directions speak protobuf; masters compare these words exactly.
+pub(super) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+
+/// The subscription ended: rebuild from state what still matters after the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the subscription to Mesos is over")]
+pub struct SubscriptionOver;
+
+/// Sends calls under one subscription. Clones share its order.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    queue: mpsc::Sender<Call>,
+}
+
+impl Calls {
+    /// A handle, and the queue to be worked off by [`deliver`].
+    pub(super) fn new() -> (Self, mpsc::Receiver<Call>) {
+        let (queue, calls) = mpsc::channel(CAPACITY);
+        (Calls { queue }, calls)
+    }
+
+    /// A handle and its queue, for tests of a caller.
+    #[must_use]
+    pub fn for_test() -> (Self, mpsc::Receiver<Call>) {
+        Self::new()
+    }
+
+    async fn send(&self, r#type: call::Type, call: Call) -> Result<(), SubscriptionOver> {
+        self.queue.send(Call { r#type: Some(r#type.into()), ..call }).await.map_err(|_| SubscriptionOver)
+    }
+
+    /// Launches on these offers, all of one agent and role; what is left of them is declined for `refuse_seconds`.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`], as of all calls; the call was not sent then.
+    pub async fn accept(
+        &self,
+        offer_ids: Vec<v1::OfferId>,
+        operations: Vec<v1::offer::Operation>,
+        refuse_seconds: f64,
+    ) -> Result<(), SubscriptionOver> {
+        let filters = Some(v1::Filters { refuse_seconds: Some(refuse_seconds) });
+        let accept = Some(call::Accept { offer_ids, operations, filters });
+        self.send(call::Type::Accept, Call { accept, ..Call::default() }).await
+    }
+
+    /// Gives offers back; the agents are not offered again for `refuse_seconds`, unless they gain something.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn decline(&self, offer_ids: Vec<v1::OfferId>, refuse_seconds: f64) -> Result<(), SubscriptionOver> {
+        let filters = Some(v1::Filters { refuse_seconds: Some(refuse_seconds) });
+        self.send(call::Type::Decline, Call { decline: Some(call::Decline { offer_ids, filters }), ..Call::default() }).await
+    }
+
+    /// Asks for offers again and forgets all filters, for these roles; none means all.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn revive(&self, roles: Vec<String>) -> Result<(), SubscriptionOver> {
+        self.send(call::Type::Revive, Call { revive: Some(call::Revive { roles }), ..Call::default() }).await
+    }
+
+    /// Asks for no more offers for these roles; none means all.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn suppress(&self, roles: Vec<String>) -> Result<(), SubscriptionOver> {
+        self.send(call::Type::Suppress, Call { suppress: Some(call::Suppress { roles }), ..Call::default() }).await
+    }
+
+    /// Asks for a task's end. Lost if the master does not know the task: repeat it until a terminal update.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn kill(&self, task_id: &str, agent_id: Option<&str>) -> Result<(), SubscriptionOver> {
+        let kill = call::Kill {
+            task_id: v1::TaskId { value: task_id.to_owned() },
+            agent_id: agent_id.map(|value| v1::AgentId { value: value.to_owned() }),
+            kill_policy: None,
+        };
+        self.send(call::Type::Kill, Call { kill: Some(kill), ..Call::default() }).await
+    }
+
+    /// Ends an executor with all its tasks, when kills did not help.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn shutdown(&self, executor_id: &str, agent_id: &str) -> Result<(), SubscriptionOver> {
+        let shutdown = call::Shutdown {
+            executor_id: v1::ExecutorId { value: executor_id.to_owned() },
+            agent_id: v1::AgentId { value: agent_id.to_owned() },
+        };
+        self.send(call::Type::Shutdown, Call { shutdown: Some(shutdown), ..Call::default() }).await
+    }
+
+    /// Confirms that an update's effect is durable; the agent then sends the task's next one.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn acknowledge(&self, agent_id: &str, task_id: &str, uuid: Bytes) -> Result<(), SubscriptionOver> {
+        let acknowledge = call::Acknowledge {
+            agent_id: v1::AgentId { value: agent_id.to_owned() },
+            task_id: v1::TaskId { value: task_id.to_owned() },
+            uuid,
+        };
+        self.send(call::Type::Acknowledge, Call { acknowledge: Some(acknowledge), ..Call::default() }).await
+    }
+
+    /// Asks for the present state of these tasks, each with its agent; of none: of all that the master knows.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn reconcile(&self, tasks: impl IntoIterator<Item = (String, Option<String>)>) -> Result<(), SubscriptionOver> {
+        let tasks = tasks.into_iter().map(|(task, agent)| call::reconcile::Task {
+            task_id: v1::TaskId { value: task },
+            agent_id: agent.map(|value| v1::AgentId { value }),
+        });
+        let reconcile = Some(call::Reconcile { tasks: tasks.collect() });
+        self.send(call::Type::Reconcile, Call { reconcile, ..Call::default() }).await
+    }
+}
+
+/// Where and as whom calls are made.
+pub(super) struct Target {
+    pub client: Client,
+    pub url: Url,
+    pub framework_id: String,
+    pub stream_id: HeaderValue,
+}
+
+/// Sends queued calls one after the other. Ends only with the reason why the subscription must end.
+pub(super) async fn deliver(target: Target, mut calls: mpsc::Receiver<Call>) -> String {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, PROTOBUF);
+    headers.insert(header::ACCEPT, PROTOBUF);
+    headers.insert("Mesos-Stream-Id", target.stream_id);
+    let framework_id = Some(v1::FrameworkId { value: target.framework_id });
+    while let Some(call) = calls.recv().await {
+        let kind = call.r#type.and_then(|kind| call::Type::try_from(kind).ok()).map_or("UNKNOWN", |kind| kind.as_str_name());
+        let body = Call { framework_id: framework_id.clone(), ..call }.encode_to_vec();
+        match target.client.request(Method::POST, &target.url, headers.clone(), body).await {
+            Ok(response) if response.status.is_success() => {
+                // Read to its end, so that the connection can be used again.
+                if let Err(error) = response.bytes().await {
+                    return format!("call {kind}: {error}");
+                }
+            }
+            Ok(response) => {
+                let status = response.status;
+                return format!("the master answered {status} to {kind}: {}", response.excerpt(500).await);
+            }
+            Err(error) => return format!("call {kind}: {error}"),
+        }
+    }
+    // Every handle is gone: nobody wants to call, which is no reason to end the subscription.
+    std::future::pending().await
+}

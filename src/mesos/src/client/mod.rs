@@ -1,0 +1,166 @@
+//! The v1 scheduler API of a Mesos master, seen from a framework: one subscription at a time, kept up
+//! across lost connections, silent masters and elections, until someone takes the framework over.
+//!
+//! Promises: events arrive in the master's order; every subscription is announced by [`Event::Subscribed`]
+//! and ended by [`Event::Disconnected`]; calls belong to one subscription and never leak into the next,
+//! where their offers and intentions would be void. 202 only means that the master has queued a call.
+//! Rules: the reference's sections 1 and 4. The gateway is the only user.
+
+mod calls;
+mod run;
+mod session;
+
+use std::time::Duration;
+
+use podium_http::{Credentials, Url};
+use podium_proto::mesos::v1;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use calls::{Calls, SubscriptionOver};
+
+/// Path of the scheduler API below a master's address.
+const PATH: &str = "/api/v1/scheduler";
+
+/// What can go wrong before anything is tried.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is nobody to ask.
+    #[error("no Mesos master is given")]
+    NoMaster,
+    /// An address or the credentials cannot be used.
+    #[error(transparent)]
+    Http(#[from] podium_http::Error),
+}
+
+/// To whom, as whom, and how patiently.
+#[derive(Debug, Clone)]
+pub struct MesosConfig {
+    /// `host:port` or `http://host:port`; asked in turn until one is, or knows, the leader.
+    pub masters: Vec<String>,
+    /// Who we are; its `roles` are replaced by the present ones, its `id` must be set.
+    pub framework: v1::FrameworkInfo,
+    /// The roles to subscribe for; a change subscribes anew.
+    pub roles: watch::Receiver<Vec<String>>,
+    /// The framework's principal and secret.
+    pub credentials: Option<Credentials>,
+    /// After so many intervals without any record the connection is given up.
+    pub missed_heartbeats: u32,
+    /// Until SUBSCRIBED tells the master's own.
+    pub heartbeat: Duration,
+    /// For one answer of the master, SUBSCRIBED included.
+    pub response_timeout: Duration,
+    /// Longest pause between two attempts to subscribe.
+    pub longest_backoff: Duration,
+    /// Events waiting for their owner before the stream is read no further.
+    pub event_capacity: usize,
+}
+
+impl MesosConfig {
+    /// A configuration with Mesos' own figures.
+    #[must_use]
+    pub fn new(masters: Vec<String>, framework: v1::FrameworkInfo, roles: watch::Receiver<Vec<String>>) -> Self {
+        MesosConfig {
+            masters,
+            framework,
+            roles,
+            credentials: None,
+            missed_heartbeats: 5,
+            heartbeat: Duration::from_secs(15),
+            response_timeout: Duration::from_secs(30),
+            longest_backoff: Duration::from_secs(15),
+            event_capacity: 4096,
+        }
+    }
+
+    fn urls(&self) -> Result<Vec<Url>, ConfigError> {
+        if self.masters.is_empty() {
+            return Err(ConfigError::NoMaster);
+        }
+        let parse = |master: &String| {
+            let text = master.trim_end_matches('/');
+            Ok(podium_http::parse_url(&format!("{text}{PATH}"))?)
+        };
+        self.masters.iter().map(parse).collect()
+    }
+}
+
+/// A framework that lives long: checkpointing, aware of partitions, with a failover timeout of a week.
+#[must_use]
+pub fn framework_info(name: &str, user: &str, id: &str) -> v1::FrameworkInfo {
+    use v1::framework_info::capability::Type;
+    let capabilities =
+        [Type::PartitionAware, Type::TaskKillingState, Type::MultiRole, Type::ReservationRefinement, Type::RegionAware, Type::GpuResources];
+    v1::FrameworkInfo {
+        name: name.to_owned(),
+        user: user.to_owned(),
+        id: Some(v1::FrameworkId { value: id.to_owned() }),
+        checkpoint: Some(true),
+        failover_timeout: Some(604_800.0),
+        capabilities: capabilities.map(|capability| v1::framework_info::Capability { r#type: Some(capability.into()) }).into(),
+        ..v1::FrameworkInfo::default()
+    }
+}
+
+/// What the owner of a subscription must know.
+#[derive(Debug)]
+pub enum Event {
+    /// The master has taken us on. Offers of earlier subscriptions are void, and all roles get offers again.
+    Subscribed {
+        /// For this subscription only.
+        calls: Calls,
+        /// As the master knows us.
+        framework_id: String,
+        /// The master.
+        master: Option<Box<v1::MasterInfo>>,
+    },
+    /// The subscription is over; another will be tried, unless [`Event::Stopped`] follows.
+    Disconnected {
+        /// In words.
+        reason: String,
+    },
+    /// An attempt to subscribe failed; more follow, ever more slowly.
+    Unavailable {
+        /// In words.
+        reason: String,
+    },
+    /// Resources to launch on.
+    Offers(Vec<v1::Offer>),
+    /// An offer is void.
+    Rescind(v1::OfferId),
+    /// News of a task. Acknowledge it iff it has a uuid.
+    Update(Box<v1::TaskStatus>),
+    /// An executor ended or an agent was lost: a hint, not reliable.
+    Failure(v1::scheduler::event::Failure),
+    /// No subscription is tried any more.
+    Stopped(Stop),
+}
+
+/// Why the client gave up for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Another process subscribed with our framework id: two must not fight over it.
+    FailedOver,
+    /// The framework was torn down, or its failover timeout elapsed: its tasks are dead.
+    Removed {
+        /// The master's words.
+        message: String,
+    },
+    /// We were told to.
+    Cancelled,
+}
+
+/// Starts a task that keeps the framework subscribed until `cancel`, or until it is taken over or removed.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn connect(config: MesosConfig, cancel: CancellationToken) -> Result<mpsc::Receiver<Event>, ConfigError> {
+    let urls = config.urls()?;
+    let (sender, receiver) = mpsc::channel(config.event_capacity.max(1));
+    let client = run::client(&config)?;
+    tokio::spawn(run::run(config, urls, client, sender, cancel));
+    Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! Keeps the framework subscribed: which master next, how long to wait, when to stop.
+
+use std::time::Duration;
+
+use podium_http::{Client, ClientConfig, Url};
+use podium_proto::mesos::v1::scheduler::{self, event};
+use podium_retry::Backoff;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::calls::{Calls, Target, deliver};
+use super::session::{SessionError, Stream, subscribe};
+use super::{ConfigError, Event, MesosConfig, Stop};
+
+/// A subscription that lasted so long was a good one: the next attempt is made at once.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// How a subscription ended.
+enum End {
+    /// Try again.
+    Lost(String),
+    /// Never again.
+    Stop(Stop),
+    /// The owner has gone.
+    Unwatched,
+}
+
+pub(super) fn client(config: &MesosConfig) -> Result<Client, ConfigError> {
+    Ok(Client::new(ClientConfig {
+        response_timeout: config.response_timeout,
+        // Until SUBSCRIBED sets the master's own measure.
+        idle_timeout: config.response_timeout,
+        credentials: config.credentials.clone(),
+        ..ClientConfig::default()
+    })?)
+}
+
+/// Subscribes again and again.
+pub(super) async fn run(config: MesosConfig, urls: Vec<Url>, client: Client, events: mpsc::Sender<Event>, cancel: CancellationToken) {
+    let work = keep_subscribed(config, &urls, client, &events);
+    let stop = cancel.run_until_cancelled(work).await.unwrap_or(Some(Stop::Cancelled));
+    if let Some(stop) = stop {
+        info!(?stop, "no longer subscribed to Mesos");
+        // A queue that is full of events nobody reads must not keep this task alive.
+        let _ = events.send_timeout(Event::Stopped(stop), Duration::from_secs(5)).await;
+    }
+}
+
+async fn keep_subscribed(mut config: MesosConfig, urls: &[Url], client: Client, events: &mpsc::Sender<Event>) -> Option<Stop> {
+    let mut backoff = Backoff::new(Duration::from_millis(100), 2.0, config.longest_backoff);
+    for url in urls.iter().cycle() {
+        let started = Instant::now();
+        config.framework.roles = config.roles.borrow_and_update().clone();
+        let end = match timeout(config.response_timeout, attempt(&config, &client, url)).await {
+            Ok(Ok((stream, first))) => session(&mut config, stream, first, events).await,
+            Ok(Err(Attempt::Error(message))) => match refusal(message) {
+                End::Lost(reason) => unavailable(events, reason).await,
+                end => end,
+            },
+            Ok(Err(Attempt::Failed(error))) => unavailable(events, error.to_string()).await,
+            Err(_) => unavailable(events, format!("{url} did not answer SUBSCRIBE in time")).await,
+        };
+        match end {
+            End::Stop(stop) => return Some(stop),
+            End::Unwatched => return None,
+            End::Lost(reason) => warn!(master = %url, reason, "not subscribed to Mesos"),
+        }
+        if started.elapsed() >= STABLE {
+            backoff.reset();
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+    None
+}
+
+async fn unavailable(events: &mpsc::Sender<Event>, reason: String) -> End {
+    match events.send(Event::Unavailable { reason: reason.clone() }).await {
+        Ok(()) => End::Lost(reason),
+        Err(_) => End::Unwatched,
+    }
+}
+
+/// Why an attempt brought no subscription.
+enum Attempt {
+    /// The master refused by an ERROR event.
+    Error(String),
+    Failed(SessionError),
+}
+
+impl From<SessionError> for Attempt {
+    fn from(error: SessionError) -> Self {
+        Attempt::Failed(error)
+    }
+}
+
+/// A subscription is one only when SUBSCRIBED has arrived: refusals come as 200 with an ERROR event.
+async fn attempt(config: &MesosConfig, client: &Client, url: &Url) -> Result<(Stream, event::Subscribed), Attempt> {
+    let mut stream = subscribe(client, url, &config.framework).await?;
+    loop {
+        let event = stream.next().await?;
+        if let Some(error) = event.error {
+            return Err(Attempt::Error(error.message));
+        }
+        if let Some(subscribed) = event.subscribed {
+            return Ok((stream, subscribed));
+        }
+        debug!(kind = ?event.r#type, "event before SUBSCRIBED");
+    }
+}
+
+/// What an ERROR event means for the future.
+fn refusal(message: String) -> End {
+    let lower = message.to_lowercase();
+    if lower.contains("failed over") {
+        End::Stop(Stop::FailedOver)
+    } else if lower.contains("has been removed") {
+        End::Stop(Stop::Removed { message })
+    } else {
+        End::Lost(format!("the master refuses: {message}"))
+    }
+}
+
+/// Reads events until the stream, a call, or the roles end the subscription.
+async fn session(config: &mut MesosConfig, mut stream: Stream, first: event::Subscribed, events: &mpsc::Sender<Event>) -> End {
+    let heartbeat = first.heartbeat_interval_seconds.filter(|seconds| (0.001..1e6).contains(seconds));
+    let heartbeat = heartbeat.map_or(config.heartbeat, Duration::from_secs_f64);
+    stream.set_idle_timeout(heartbeat * config.missed_heartbeats.max(1));
+
+    let framework_id = first.framework_id.value;
+    // A pool of its own: no call ever waits for, or shares, the connection of the stream.
+    let client = match client(config) {
+        Ok(client) => client,
+        Err(error) => return End::Lost(error.to_string()),
+    };
+    let (calls, queue) = Calls::new();
+    let target = Target { client, url: stream.url.clone(), framework_id: framework_id.clone(), stream_id: stream.stream_id.clone() };
+    info!(master = %stream.url, framework_id, "subscribed to Mesos");
+    let subscribed = Event::Subscribed { calls, framework_id, master: first.master_info.map(Box::new) };
+    if events.send(subscribed).await.is_err() {
+        return End::Unwatched;
+    }
+    let delivery = deliver(target, queue);
+    tokio::pin!(delivery);
+    let reading = read(&mut stream, events);
+    tokio::pin!(reading);
+    let end = tokio::select! {
+        end = &mut reading => end,
+        reason = &mut delivery => End::Lost(reason),
+        // Without a sender the roles are final.
+        Ok(()) = config.roles.changed() => End::Lost("the roles have changed".to_owned()),
+    };
+    let reason = match &end {
+        End::Lost(reason) => reason.clone(),
+        End::Stop(stop) => format!("{stop:?}"),
+        End::Unwatched => return end,
+    };
+    match events.send(Event::Disconnected { reason }).await {
+        Ok(()) => end,
+        Err(_) => End::Unwatched,
+    }
+}
+
+async fn read(stream: &mut Stream, events: &mpsc::Sender<Event>) -> End {
+    loop {
+        let event = match stream.next().await {
+            Ok(event) => event,
+            Err(error) => return End::Lost(error.to_string()),
+        };
+        let event = match translate(event) {
+            Translated::Event(event) => event,
+            Translated::Nothing => continue,
+            Translated::Error(message) => return refusal(message),
+        };
+        if events.send(event).await.is_err() {
+            return End::Unwatched;
+        }
+    }
+}
+
+enum Translated {
+    Event(Event),
+    Nothing,
+    Error(String),
+}
+
+fn translate(event: scheduler::Event) -> Translated {
+    use event::Type;
+    let kind = event.r#type.map(Type::try_from);
+    let translated = match kind {
+        Some(Ok(Type::Heartbeat)) => return Translated::Nothing,
+        Some(Ok(Type::Offers)) => event.offers.map(|offers| Event::Offers(offers.offers)),
+        Some(Ok(Type::Rescind)) => event.rescind.map(|rescind| Event::Rescind(rescind.offer_id)),
+        Some(Ok(Type::Update)) => event.update.map(|update| Event::Update(Box::new(update.status))),
+        Some(Ok(Type::Failure)) => event.failure.map(Event::Failure),
+        Some(Ok(Type::Error)) => {
+            return Translated::Error(event.error.map_or_else(|| "an error without a message".to_owned(), |error| error.message));
+        }
+        _ => None,
+    };
+    match translated {
+        Some(event) => Translated::Event(event),
+        None => {
+            debug!(kind = ?event.r#type, "an event of no use was skipped");
+            Translated::Nothing
+        }
+    }
+}

@@ -1,0 +1,328 @@
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use podium_proto::mesos::v1;
+use podium_proto::mesos::v1::scheduler::{self, Call, call, event};
+use podium_proto::wire::recordio;
+use prost::Message as _;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+/// One request to the master, to be answered by the test.
+struct Asked {
+    call: Call,
+    headers: HeaderMap,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// A master whose every answer the test gives.
+struct Master {
+    address: String,
+    asked: mpsc::UnboundedReceiver<Asked>,
+}
+
+impl Master {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, asked) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                let sender = sender.clone();
+                let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+                    let sender = sender.clone();
+                    async move {
+                        let (head, body) = request.into_parts();
+                        assert_eq!((head.method.as_str(), head.uri.path()), ("POST", PATH));
+                        let call = Call::decode(body.collect().await.unwrap().to_bytes()).unwrap();
+                        let (answer, answered) = oneshot::channel();
+                        let _ = sender.send(Asked { call, headers: head.headers, answer });
+                        Ok::<_, Infallible>(answered.await.unwrap_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR, "")))
+                    }
+                });
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(socket), service));
+            }
+        });
+        Master { address, asked }
+    }
+
+    async fn next(&mut self) -> Asked {
+        timeout(Duration::from_secs(10), self.asked.recv()).await.expect("a call in time").unwrap()
+    }
+
+    /// Answers a SUBSCRIBE with a stream under this id.
+    async fn subscribe(&mut self, stream_id: &str) -> (Call, EventStream) {
+        let asked = self.next().await;
+        assert_eq!(asked.call.r#type(), call::Type::Subscribe);
+        assert!(!asked.headers.contains_key("Mesos-Stream-Id"));
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Bytes>();
+        let body = StreamBody::new(futures_util::stream::poll_fn(move |context| {
+            receiver.poll_recv(context).map(|chunk| chunk.map(|chunk| Ok::<_, Infallible>(Frame::data(chunk))))
+        }));
+        let answer = Response::builder().header("Mesos-Stream-Id", stream_id).body(body.boxed()).unwrap();
+        let _ = asked.answer.send(answer);
+        (asked.call, EventStream(sender))
+    }
+
+    /// Accepts a call other than SUBSCRIBE.
+    async fn accept(&mut self) -> (Call, HeaderMap) {
+        let asked = self.next().await;
+        let _ = asked.answer.send(plain(StatusCode::ACCEPTED, ""));
+        (asked.call, asked.headers)
+    }
+}
+
+struct EventStream(mpsc::UnboundedSender<Bytes>);
+
+impl EventStream {
+    fn send(&self, event: scheduler::Event) {
+        // In small pieces: records know nothing of chunks.
+        for piece in recordio::encode(&event.encode_to_vec()).chunks(7) {
+            self.0.send(Bytes::copy_from_slice(piece)).unwrap();
+        }
+    }
+
+    fn subscribed(&self, heartbeat: f64) {
+        let framework_id = v1::FrameworkId { value: "F".into() };
+        let subscribed = event::Subscribed { framework_id, heartbeat_interval_seconds: Some(heartbeat), master_info: None };
+        self.send(scheduler::Event { r#type: Some(event::Type::Subscribed.into()), subscribed: Some(subscribed), ..Default::default() });
+    }
+
+    fn error(&self, message: &str) {
+        let error = Some(event::Error { message: message.into() });
+        self.send(scheduler::Event { r#type: Some(event::Type::Error.into()), error, ..Default::default() });
+    }
+
+    fn rescind(&self, offer: &str) {
+        let rescind = Some(event::Rescind { offer_id: v1::OfferId { value: offer.into() } });
+        self.send(scheduler::Event { r#type: Some(event::Type::Rescind.into()), rescind, ..Default::default() });
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answer {
+    Response::builder().status(status).body(Full::new(Bytes::from_static(text.as_bytes())).boxed()).unwrap()
+}
+
+struct Owner {
+    events: mpsc::Receiver<Event>,
+    roles: watch::Sender<Vec<String>>,
+    _cancel: tokio_util::sync::DropGuard,
+}
+
+fn owner(masters: Vec<String>) -> Owner {
+    let (roles, watched) = watch::channel(vec!["*".to_owned()]);
+    let cancel = CancellationToken::new();
+    let config = MesosConfig {
+        longest_backoff: Duration::from_millis(20),
+        credentials: Some(Credentials { principal: "podium".into(), secret: "s3cret".into() }),
+        ..MesosConfig::new(masters, framework_info("podium", "nobody", "F"), watched)
+    };
+    Owner { events: connect(config, cancel.clone()).unwrap(), roles, _cancel: cancel.drop_guard() }
+}
+
+impl Owner {
+    async fn next(&mut self) -> Event {
+        timeout(Duration::from_secs(10), self.events.recv()).await.expect("an event in time").expect("the client lives")
+    }
+
+    async fn subscribed(&mut self) -> Calls {
+        loop {
+            match self.next().await {
+                Event::Subscribed { calls, framework_id, .. } => {
+                    assert_eq!(framework_id, "F");
+                    return calls;
+                }
+                Event::Unavailable { .. } | Event::Disconnected { .. } => {}
+                other => panic!("{other:?} instead of Subscribed"),
+            }
+        }
+    }
+
+    async fn disconnected(&mut self) -> String {
+        match self.next().await {
+            Event::Disconnected { reason } => reason,
+            other => panic!("{other:?} instead of Disconnected"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_arrive_in_order_and_calls_carry_the_stream_id() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (subscribe, stream) = master.subscribe("stream-1").await;
+    assert_eq!(subscribe.framework_id, subscribe.subscribe.as_ref().unwrap().framework_info.id);
+    assert_eq!(subscribe.subscribe.unwrap().framework_info.roles, ["*"]);
+    stream.subscribed(15.0);
+    stream.send(scheduler::Event { r#type: Some(event::Type::Heartbeat.into()), ..Default::default() });
+    stream.send(scheduler::Event { r#type: Some(99), ..Default::default() });
+    stream.rescind("O1");
+    stream.rescind("O2");
+    let calls = owner.subscribed().await;
+    assert!(matches!(owner.next().await, Event::Rescind(offer) if offer.value == "O1"));
+    assert!(matches!(owner.next().await, Event::Rescind(offer) if offer.value == "O2"));
+
+    calls.kill("t1", Some("S1")).await.unwrap();
+    calls.kill("t2", None).await.unwrap();
+    for task in ["t1", "t2"] {
+        let (call, headers) = master.accept().await;
+        assert_eq!(call.kill.unwrap().task_id.value, task);
+        assert_eq!(call.framework_id.unwrap().value, "F");
+        assert_eq!(headers["Mesos-Stream-Id"], "stream-1");
+        assert_eq!(headers["Content-Type"], "application/x-protobuf");
+        assert!(headers.contains_key("Authorization"));
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_without_a_scheme_is_followed_with_body_and_credentials() {
+    let (mut follower, mut leader) = (Master::start().await, Master::start().await);
+    let mut owner = owner(vec![follower.address.clone()]);
+    let location = format!("//{}{PATH}", leader.address);
+    let redirect = Response::builder().status(307).header("Location", location).body(Full::new(Bytes::new()).boxed()).unwrap();
+    let _ = follower.next().await.answer.send(redirect);
+    let (call, stream) = leader.subscribe("s").await;
+    assert!(call.subscribe.is_some());
+    stream.subscribed(15.0);
+    let calls = owner.subscribed().await;
+    calls.suppress(Vec::new()).await.unwrap();
+    assert_eq!(leader.accept().await.0.r#type(), call::Type::Suppress);
+}
+
+#[tokio::test]
+async fn a_master_without_a_leader_or_out_of_reach_leads_to_the_next() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let absent = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let (mut electing, mut leader) = (Master::start().await, Master::start().await);
+    let mut owner = owner(vec![absent, electing.address.clone(), leader.address.clone()]);
+    let _ = electing.next().await.answer.send(plain(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"));
+    let (_, stream) = leader.subscribe("s").await;
+    stream.subscribed(15.0);
+    assert!(matches!(owner.next().await, Event::Unavailable { reason } if reason.contains("cannot connect")));
+    assert!(matches!(owner.next().await, Event::Unavailable { reason } if reason.contains("No leader elected")));
+    owner.subscribed().await;
+}
+
+#[tokio::test]
+async fn a_refused_call_ends_the_subscription_and_the_next_uses_the_new_stream_id() {
+    for status in [StatusCode::BAD_REQUEST, StatusCode::FORBIDDEN] {
+        let mut master = Master::start().await;
+        let mut owner = owner(vec![master.address.clone()]);
+        let (_, stream) = master.subscribe("old").await;
+        stream.subscribed(15.0);
+        let calls = owner.subscribed().await;
+        calls.revive(Vec::new()).await.unwrap();
+        let _ = master.next().await.answer.send(plain(status, "Framework is not subscribed"));
+        assert!(owner.disconnected().await.contains("not subscribed"));
+
+        let (again, stream) = master.subscribe("new").await;
+        assert_eq!(again.framework_id.unwrap().value, "F");
+        stream.subscribed(15.0);
+        let fresh = owner.subscribed().await;
+        assert_eq!(calls.revive(Vec::new()).await, Err(SubscriptionOver));
+        fresh.revive(Vec::new()).await.unwrap();
+        assert_eq!(master.accept().await.1["Mesos-Stream-Id"], "new");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_master_is_given_up_after_five_heartbeats() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, silent) = master.subscribe("s").await;
+    silent.subscribed(0.02);
+    owner.subscribed().await;
+    assert!(owner.disconnected().await.contains("nothing more within 0.1 seconds"));
+    let (_, stream) = master.subscribe("s2").await;
+    stream.subscribed(15.0);
+    owner.subscribed().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_or_is_not_recordio_is_replaced() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, stream) = master.subscribe("1").await;
+    stream.subscribed(15.0);
+    owner.subscribed().await;
+    drop(stream);
+    assert!(owner.disconnected().await.contains("closed"));
+    let (_, stream) = master.subscribe("2").await;
+    stream.subscribed(15.0);
+    owner.subscribed().await;
+    stream.0.send(Bytes::from_static(b"<html>")).unwrap();
+    assert!(owner.disconnected().await.contains("RecordIO"));
+    let (_, stream) = master.subscribe("3").await;
+    stream.subscribed(15.0);
+    owner.subscribed().await;
+    stream.0.send(recordio::encode(b"\xff\xff\xff\xff")).unwrap();
+    assert!(owner.disconnected().await.contains("not an event"));
+}
+
+#[tokio::test]
+async fn a_framework_that_failed_over_or_was_removed_stops_for_good() {
+    for (message, expected) in [
+        ("Framework failed over", Stop::FailedOver),
+        ("Framework has been removed", Stop::Removed { message: "Framework has been removed".into() }),
+    ] {
+        let mut master = Master::start().await;
+        let mut owner = owner(vec![master.address.clone()]);
+        let (_, stream) = master.subscribe("s").await;
+        stream.subscribed(15.0);
+        owner.subscribed().await;
+        stream.error(message);
+        owner.disconnected().await;
+        assert!(matches!(owner.next().await, Event::Stopped(stop) if stop == expected));
+        assert!(owner.events.recv().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn another_refusal_is_told_and_tried_again() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, stream) = master.subscribe("s").await;
+    stream.error("Changing framework's principal is not allowed.");
+    assert!(matches!(owner.next().await, Event::Unavailable { reason } if reason.contains("principal")));
+    let (_, stream) = master.subscribe("s").await;
+    stream.subscribed(15.0);
+    owner.subscribed().await;
+}
+
+#[tokio::test]
+async fn changed_roles_subscribe_anew() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, stream) = master.subscribe("s").await;
+    stream.subscribed(15.0);
+    owner.subscribed().await;
+    owner.roles.send(vec!["*".into(), "web".into()]).unwrap();
+    assert!(owner.disconnected().await.contains("roles"));
+    let (call, _stream) = master.subscribe("s").await;
+    assert_eq!(call.subscribe.unwrap().framework_info.roles, ["*", "web"]);
+}
+
+#[tokio::test]
+async fn a_cancelled_client_says_so_and_closes_its_stream() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, stream) = master.subscribe("s").await;
+    stream.subscribed(15.0);
+    owner.subscribed().await;
+    drop(owner._cancel);
+    let last = timeout(Duration::from_secs(10), owner.events.recv()).await.unwrap();
+    assert!(matches!(last, Some(Event::Stopped(Stop::Cancelled))));
+    timeout(Duration::from_secs(10), stream.0.closed()).await.expect("the stream is closed");
+}
