@@ -6,8 +6,15 @@
 //! process starts its controllers.
 
 mod census;
+mod clock;
+mod drive;
+mod queue;
+mod supervise;
 
 pub use census::{Census, Member, definition_in_force, is_away};
+pub use clock::Clock;
+pub use drive::drive;
+pub use supervise::{Busy, Failure, Pulse, Stage, Term, supervise};
 
 use podium_store::Kind;
 use podium_store::view::PodView;
