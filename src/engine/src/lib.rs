@@ -6,4 +6,10 @@
 //!                                            \<--link--> simulated agents (timers instead of processes)
 //! ```
 
+mod engine;
 pub mod link;
+pub mod master;
+pub mod simulated;
+
+pub use engine::{Agents, Config, Engine, StartError};
+pub use master::{Pace, Settings};

@@ -1,0 +1,357 @@
+//! Agents: registration and return, loss, "gone" by an operator's word; the link to each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use podium_proto::mesos::v1::task_status::Reason;
+use podium_proto::mesos::v1::{AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, TaskState};
+use podium_proto::wire::amounts::Amounts;
+use tokio::sync::mpsc;
+
+use super::framework::{Framework, failure, update};
+use super::offers::less;
+use super::state::{Now, State};
+use super::tasks::{self, TaskRecord};
+use crate::link::{FromAgent, KnownExecutor, ToAgent};
+
+/// An executor on an agent: its resources are taken until it has exited.
+#[derive(Debug)]
+pub(super) struct ExecutorRecord {
+    pub(super) info: ExecutorInfo,
+    pub(super) role: String,
+    pub(super) amounts: Amounts,
+}
+
+/// A registered agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) id: String,
+    pub(super) info: AgentInfo,
+    pub(super) address: SocketAddr,
+    pub(super) registered: Duration,
+    pub(super) reregistered: Option<Duration>,
+    pub(super) total: Amounts,
+    pub(super) allocated: Amounts,
+    pub(super) offered: Amounts,
+    pub(super) offers: BTreeSet<String>,
+    /// By framework, then executor.
+    pub(super) executors: HashMap<String, BTreeMap<String, ExecutorRecord>>,
+    /// By framework.
+    pub(super) tasks: HashMap<String, BTreeSet<String>>,
+    link: mpsc::Sender<ToAgent>,
+    /// What must arrive and found the link full.
+    backlog: VecDeque<ToAgent>,
+}
+
+/// An agent that was here and is lost.
+#[derive(Debug)]
+pub(super) struct Departed {
+    pub(super) since: podium_proto::mesos::v1::TimeInfo,
+}
+
+impl Agent {
+    /// What nobody uses and nobody is offered.
+    pub(super) fn free(&self) -> Amounts {
+        less(less(self.total.clone(), &self.allocated), &self.offered)
+    }
+
+    pub(super) fn has_free(&self) -> bool {
+        !self.free().is_empty()
+    }
+
+    /// The framework's executors here.
+    pub(super) fn executor_ids(&self, framework: &str) -> Vec<ExecutorId> {
+        self.executors.get(framework).into_iter().flat_map(BTreeMap::keys).map(|id| ExecutorId { value: id.clone() }).collect()
+    }
+
+    pub(super) fn executor(&self, framework: &str, executor: &str) -> Option<&ExecutorRecord> {
+        self.executors.get(framework).and_then(|executors| executors.get(executor))
+    }
+
+    /// Sends what may be lost, as on a network; false if it was.
+    pub(super) fn send(&mut self, message: ToAgent) -> bool {
+        let sent = self.backlog.is_empty() && self.link.try_send(message).is_ok();
+        if !sent {
+            tracing::debug!(agent = self.id, "a message to the agent was dropped: its link is full or closed");
+        }
+        sent
+    }
+
+    /// Sends what must arrive, now or when the link has room; true if it waits.
+    fn must_send(&mut self, message: ToAgent) -> bool {
+        self.backlog.push_back(message);
+        self.flush()
+    }
+
+    /// Sends what waits; true if something still does.
+    fn flush(&mut self) -> bool {
+        while let Some(message) = self.backlog.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(message)) = self.link.try_send(message) {
+                self.backlog.push_front(message);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A task here has ended, or an offer was not used up.
+    pub(super) fn give_back(&mut self, amounts: &Amounts) {
+        self.allocated = less(std::mem::take(&mut self.allocated), amounts);
+    }
+
+    /// Drops the framework's executors and tasks and frees what they used.
+    pub(super) fn forget_framework(&mut self, framework: &str) {
+        for executor in self.executors.remove(framework).unwrap_or_default().into_values() {
+            self.allocated = less(std::mem::take(&mut self.allocated), &executor.amounts);
+        }
+        self.tasks.remove(framework);
+    }
+
+    pub(super) fn add_executor(&mut self, framework: &str, record: ExecutorRecord) {
+        self.allocated.add(&record.amounts);
+        let id = record.info.executor_id.value.clone();
+        self.executors.entry(framework.to_owned()).or_default().insert(id, record);
+    }
+
+    /// Takes the executor out and frees what it used.
+    pub(super) fn remove_executor(&mut self, framework: &str, executor: &str) -> Option<ExecutorRecord> {
+        let executors = self.executors.get_mut(framework)?;
+        let record = executors.remove(executor)?;
+        if executors.is_empty() {
+            self.executors.remove(framework);
+        }
+        self.allocated = less(std::mem::take(&mut self.allocated), &record.amounts);
+        Some(record)
+    }
+
+    pub(super) fn remove_task(&mut self, framework: &str, task: &str) {
+        if let Some(tasks) = self.tasks.get_mut(framework) {
+            tasks.remove(task);
+            if tasks.is_empty() {
+                self.tasks.remove(framework);
+            }
+        }
+    }
+}
+
+impl State {
+    /// A message of an agent.
+    pub(super) fn agent_message(&mut self, message: FromAgent, now: Now) {
+        match message {
+            FromAgent::Recovering { agent_id } => {
+                if !self.agents.contains_key(&agent_id.value) && !self.gone.contains(&agent_id.value) {
+                    self.unreachable.remove(&agent_id.value);
+                    self.recovering.insert(agent_id.value);
+                }
+            }
+            FromAgent::Register { info, address, executors, link } => self.register(*info, address, executors, link, now),
+            FromAgent::Update { agent_id, framework_id, status, latest } => {
+                self.status_update(&agent_id.value, &framework_id.value, *status, latest, now);
+            }
+            FromAgent::ExecutorExited { agent_id, framework_id, executor_id, status } => {
+                self.executor_exited(&agent_id.value, &framework_id.value, &executor_id.value, status, now);
+            }
+            FromAgent::Lost { agent_id } => self.lose_agent(&agent_id.value, now),
+        }
+    }
+
+    /// An agent registers, or comes back with what runs there.
+    fn register(&mut self, info: AgentInfo, address: SocketAddr, executors: Vec<KnownExecutor>, link: mpsc::Sender<ToAgent>, now: Now) {
+        let Some(id) = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty()) else {
+            tracing::error!("an agent registered without an id: it is ignored");
+            return;
+        };
+        if self.gone.contains(&id) {
+            tracing::warn!(agent = id, "an agent that an operator marked as gone came back: it is ignored");
+            return;
+        }
+        // Known from before a restart: the agent resends what matters by itself. Otherwise frameworks were told
+        // something that is no longer true, or nothing at all.
+        let recovered = self.recovering.remove(&id);
+        self.unreachable.remove(&id);
+        let before = self.detach(&id, now);
+        let announce = !recovered && before.is_none();
+        let total = Amounts::of(&info.resources);
+        self.unsaved |= before.is_none();
+        self.cluster.add(&total);
+        let agent = Agent {
+            id: id.clone(),
+            info,
+            address,
+            registered: before.as_ref().map_or(now.wall, |before| before.registered),
+            reregistered: before.as_ref().map(|_| now.wall),
+            total,
+            allocated: Amounts::default(),
+            offered: Amounts::default(),
+            offers: BTreeSet::new(),
+            executors: HashMap::new(),
+            tasks: HashMap::new(),
+            link,
+            backlog: VecDeque::new(),
+        };
+        self.agents.insert(id.clone(), agent);
+        self.forget_filters_of(&id);
+        let held = before.map(|before| self.take_tasks(before)).unwrap_or_default();
+        self.take_in(&id, executors, announce, held, now);
+        self.reconsider(&id, now);
+        tracing::debug!(agent = id, "an agent registered");
+    }
+
+    /// Takes a registered agent out, its offers rescinded.
+    fn detach(&mut self, id: &str, now: Now) -> Option<Agent> {
+        let offers = self.agents.get(id).map(|agent| agent.offers.clone()).unwrap_or_default();
+        self.rescind(offers, now);
+        let agent = self.agents.remove(id)?;
+        self.cluster.subtract(&agent.total);
+        Some(agent)
+    }
+
+    /// Takes the tasks of an agent's former registration out of their frameworks.
+    fn take_tasks(&mut self, before: Agent) -> BTreeMap<(String, String), TaskRecord> {
+        let mut held = BTreeMap::new();
+        for (framework_id, executors) in &before.executors {
+            let Some(framework) = self.frameworks.get_mut(framework_id) else { continue };
+            for executor in executors.values() {
+                framework.release(&executor.role, &executor.amounts);
+            }
+        }
+        for (framework_id, ids) in before.tasks {
+            let Some(framework) = self.frameworks.get_mut(&framework_id) else { continue };
+            for id in ids {
+                if let Some(record) = framework.tasks.remove(&id) {
+                    if !record.released {
+                        framework.release(&record.role, &record.amounts);
+                    }
+                    held.insert((framework_id.clone(), id), record);
+                }
+            }
+        }
+        held
+    }
+
+    /// Books what an agent says runs there; `held` is what the master believed until now.
+    fn take_in(
+        &mut self,
+        agent_id: &str,
+        executors: Vec<KnownExecutor>,
+        announce: bool,
+        mut held: BTreeMap<(String, String), TaskRecord>,
+        now: Now,
+    ) {
+        for known in executors {
+            let Some(framework_id) = known.framework.id.as_ref().map(|id| id.value.clone()) else { continue };
+            if self.completed.iter().any(|completed| completed.id == framework_id) {
+                self.must_send(agent_id, ToAgent::ShutdownFramework { framework_id: FrameworkId { value: framework_id } });
+                continue;
+            }
+            if self.frameworks.get(&framework_id).is_none() {
+                let recovered = Framework { recovered: true, ..Framework::new(framework_id.clone(), known.framework.clone(), now) };
+                self.frameworks.insert(recovered);
+            }
+            self.book_executor(agent_id, &framework_id, known.executor);
+            for (info, status) in known.tasks {
+                held.remove(&(framework_id.clone(), info.task_id.value.clone()));
+                self.book_returned(agent_id, &framework_id, info, status, announce, now);
+            }
+        }
+        for ((framework_id, _), record) in held {
+            self.task_never_arrived(&framework_id, record, now);
+        }
+        self.drop_unreachable_tasks_of(agent_id);
+    }
+
+    fn forget_filters_of(&mut self, agent_id: &str) {
+        self.frameworks.for_each_mut(|framework| {
+            for agents in framework.filters.values_mut() {
+                agents.remove(agent_id);
+            }
+        });
+    }
+
+    /// The agent is unreachable: offers rescinded, tasks unreachable, everybody told.
+    pub(super) fn lose_agent(&mut self, agent_id: &str, now: Now) {
+        let since = now.time_info();
+        self.recovering.remove(agent_id);
+        if self.remove_agent(agent_id, TaskState::TaskUnreachable, Reason::AgentRemoved, now) {
+            tracing::warn!(agent = agent_id, "an agent is unreachable");
+            self.unreachable.insert(agent_id.to_owned(), Departed { since });
+        }
+    }
+
+    /// An agent known before the restart has not come back in time.
+    pub(super) fn give_up_agent(&mut self, agent_id: &str, now: Now) {
+        if self.recovering.remove(agent_id) {
+            tracing::warn!(agent = agent_id, "an agent known before the restart did not come back");
+            self.unreachable.insert(agent_id.to_owned(), Departed { since: now.time_info() });
+            self.frameworks.send_all(&failure(agent_id.to_owned(), None));
+        }
+    }
+
+    /// MARK_AGENT_GONE: irreversible. False if no such agent is known.
+    pub(super) fn mark_gone(&mut self, agent_id: &str, now: Now) -> bool {
+        let known = self.agents.contains_key(agent_id) || self.unreachable.contains_key(agent_id) || self.recovering.contains(agent_id);
+        if !known {
+            return false;
+        }
+        let frameworks: Vec<String> = self.agents.get(agent_id).map(|agent| agent.executors.keys().cloned().collect()).unwrap_or_default();
+        for value in frameworks {
+            self.must_send(agent_id, ToAgent::ShutdownFramework { framework_id: FrameworkId { value } });
+        }
+        self.remove_agent(agent_id, TaskState::TaskGoneByOperator, Reason::AgentRemovedByOperator, now);
+        self.unreachable_tasks_gone(agent_id, now);
+        self.unreachable.remove(agent_id);
+        self.recovering.remove(agent_id);
+        self.gone.insert(agent_id.to_owned());
+        self.unsaved = true;
+        true
+    }
+
+    fn remove_agent(&mut self, agent_id: &str, state: TaskState, reason: Reason, now: Now) -> bool {
+        let Some(agent) = self.detach(agent_id, now) else { return false };
+        for ((framework_id, _), record) in self.take_tasks(agent) {
+            self.task_departed(&framework_id, record, state, reason, now);
+        }
+        self.frameworks.send_all(&failure(agent_id.to_owned(), None));
+        true
+    }
+
+    /// The task's agent has left: its framework is told unless the task had ended before.
+    fn task_departed(&mut self, framework_id: &str, record: TaskRecord, state: TaskState, reason: Reason, now: Now) {
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        if tasks::is_terminal(record.latest) {
+            framework.remember_completed(record.task);
+            return;
+        }
+        let told = framework.aware_or_lost(state);
+        let reason = if told == TaskState::TaskLost { Reason::AgentRemoved } else { reason };
+        let mut status = tasks::master_status(record.task.task_id.clone(), told, Some(reason), now);
+        status.agent_id = Some(record.task.agent_id.clone());
+        status.executor_id.clone_from(&record.task.executor_id);
+        let mut task = record.task;
+        if state == TaskState::TaskUnreachable {
+            status.message = Some("The agent of this task is unreachable".to_owned());
+            status.unreachable_time = Some(now.time_info());
+            tasks::note(&mut task, &status, told);
+            framework.remember_unreachable(task);
+        } else {
+            status.message = Some("The agent of this task was removed".to_owned());
+            tasks::note(&mut task, &status, told);
+            framework.remember_completed(task);
+        }
+        self.frameworks.send(framework_id, update(status));
+    }
+
+    /// Sends what must arrive, now or when the agent's link has room.
+    pub(super) fn must_send(&mut self, agent_id: &str, message: ToAgent) {
+        if self.agents.get_mut(agent_id).is_some_and(|agent| agent.must_send(message)) {
+            self.backlogged.insert(agent_id.to_owned());
+        }
+    }
+
+    /// Sends what found a full link.
+    pub(super) fn flush_links(&mut self) {
+        let agents = &mut self.agents;
+        self.backlogged.retain(|id| agents.get_mut(id).is_some_and(Agent::flush));
+    }
+}

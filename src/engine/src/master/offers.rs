@@ -1,0 +1,337 @@
+//! Who is offered what: one offer is everything that is free on one agent, for one role of one framework;
+//! the framework with the smallest dominant share comes first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podium_proto::mesos::v1::framework_info::capability::Type as Capability;
+use podium_proto::mesos::v1::scheduler::{Event, event};
+use podium_proto::mesos::v1::{Address, AgentId, Filters, Offer, OfferId, Resource, Url, resource, value};
+use podium_proto::wire::amounts::{self, Amounts};
+use tokio::time::Instant;
+
+use super::agents::Agent;
+use super::framework::{Framework, end_of, filter_duration};
+use super::state::{Now, State, Timer};
+
+/// What a bundle must have, one of the two, to be worth an offer: thousandths of a core, of a MiB.
+const LEAST_CPUS: i64 = 10;
+const LEAST_MEM: i64 = 32_000;
+
+/// The scalar resources alone: what shares are computed from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Scalars([i64; 4]);
+
+impl Scalars {
+    pub(super) fn of(amounts: &Amounts) -> Self {
+        Self([amounts.cpus, amounts.mem, amounts.disk, amounts.gpus])
+    }
+
+    pub(super) fn add(&mut self, amounts: &Amounts) {
+        for (sum, more) in self.0.iter_mut().zip(Self::of(amounts).0) {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    pub(super) fn subtract(&mut self, amounts: &Amounts) {
+        for (sum, less) in self.0.iter_mut().zip(Self::of(amounts).0) {
+            *sum = (*sum - less).max(0);
+        }
+    }
+
+    /// The largest part of any resource of the cluster, in millionths.
+    fn dominant_share(self, cluster: Self) -> i64 {
+        let share = |(used, total): (i64, i64)| if total > 0 { i128::from(used) * 1_000_000 / i128::from(total) } else { 0 };
+        self.0.into_iter().zip(cluster.0).map(share).max().map_or(0, |share| i64::try_from(share).unwrap_or(i64::MAX))
+    }
+}
+
+/// An outstanding offer.
+#[derive(Debug, Clone)]
+pub(super) struct OfferRecord {
+    pub(super) framework: String,
+    pub(super) role: String,
+    pub(super) agent: String,
+    pub(super) amounts: Amounts,
+}
+
+/// A refused bundle: offers contained in it are hidden until then.
+#[derive(Debug, Clone)]
+pub(super) struct Filter {
+    amounts: Amounts,
+    until: Instant,
+}
+
+/// Thousandths and ports as entries for the wire; roles are told where the framework is MULTI_ROLE.
+pub(super) fn to_resources(amounts: &Amounts, role: Option<&str>, old_format: bool) -> Vec<Resource> {
+    let base = |name: &str| Resource {
+        name: name.to_owned(),
+        allocation_info: role.map(|role| resource::AllocationInfo { role: Some(role.to_owned()) }),
+        #[allow(deprecated)]
+        role: old_format.then(|| "*".to_owned()),
+        ..Resource::default()
+    };
+    let scalars = amounts.scalars().into_iter().filter(|(_, amount)| *amount > 0).map(|(name, amount)| Resource {
+        r#type: value::Type::Scalar.into(),
+        scalar: Some(amounts::scalar(amount)),
+        ..base(name)
+    });
+    let ports = (!amounts.ports.is_empty()).then(|| Resource {
+        r#type: value::Type::Ranges.into(),
+        ranges: Some(amounts.ports.to_wire()),
+        ..base("ports")
+    });
+    scalars.chain(ports).collect()
+}
+
+/// `amounts` less `other`, by as much as there is: what is over-committed counts as nothing.
+pub(super) fn less(mut amounts: Amounts, other: &Amounts) -> Amounts {
+    amounts.cpus = (amounts.cpus - other.cpus).max(0);
+    amounts.mem = (amounts.mem - other.mem).max(0);
+    amounts.disk = (amounts.disk - other.disk).max(0);
+    amounts.gpus = (amounts.gpus - other.gpus).max(0);
+    amounts.ports.subtract(&other.ports);
+    amounts
+}
+
+/// A framework's role that may be offered something, with what orders it.
+struct Candidate {
+    framework: String,
+    role: String,
+}
+
+impl State {
+    /// Offers what is free on the agents that are due.
+    pub(super) fn offer_round(&mut self, now: Now) {
+        let due = std::mem::take(&mut self.to_offer);
+        let mut candidates = self.candidates();
+        if candidates.is_empty() {
+            return;
+        }
+        let mut offers: BTreeMap<String, Vec<Offer>> = BTreeMap::new();
+        for agent_id in due {
+            self.order(&mut candidates);
+            let Some(agent) = self.agents.get(&agent_id) else { continue };
+            let free = agent.free();
+            let taker = candidates.iter().find(|candidate| {
+                self.frameworks.get(&candidate.framework).is_some_and(|framework| self.wants(framework, &candidate.role, agent, &free, now))
+            });
+            if let Some(Candidate { framework, role }) = taker {
+                let (framework, role) = (framework.clone(), role.clone());
+                if let Some(offer) = self.make_offer(&framework, &role, &agent_id, free) {
+                    offers.entry(framework).or_default().push(offer);
+                }
+            }
+        }
+        for (framework, offers) in offers {
+            let event = Event { r#type: Some(event::Type::Offers.into()), offers: Some(event::Offers { offers }), ..Event::default() };
+            self.frameworks.send(&framework, event);
+        }
+    }
+
+    /// Roles with a subscribed framework that has not suppressed them.
+    fn candidates(&self) -> Vec<Candidate> {
+        let subscribed = self.frameworks.iter().filter(|framework| framework.stream.is_some());
+        let open = subscribed.flat_map(|framework| {
+            let roles = framework.roles.difference(&framework.suppressed);
+            roles.map(|role| Candidate { framework: framework.id.clone(), role: role.clone() })
+        });
+        open.collect()
+    }
+
+    /// Smallest dominant share first: of the role, then of the framework within it.
+    fn order(&self, candidates: &mut [Candidate]) {
+        if candidates.len() < 2 {
+            return;
+        }
+        let mut roles: BTreeMap<&str, Scalars> = BTreeMap::new();
+        for framework in self.frameworks.iter() {
+            for (role, scalars) in &framework.allocated {
+                let sum = roles.entry(role).or_default();
+                for (sum, more) in sum.0.iter_mut().zip(scalars.0) {
+                    *sum = sum.saturating_add(more);
+                }
+            }
+        }
+        candidates.sort_by_cached_key(|candidate| {
+            let of_role = roles.get(candidate.role.as_str()).copied().unwrap_or_default();
+            let own = self.frameworks.get(&candidate.framework).and_then(|framework| framework.allocated.get(&candidate.role)).copied();
+            let share = own.unwrap_or_default().dominant_share(self.cluster);
+            (of_role.dominant_share(self.cluster), candidate.role.clone(), share, candidate.framework.clone())
+        });
+    }
+
+    fn wants(&self, framework: &Framework, role: &str, agent: &Agent, free: &Amounts, now: Now) -> bool {
+        worth_offering(framework, role, free)
+            && (framework.has(Capability::RegionAware) || self.same_region(agent))
+            && (framework.has(Capability::GpuResources) || agent.total.gpus == 0)
+            && framework.constraints.admit(role, &agent.info)
+            && !hidden(framework, role, &agent.id, free, now)
+    }
+
+    /// An agent or master without a domain counts as local.
+    fn same_region(&self, agent: &Agent) -> bool {
+        let region = |domain: Option<&podium_proto::mesos::v1::DomainInfo>| {
+            domain.and_then(|domain| domain.fault_domain.as_ref()).map(|domain| domain.region.name.clone())
+        };
+        match (region(self.settings.domain.as_ref()), region(agent.info.domain.as_ref())) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => true,
+        }
+    }
+
+    fn make_offer(&mut self, framework_id: &str, role: &str, agent_id: &str, amounts: Amounts) -> Option<Offer> {
+        let id = format!("{}-O{}", self.master_id, self.next_offer);
+        let agent = self.agents.get_mut(agent_id)?;
+        let framework = self.frameworks.get_mut(framework_id)?;
+        self.next_offer += 1;
+        agent.offered.add(&amounts);
+        agent.offers.insert(id.clone());
+        framework.offers.insert(id.clone());
+        framework.allocated.entry(role.to_owned()).or_default().add(&amounts);
+        let offer = describe(&id, framework, role, agent, &amounts);
+        let record = OfferRecord { framework: framework_id.to_owned(), role: role.to_owned(), agent: agent_id.to_owned(), amounts };
+        self.offers.insert(id, record);
+        Some(offer)
+    }
+
+    /// Ends an offer: its resources are free again, and nobody is told.
+    pub(super) fn take_offer(&mut self, id: &str) -> Option<OfferRecord> {
+        let record = self.offers.remove(id)?;
+        if let Some(framework) = self.frameworks.get_mut(&record.framework) {
+            framework.offers.remove(id);
+            framework.release(&record.role, &record.amounts);
+        }
+        if let Some(agent) = self.agents.get_mut(&record.agent) {
+            agent.offers.remove(id);
+            agent.offered = less(std::mem::take(&mut agent.offered), &record.amounts);
+        }
+        Some(record)
+    }
+
+    /// Ends offers and tells their frameworks.
+    pub(super) fn rescind(&mut self, ids: impl IntoIterator<Item = String>, now: Now) {
+        for id in ids {
+            if let Some(record) = self.take_offer(&id) {
+                let rescind = event::Rescind { offer_id: OfferId { value: id } };
+                let event = Event { r#type: Some(event::Type::Rescind.into()), rescind: Some(rescind), ..Event::default() };
+                self.frameworks.send(&record.framework, event);
+                self.reconsider(&record.agent, now);
+            }
+        }
+    }
+
+    /// Ends all offers of a framework, which is not told: it has no stream, or a new one.
+    pub(super) fn withdraw_offers(&mut self, framework_id: &str, now: Now) {
+        let ids = self.frameworks.get_mut(framework_id).map(|framework| std::mem::take(&mut framework.offers)).unwrap_or_default();
+        for id in ids {
+            if let Some(record) = self.take_offer(&id) {
+                self.reconsider(&record.agent, now);
+            }
+        }
+    }
+
+    pub(super) fn rescind_offers_of_removed_roles(&mut self, framework_id: &str, now: Now) {
+        let Some(framework) = self.frameworks.get(framework_id) else { return };
+        let removed = |id: &&String| self.offers.get(*id).is_some_and(|offer| !framework.roles.contains(&offer.role));
+        let ids: Vec<String> = framework.offers.iter().filter(removed).cloned().collect();
+        self.rescind(ids, now);
+    }
+
+    /// DECLINE: offers that are not this framework's, or not outstanding, are ignored.
+    pub(super) fn decline(&mut self, framework_id: &str, offer_ids: Vec<OfferId>, filters: Option<Filters>, now: Now) {
+        for OfferId { value: id } in offer_ids {
+            if self.offers.get(&id).is_some_and(|offer| offer.framework == framework_id)
+                && let Some(record) = self.take_offer(&id)
+            {
+                let agent = record.agent.clone();
+                self.refuse(record, filters, now);
+                self.reconsider_later(&agent, now);
+            }
+        }
+    }
+
+    /// Hides what the framework has just refused from it for a while; at least until the next tick.
+    pub(super) fn refuse(&mut self, refused: OfferRecord, filters: Option<Filters>, now: Now) {
+        let Some(duration) = filter_duration(filters).map(|duration| duration.max(self.settings.pace.tick)) else { return };
+        let (Some(until), Some(framework)) = (end_of(now, duration), self.frameworks.get_mut(&refused.framework)) else { return };
+        let known = framework.filters.entry(refused.role).or_default().entry(refused.agent.clone()).or_default();
+        known.retain(|filter| filter.until > now.instant && !(filter.until <= until && refused.amounts.contains(&filter.amounts)));
+        known.push(Filter { amounts: refused.amounts, until });
+        self.set_timer(now, duration, Timer::Filter { agent: refused.agent });
+    }
+
+    /// REVIVE: un-suppresses the roles (none named: all), forgets their filters, offers at once. A role that is
+    /// not the framework's voids the call.
+    pub(super) fn revive(&mut self, framework_id: &str, roles: &[String], now: Now) {
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        let Some(roles) = named_roles(framework, roles) else { return };
+        for role in &roles {
+            framework.suppressed.remove(role);
+            framework.filters.remove(role);
+        }
+        self.reconsider_all(now);
+    }
+
+    /// SUPPRESS: no new offers for the roles (none named: all). A role that is not the framework's voids the call.
+    pub(super) fn suppress(&mut self, framework_id: &str, roles: &[String]) {
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        if let Some(roles) = named_roles(framework, roles) {
+            framework.suppressed.extend(roles);
+        }
+    }
+}
+
+fn named_roles(framework: &Framework, roles: &[String]) -> Option<BTreeSet<String>> {
+    if roles.is_empty() {
+        return Some(framework.roles.clone());
+    }
+    roles.iter().all(|role| framework.roles.contains(role)).then(|| roles.iter().cloned().collect())
+}
+
+/// True if a bundle is not too small: by the framework's own filter for the role, else by the master's rule.
+fn worth_offering(framework: &Framework, role: &str, free: &Amounts) -> bool {
+    if free.is_empty() {
+        return false;
+    }
+    let own = framework.info.offer_filters.get(role).and_then(|filters| filters.min_allocatable_resources.as_ref());
+    let Some(own) = own else { return free.cpus >= LEAST_CPUS || free.mem >= LEAST_MEM };
+    let available = |name: &str| free.scalars().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, amount)| amount);
+    let enough = |(name, least): (&String, &value::Scalar)| available(name) >= amounts::thousandths(least.value);
+    own.quantities.is_empty() || own.quantities.iter().any(|alternative| alternative.quantities.iter().all(enough))
+}
+
+/// True if the framework has refused as much as this, or more, and still means it.
+fn hidden(framework: &Framework, role: &str, agent: &str, free: &Amounts, now: Now) -> bool {
+    let filters = framework.filters.get(role).and_then(|agents| agents.get(agent));
+    filters.is_some_and(|filters| filters.iter().any(|filter| filter.until > now.instant && filter.amounts.contains(free)))
+}
+
+/// This framework's share of what an offer says.
+fn describe(id: &str, framework: &Framework, role: &str, agent: &Agent, amounts: &Amounts) -> Offer {
+    let multi_role = framework.has(Capability::MultiRole);
+    let old_format = !framework.has(Capability::ReservationRefinement);
+    let told_role = multi_role.then_some(role);
+    Offer {
+        id: OfferId { value: id.to_owned() },
+        framework_id: framework.framework_id(),
+        agent_id: AgentId { value: agent.id.clone() },
+        hostname: agent.info.hostname.clone(),
+        resources: to_resources(amounts, told_role, old_format),
+        executor_ids: agent.executor_ids(&framework.id),
+        attributes: agent.info.attributes.clone(),
+        url: Some(Url {
+            scheme: "http".to_owned(),
+            address: Address {
+                hostname: Some(agent.info.hostname.clone()),
+                ip: Some(agent.address.ip().to_string()),
+                port: i32::from(agent.address.port()),
+            },
+            path: Some("/slave(1)".to_owned()),
+            query: Vec::new(),
+            fragment: None,
+        }),
+        unavailability: None,
+        allocation_info: told_role.map(|role| resource::AllocationInfo { role: Some(role.to_owned()) }),
+        domain: agent.info.domain.clone(),
+    }
+}

@@ -1,0 +1,115 @@
+//! What outlives the master's process: ids of completed frameworks, and of agents, about whose tasks
+//! reconciliation must stay silent until they are back. One small JSON file, replaced as a whole.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::MasterError;
+
+const FILE: &str = "master.json";
+/// Of the file's layout.
+const VERSION: u32 = 1;
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept {
+    version: u32,
+    /// Frameworks that may not subscribe again, oldest first.
+    pub(super) completed_frameworks: Vec<String>,
+    /// Agents that were registered.
+    pub(super) agents: Vec<String>,
+    /// Agents that an operator marked as gone.
+    pub(super) gone_agents: Vec<String>,
+}
+
+impl Kept {
+    pub(super) fn new(completed_frameworks: Vec<String>, agents: Vec<String>, gone_agents: Vec<String>) -> Self {
+        Self { version: VERSION, completed_frameworks, agents, gone_agents }
+    }
+}
+
+/// Reads the file; a missing one is an empty one.
+pub(super) async fn load(data_dir: &Path) -> Result<Kept, MasterError> {
+    let path = data_dir.join(FILE);
+    let failed = |reason: String| MasterError::State { path: path.clone(), reason };
+    let text = match tokio::fs::read(&path).await {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Kept::default()),
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let kept: Kept = serde_json::from_slice(&text).map_err(|error| failed(error.to_string()))?;
+    if kept.version > VERSION {
+        return Err(failed(format!("it was written by a newer version (layout {}, known {VERSION})", kept.version)));
+    }
+    Ok(kept)
+}
+
+/// Writes the newest state in the background, one write at a time.
+#[derive(Debug)]
+pub(super) struct Saver {
+    newest: watch::Sender<Kept>,
+    task: JoinHandle<()>,
+}
+
+impl Saver {
+    pub(super) fn start(data_dir: PathBuf) -> Self {
+        let (newest, mut changes) = watch::channel(Kept::default());
+        let task = tokio::spawn(async move {
+            while changes.changed().await.is_ok() {
+                let kept = changes.borrow_and_update().clone();
+                let data_dir = data_dir.clone();
+                let written = tokio::task::spawn_blocking(move || write(&data_dir, &kept)).await;
+                if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+                    tracing::error!(%error, "the state of the Mesos master can't be saved");
+                }
+            }
+        });
+        Self { newest, task }
+    }
+
+    pub(super) fn save(&self, kept: Kept) {
+        self.newest.send_replace(kept);
+    }
+
+    /// Returns when the last state is written.
+    pub(super) async fn finish(self) {
+        drop(self.newest);
+        // A task that panicked has nothing more to write.
+        let _ = self.task.await;
+    }
+}
+
+/// Replaces the file as a whole, so that a crash leaves the old one or the new one.
+fn write(data_dir: &Path, kept: &Kept) -> std::io::Result<()> {
+    std::fs::create_dir_all(data_dir)?;
+    let temporary = data_dir.join(format!("{FILE}.new"));
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(&serde_json::to_vec(kept)?)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, data_dir.join(FILE))?;
+    std::fs::File::open(data_dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_saved_is_read_again_and_what_is_broken_or_newer_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load(folder.path()).await.unwrap(), Kept::default());
+        let kept = Kept::new(vec!["f".to_owned()], vec!["a".to_owned()], vec![]);
+        let saver = Saver::start(folder.path().to_owned());
+        saver.save(kept.clone());
+        saver.finish().await;
+        assert_eq!(load(folder.path()).await.unwrap(), kept);
+        for text in ["{", r#"{"version":2,"completed_frameworks":[],"agents":[],"gone_agents":[]}"#] {
+            std::fs::write(folder.path().join(FILE), text).unwrap();
+            assert!(load(folder.path()).await.is_err(), "{text}");
+        }
+    }
+}

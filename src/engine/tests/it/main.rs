@@ -1,0 +1,4 @@
+//! The engine over its network protocols.
+
+mod client;
+mod scheduler;
