@@ -17,6 +17,9 @@ pub const DEPLOYMENT_ID: HeaderName = HeaderName::from_static("marathon-deployme
 /// The header that tells the store's revision of a write, and of the state that a read answers from.
 pub const REVISION: HeaderName = HeaderName::from_static("x-podium-revision");
 
+/// The header that tells what a push changed: `created`, `config`, `scale`, `settings`, `nothing` or `deleted`.
+pub const CHANGE: HeaderName = HeaderName::from_static("x-podium-change");
+
 /// The header by which a read asks for a state no older than a revision.
 pub const MIN_REVISION: HeaderName = HeaderName::from_static("x-podium-min-revision");
 

@@ -16,6 +16,7 @@ mod metrics;
 mod path;
 mod plain;
 mod pods;
+mod push;
 mod request;
 mod routes;
 mod server;
@@ -37,9 +38,6 @@ use crate::server::Serving;
 
 pub use crate::request::MAX_BODY;
 pub use crate::server::Limits;
-
-/// How long a read waits for the revision that it asks for, and a write's reply for its own.
-const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// What the API needs.
 pub struct ApiConfig {
@@ -84,7 +82,7 @@ impl Server {
         let ApiConfig { listener, store, index, settings, info, host_names, limits } = config;
         let port = listener.local_addr()?.port();
         let metrics = Metrics::new(index.clone());
-        let api = Arc::new(Api { store, index, settings, info, port, guard: Guard::new(&host_names), metrics });
+        let api = Arc::new(Api { store, index, settings, info, port, guard: Guard::new(&host_names), metrics, catch_up: limits.catch_up });
         Ok(Self { serving: Serving::start(listener, routes::routes(api), limits)? })
     }
 
@@ -108,12 +106,13 @@ struct Api {
     port: u16,
     guard: Guard,
     metrics: Metrics,
+    catch_up: Duration,
 }
 
 impl Api {
     /// Waits until the index is at least as new as `revision`, and at any rate has been read once.
     async fn caught_up(&self, revision: i64) -> Result<Position, Problem> {
-        self.index.wait_for(revision.max(1), CATCH_UP).await.map_err(|behind| {
+        self.index.wait_for(revision.max(1), self.catch_up).await.map_err(|behind| {
             let message = match behind.reached.revision {
                 0 => "the store has not been read yet: is it reachable?".to_owned(),
                 _ => behind.to_string(),

@@ -15,9 +15,11 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
+type Handler = fn(&Api, &Head) -> Result<Answer, Problem>;
+
 /// Answers one request; names the route for the metrics.
 pub async fn handle(api: &Api, path: &str, head: &Head) -> (&'static str, Result<Answer, Problem>) {
-    let (route, answer): (&'static str, fn(&Api, &Head) -> Result<Answer, Problem>) = match path.trim_end_matches('/') {
+    let (route, answer): (&'static str, Handler) = match path.trim_end_matches('/') {
         "/ping" => ("/ping", ping),
         "/livez" => ("/livez", livez),
         "/readyz" => ("/readyz", readyz),
@@ -30,7 +32,7 @@ pub async fn handle(api: &Api, path: &str, head: &Head) -> (&'static str, Result
     (route, answer_read(api, head, answer).await)
 }
 
-async fn answer_read(api: &Api, head: &Head, answer: fn(&Api, &Head) -> Result<Answer, Problem>) -> Result<Answer, Problem> {
+async fn answer_read(api: &Api, head: &Head, answer: Handler) -> Result<Answer, Problem> {
     if !matches!(head.method, Method::GET | Method::HEAD) {
         return Err(Problem::method("GET, HEAD"));
     }

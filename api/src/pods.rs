@@ -11,15 +11,15 @@ use podium_store::view::PodView;
 use podium_types::id::{PodId, Version};
 use serde_json::json;
 
-use crate::Api;
 use crate::answer::{Answer, Problem, REVISION, header, json_bytes, json_value};
 use crate::path::{PathError, PodPath, Verb, parse};
-use crate::request::Head;
+use crate::request::{Body, Head};
+use crate::{Api, push};
 
 /// Answers one request; names the route for the metrics.
-pub async fn handle(api: &Api, tail: &str, head: &Head) -> (&'static str, Result<Answer, Problem>) {
+pub async fn handle(api: &Api, tail: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
     match parse(tail) {
-        Ok(path) => (route(&path), dispatch(api, path, head).await),
+        Ok(path) => (route(&path), dispatch(api, path, head, body).await),
         Err(error) => ("unknown", Err(bad_path(&error))),
     }
 }
@@ -47,15 +47,20 @@ fn bad_path(error: &PathError) -> Problem {
     }
 }
 
-async fn dispatch(api: &Api, path: PodPath, head: &Head) -> Result<Answer, Problem> {
+async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<Answer, Problem> {
     let read = matches!(head.method, Method::GET | Method::HEAD);
     match (path.id, path.verb) {
+        (None, Verb::Definition) if head.method == Method::POST => push::create(api, head, body).await,
+        (None, Verb::Definition) if !read => Err(Problem::method("GET, HEAD, POST")),
+        (Some(id), Verb::Definition) if head.method == Method::PUT => push::replace(api, &id, head, body).await,
+        (Some(id), Verb::Definition) if head.method == Method::DELETE => push::delete(api, &id, head).await,
+        (Some(_), Verb::Definition) if !read => Err(Problem::method("GET, HEAD, PUT, DELETE")),
         _ if !read => Err(Problem::method("GET, HEAD")),
         (id, verb) => {
             api.caught_up(head.min_revision()?).await?;
             match (id, verb) {
                 (None, Verb::Definition) => Ok(all(api)),
-                (_, Verb::Status) | (None, _) => Err(Problem::no_route()),
+                (None, _) | (Some(_), Verb::Status) => Err(Problem::no_route()),
                 (Some(id), Verb::Definition) => definition(api, &id),
                 (Some(id), Verb::Versions) => versions(api, &id),
                 (Some(id), Verb::Version(stamp)) => version(api, &id, &stamp),

@@ -29,11 +29,14 @@ pub fn routes(api: Arc<Api>) -> BoxedFilter<(Answer,)> {
         .and(shared.clone())
         .and(head())
         .and(body())
-        .and_then(|tail: warp::path::Tail, api: Arc<Api>, head: Head, _: Body| async move {
+        .and_then(|tail: warp::path::Tail, api: Arc<Api>, head: Head, body: Body| async move {
             let began = Instant::now();
-            let (route, result) = pods::handle(&api, tail.as_str(), &head).await;
+            let (route, result) = pods::handle(&api, tail.as_str(), &head, body).await;
             counted(&api, route, &head, began, result)
         })
+        // Here already: what the pods refuse must not be offered to the routes below.
+        .recover(answer_own_refusal)
+        .unify()
         .boxed();
     let plain = warp::path::full()
         .and(shared.clone())
@@ -90,16 +93,18 @@ where
     stream.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())))
 }
 
+async fn answer_own_refusal(rejection: Rejection) -> Result<Answer, Rejection> {
+    match rejection.find::<Refused>() {
+        Some(Refused(problem)) => Ok(problem.clone().into_answer()),
+        None => Err(rejection),
+    }
+}
+
 async fn answer_refusal(rejection: Rejection) -> Result<Answer, Infallible> {
-    let problem = match rejection.find::<Refused>() {
-        Some(Refused(problem)) => problem.clone(),
-        None if rejection.is_not_found() => Problem::no_route(),
-        None => {
-            tracing::error!(?rejection, "a request was refused by a filter that should refuse none");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
-        }
-    };
-    Ok(problem.into_answer())
+    Ok(answer_own_refusal(rejection).await.unwrap_or_else(|rejection| {
+        tracing::error!(?rejection, "a request was refused by a filter that should refuse none");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_answer()
+    }))
 }
 
 fn finished(mut answer: Answer) -> Answer {

@@ -30,6 +30,8 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// Requests under way may take this long after a shutdown began.
     pub drain: Duration,
+    /// How long a read waits for the revision that it asks for, and a write's answer for its own.
+    pub catch_up: Duration,
 }
 
 impl Default for Limits {
@@ -39,6 +41,7 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(5),
+            catch_up: Duration::from_secs(10),
         }
     }
 }

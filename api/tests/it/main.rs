@@ -1,0 +1,9 @@
+//! The API over real sockets, on a real store.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod connections;
+mod reads;
+mod refusals;
+mod world;
+mod writes;

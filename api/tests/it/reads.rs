@@ -1,0 +1,69 @@
+//! What the server tells about itself.
+
+use podium_http::Method;
+use serde_json::json;
+
+use crate::world::{World, pod};
+
+#[tokio::test]
+async fn ping_answers_in_the_kind_that_is_asked_for() {
+    let world = World::new().await;
+    let ping = |accept: &'static str| {
+        let world = &world;
+        async move { world.send(Method::GET, "/ping", &[("accept", accept)], "").await }
+    };
+    assert_eq!(world.get("/ping").await.body, b"\"pong\"");
+    assert_eq!(ping("application/json").await.body, b"\"pong\"");
+    assert_eq!(ping("text/plain").await.body, b"pong");
+    assert_eq!(ping("text/html").await.body, b"pong");
+    assert_eq!(ping("image/png").await.status, 204);
+}
+
+#[tokio::test]
+async fn head_tells_that_pods_are_supported() {
+    let world = World::new().await;
+    let head = world.send(Method::HEAD, "/v2/pods", &[], "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.header("cache-control"), "no-cache, no-store, must-revalidate");
+    assert_eq!(head.header("x-frame-options"), "DENY");
+}
+
+#[tokio::test]
+async fn metrics_come_as_text_and_as_json_and_count_what_there_is() {
+    let world = World::new().await;
+    world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
+    world.get("/v2/pods/nope").await;
+    let text = world.get("/metrics").await;
+    assert!(text.header("content-type").starts_with("text/plain; version=0.0.4"), "{text:?}");
+    let text = String::from_utf8(text.body).unwrap();
+    for line in [
+        "podium_http_requests_total{method=\"POST\",route=\"/v2/pods\",status=\"201\"} 1",
+        "podium_http_requests_total{method=\"GET\",route=\"/v2/pods/{id}\",status=\"404\"} 1",
+        "podium_pods 1",
+        "podium_deployments 1",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
+    }
+    let json = world.send(Method::GET, "/metrics", &[("accept", "application/json")], "").await.json();
+    assert_eq!(json["gauges"]["podium_pods"], json!(1.0));
+}
+
+#[tokio::test]
+async fn info_and_probes_answer_and_no_secret_is_among_them() {
+    let world = World::new().await;
+    let info = world.get("/v2/info").await.json();
+    assert_eq!((&info["name"], &info["elected"], &info["leader"]), (&json!("podium"), &json!(false), &json!(null)));
+    assert_eq!(world.get("/v2/leader").await.message(), "There is no leader");
+    assert_eq!((world.get("/livez").await.status, world.get("/readyz").await.status), (200, 200));
+}
+
+#[tokio::test]
+async fn a_read_of_a_future_revision_waits_and_then_says_so() {
+    let world = World::new().await;
+    for path in ["/v2/pods", "/v2/deployments"] {
+        let answer = world.send(Method::GET, path, &[("x-podium-min-revision", "999999")], "").await;
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(answer.message().contains("999999"), "{answer:?}");
+    }
+    assert_eq!(world.send(Method::GET, "/v2/pods", &[("x-podium-min-revision", "soon")], "").await.status, 400);
+}

@@ -1,0 +1,124 @@
+//! A store, and API servers on it; each test has its own.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use podium_api::{ApiConfig, Info, Limits, Server};
+use podium_http::{Client, ClientConfig, Method, Response};
+use podium_store::index::Index;
+use podium_store::{Store, StoreConfig};
+use podium_types::definition::Settings;
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+/// A store with API servers.
+pub struct World {
+    /// The embedded store; taken when a test ends it.
+    pub etcd: Option<podium_etcd::Server>,
+    /// The servers, each with its own index.
+    pub servers: Vec<Server>,
+    client: Client,
+    endpoint: String,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer with its body read.
+#[derive(Debug)]
+pub struct Got {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Got {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn message(&self) -> String {
+        self.json()["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub async fn of(response: Response) -> Self {
+        let (status, headers) = (response.status.as_u16(), response.headers.clone());
+        Self { status, headers, body: response.bytes().await.unwrap().to_vec() }
+    }
+}
+
+impl World {
+    /// One server with short waits.
+    pub async fn new() -> Self {
+        Self::with(1, limits()).await
+    }
+
+    /// Several servers.
+    pub async fn with(servers: usize, limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let etcd = podium_etcd::Server::start(podium_etcd::Config::new(listener, folder.path())).await.unwrap();
+        let endpoint = format!("http://{}", etcd.address());
+        let client = Client::new(ClientConfig::default()).unwrap();
+        let mut world = Self { etcd: Some(etcd), servers: Vec::new(), client, endpoint, _folder: folder };
+        for _ in 0..servers {
+            world.add(limits.clone()).await;
+        }
+        world
+    }
+
+    async fn add(&mut self, limits: Limits) {
+        let store = self.store().await;
+        let index = Index::start(&store);
+        index.ready().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let info = Info { framework_name: "podium".to_owned(), identity: "here".to_owned(), mesos: None, failover_timeout: 604_800.0 };
+        let host_names = vec!["podium.example".to_owned()];
+        let config = ApiConfig { listener, store, index, settings: Settings::default(), info, host_names, limits };
+        self.servers.push(Server::start(config).unwrap());
+    }
+
+    /// A connection of its own to the store.
+    pub async fn store(&self) -> Store {
+        let mut config = StoreConfig::new([self.endpoint.clone()]);
+        config.request_timeout = Duration::from_secs(2);
+        Store::connect(config).await.unwrap()
+    }
+
+    /// Sends a request to a server.
+    pub async fn send_to(&self, server: usize, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Got {
+        let url = format!("http://{}{path}", self.servers[server].address()).parse().unwrap();
+        let headers =
+            headers.iter().map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap())).collect();
+        Got::of(self.client.request(method, &url, headers, body.to_owned()).await.unwrap()).await
+    }
+
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Got {
+        self.send_to(0, method, path, headers, body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Got {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    /// Sends a definition as JSON.
+    pub async fn push(&self, method: Method, path: &str, body: &str) -> Got {
+        self.send(method, path, &[("content-type", "application/json")], body).await
+    }
+}
+
+/// Short enough for tests that wait for them.
+pub fn limits() -> Limits {
+    Limits { head_timeout: Duration::from_millis(300), catch_up: Duration::from_millis(500), ..Limits::default() }
+}
+
+/// The documents' quick-start pod.
+pub fn pod(id: &str, instances: u32) -> String {
+    format!(
+        r#"{{"id":"{id}","scaling":{{"kind":"fixed","instances":{instances}}},
+            "containers":[{{"name":"sleep1","exec":{{"command":{{"shell":"sleep 1000"}}}},"resources":{{"cpus":0.1,"mem":32}}}}],
+            "networks":[{{"mode":"host"}}]}}"#
+    )
+}
