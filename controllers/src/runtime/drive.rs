@@ -138,7 +138,8 @@ impl<C: Controller> Drive<C> {
             Look::Decided { groups, wake: decision.wake }
         };
         // Nothing of ours is changed by a decision, so nothing is left half-changed by one that panics.
-        std::panic::catch_unwind(AssertUnwindSafe(decide)).map_err(|panic| Failure(format!("panicked over pod {}: {}", view.id, told(&*panic))))
+        std::panic::catch_unwind(AssertUnwindSafe(decide))
+            .map_err(|panic| Failure(format!("panicked over pod {}: {}", view.id, told(&*panic))))
     }
 
     async fn submit(&mut self, pod: PodId, groups: Vec<Group>) {

@@ -297,9 +297,7 @@ impl World {
             let alive = observed.is_some_and(|observed| observed.tasks.iter().any(condition::task_is_alive));
             let running = held.value.goal == i32::from(Goal::Running);
             occupied += usize::from(!gone && (running || alive));
-            let well = observed.is_some_and(|seen| {
-                seen.tasks.iter().all(|task| task.state == Some(TaskState::TaskRunning as i32) && task.healthy != Some(false))
-            });
+            let well = observed.is_some_and(|seen| seen.tasks.iter().all(|task| task.state == Some(TaskState::TaskRunning as i32)));
             let checked = self.is_checked(held.value.config_ms);
             let confirmed = !checked || observed.is_some_and(|seen| seen.tasks.iter().all(|task| task.healthy == Some(true)));
             healthy += usize::from(running && well && confirmed && !gone);
