@@ -123,6 +123,12 @@ fn volumes(pod: &PodDefinition, f: &mut Findings) {
     if f.broken("/volumes") {
         return;
     }
+    for (index, volume) in pod.volumes.iter().enumerate() {
+        // Of these the name is free text, and a path below the executor's sandbox.
+        if matches!(volume.source, VolumeSource::Persistent(_)) {
+            inside(&volume.name, format!("/volumes({index})/name"), f);
+        }
+    }
     for (index, container) in pod.containers.iter().enumerate() {
         for (mount_index, mount) in container.volume_mounts.iter().enumerate() {
             if !mount.name.is_empty() && !names.contains(mount.name.as_str()) {

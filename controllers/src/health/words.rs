@@ -1,0 +1,182 @@
+//! Why a pod or an instance is as it is, in words. Times are absolute, so that a text changes only when its subject does.
+
+use std::collections::BTreeMap;
+
+use podium_proto::records::{Queue, Termination, observed, termination};
+use podium_store::view::PodView;
+use podium_types::condition::{self, Condition};
+use podium_types::id::Version;
+
+use crate::runtime::Member;
+
+/// Reasons that are told of one pod.
+const MAX_REASONS: usize = 12;
+
+/// Characters of a text that comes from outside, at most.
+const MAX_TEXT: usize = 500;
+
+/// A time as answers write it.
+pub(super) fn time(millis: i64) -> String {
+    Version::from_millis(millis).to_string()
+}
+
+/// When the next instance that waits out its back-off may be launched, in wall milliseconds.
+pub(super) fn next_launch(view: &PodView, now: i64) -> Option<i64> {
+    view.instances.values().map(|held| held.value.not_before_ms).filter(|at| *at > now).min()
+}
+
+/// Why an instance is not stable; `None`: it is, or there is nothing to say.
+pub(super) fn of_instance(view: &PodView, member: &Member<'_>, now: i64) -> Option<String> {
+    let observed = member.observed.map(|observed| &observed.value);
+    match member.condition {
+        Condition::Scheduled | Condition::Provisioned if !member.is_wanted() => Some("is not to be launched any more".to_owned()),
+        Condition::Scheduled => Some(waiting(view, member, now)),
+        Condition::Provisioned => Some("its launch was sent, nothing was heard of it yet".to_owned()),
+        Condition::Staging | Condition::Starting => Some("is being started".to_owned()),
+        Condition::Unreachable | Condition::UnreachableInactive => Some("pod instance has become unreachable".to_owned()),
+        Condition::Unknown => Some("Mesos has no record of it; it may come back".to_owned()),
+        Condition::Killing => {
+            let failed = observed.and_then(|observed| culprit(&observed.tasks));
+            Some(failed.map_or_else(|| "is being stopped".to_owned(), |task| format!("is being ended: {}", end_of_task(task))))
+        }
+        Condition::Running if member.healthy => None,
+        Condition::Running => Some("at least one container is not healthy".to_owned()),
+        _ => {
+            let ended = observed.and_then(|observed| culprit(&observed.tasks)).map(end_of_task);
+            let ended = ended.or_else(|| observed.map(|observed| short(&observed.message)).filter(|text| !text.is_empty()));
+            let next = if member.is_wanted() { ", is about to be launched again" } else { "" };
+            Some(ended.map_or_else(|| format!("ended{next}"), |ended| format!("ended{next}: {ended}")))
+        }
+    }
+}
+
+/// What a scheduled instance waits for.
+fn waiting(view: &PodView, member: &Member<'_>, now: i64) -> String {
+    let instance = &member.held.value;
+    let mut text = if instance.not_before_ms > now {
+        format!("waits until {} for its next launch (back-off)", time(instance.not_before_ms))
+    } else {
+        match view.queue.as_ref() {
+            Some(queue) => format!("waits for an offer: {}", offers(&queue.value)),
+            None => "waits for an offer".to_owned(),
+        }
+    };
+    if let Some(end) = last_end(view, member) {
+        text.push_str(&format!("; the last time it ended: {end}"));
+    }
+    text
+}
+
+/// How an instance's previous incarnation ended.
+fn last_end(view: &PodView, member: &Member<'_>) -> Option<String> {
+    let observed = member.observed.map(|observed| &observed.value).filter(|observed| observed.incarnation < member.held.value.incarnation);
+    let seen = observed.and_then(|observed| {
+        let task = culprit(&observed.tasks).map(end_of_task);
+        task.or_else(|| Some(short(&observed.message)).filter(|text| !text.is_empty()))
+    });
+    seen.or_else(|| {
+        let uuid = member.uuid.to_string();
+        let history = view.delay.iter().flat_map(|delay| &delay.value.history);
+        history.filter(|end| end.instance_id.ends_with(&uuid)).next_back().map(of_termination)
+    })
+}
+
+/// Why the offers that came did not do.
+fn offers(queue: &Queue) -> String {
+    if queue.refused.is_empty() {
+        return if queue.offers_seen == 0 { "none has come yet".to_owned() } else { "none that came was free".to_owned() };
+    }
+    let mut refused: Vec<_> = queue.refused.iter().filter(|(_, count)| **count > 0).collect();
+    refused.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let parts: Vec<String> = refused
+        .into_iter()
+        .map(|(reason, count)| format!("{count} agent{} with {} ({reason})", if *count == 1 { "" } else { "s" }, refusal(reason)))
+        .collect();
+    parts.join(", ")
+}
+
+/// Marathon's word for a refused offer, in plain ones.
+fn refusal(reason: &str) -> &'static str {
+    match reason {
+        "UnfulfilledRole" => "resources of another role",
+        "UnfulfilledConstraint" => "a placement constraint not met",
+        "NoCorrespondingReservationFound" => "no reservation of this instance",
+        "AgentMaintenance" => "maintenance coming up",
+        "InsufficientCpus" => "too few CPUs left",
+        "InsufficientMemory" => "too little memory left",
+        "InsufficientDisk" => "too little disk left",
+        "InsufficientGpus" => "too few GPUs left",
+        "InsufficientPorts" => "the wanted ports taken",
+        "DeclinedScarceResources" => "scarce resources kept for others",
+        _ => "another reason",
+    }
+}
+
+/// The container whose end ended the others: the one that failed, and of several the first.
+pub(super) fn culprit(tasks: &[observed::Task]) -> Option<&observed::Task> {
+    let bad = |task: &&observed::Task| {
+        let condition = condition::of_task(task);
+        condition.is_terminal() && !matches!(condition, Condition::Killed | Condition::Finished)
+    };
+    let finished = |task: &&observed::Task| condition::of_task(task) == Condition::Finished;
+    tasks.iter().filter(bad).min_by_key(|task| task.since_ms).or_else(|| tasks.iter().find(finished))
+}
+
+fn end_of_task(task: &observed::Task) -> String {
+    let state = condition::of_task(task).as_str().to_lowercase();
+    ending(&task.container, &state, task.exit_code, &task.message)
+}
+
+/// How an instance ended, as its history tells it.
+pub(super) fn of_termination(end: &Termination) -> String {
+    let bad = |container: &&termination::Container| !matches!(container.last_known_state.as_str(), "TaskKilled" | "TaskFinished");
+    let Some(culprit) = end.containers.iter().find(bad).or(end.containers.first()) else {
+        return if end.message.is_empty() { "for a reason that is not known".to_owned() } else { short(&end.message) };
+    };
+    // The last but one part of a task id.
+    let name = culprit.container_id.rsplit('.').nth(1).unwrap_or(&culprit.container_id);
+    let state = culprit.last_known_state.trim_start_matches("Task").to_lowercase();
+    ending(name, &state, culprit.exit_code, &culprit.message)
+}
+
+fn ending(container: &str, state: &str, exit_code: Option<i32>, message: &str) -> String {
+    let mut text = format!("container {container} {state}");
+    if let Some(code) = exit_code {
+        text.push_str(&format!(" with exit code {code}"));
+    }
+    if !message.is_empty() {
+        text.push_str(&format!(": {}", short(message)));
+    }
+    text
+}
+
+/// A text from outside, cut to a bearable length.
+pub(super) fn short(text: &str) -> String {
+    let mut short: String = text.chars().take(MAX_TEXT).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// Everything that keeps a pod from being stable: equal reasons of several instances are one, most instances first.
+pub(super) fn of_pod(view: &PodView, members: &[Member<'_>], now: i64) -> Vec<String> {
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    for member in members {
+        if let Some(reason) = of_instance(view, member, now) {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let more = reasons.len().saturating_sub(MAX_REASONS);
+    let mut told: Vec<String> = reasons
+        .into_iter()
+        .take(MAX_REASONS)
+        .map(|(reason, count)| format!("{count} instance{}: {reason}", if count == 1 { "" } else { "s" }))
+        .collect();
+    if more > 0 {
+        told.push(format!("{more} further reasons"));
+    }
+    told
+}
