@@ -6,7 +6,9 @@
 //!                                            \<--link--> simulated agents (timers instead of processes)
 //! ```
 
+pub mod agent;
 mod engine;
+pub mod executor;
 pub mod link;
 pub mod master;
 pub mod simulated;

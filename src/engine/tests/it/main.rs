@@ -1,4 +1,5 @@
 //! The engine over its network protocols.
 
+mod agent;
 mod client;
 mod scheduler;

@@ -1,0 +1,437 @@
+//! The life of executors: launched, given their group, told to kill, ended, cleaned up after.
+
+use std::time::Duration;
+
+use podium_proto::mesos::v1::{
+    ContainerId, ExecutorInfo, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId, TaskState,
+    executor::{Event, event},
+    framework_info::capability,
+    task_status::Reason,
+};
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::mpsc,
+    time::Instant,
+};
+
+use super::{
+    journal::Table,
+    launcher::{Order, Started},
+    owner::{Effect, Executor, Key, Life, Message, Owner, Task, TaskKey, Timer, Verdict},
+    record::{ExecutorRecord, ProcessRecord},
+    streams::{Stream, terminal},
+};
+use crate::{
+    executor::{ADDRESS_FILE, MARKER, OPEN_FILES, processes},
+    link::FromAgent,
+};
+
+/// Mesos' `executor_registration_timeout`.
+pub(super) const REGISTRATION: Duration = Duration::from_secs(60);
+/// Mesos' `executor_shutdown_grace_period`.
+pub(super) const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// How long instances outlive their agent.
+const RECOVERY_TIMEOUT: &str = "7days";
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Whether a framework wants to know a lost launch from a lost task.
+pub(super) fn dropped(framework: Option<&FrameworkInfo>) -> TaskState {
+    let aware = Some(capability::Type::PartitionAware.into());
+    let capabilities = framework.map(|framework| framework.capabilities.as_slice()).unwrap_or_default();
+    if capabilities.iter().any(|capability| capability.r#type == aware) { TaskState::TaskDropped } else { TaskState::TaskLost }
+}
+
+impl Executor {
+    pub fn new(record: ExecutorRecord, life: Life) -> Executor {
+        Executor {
+            record,
+            life,
+            process: None,
+            recorded: false,
+            outlet: None,
+            generation: 0,
+            delivered: false,
+            kills: std::collections::BTreeMap::new(),
+            shutdown: false,
+            silent: false,
+            verdict: None,
+            exit: -1,
+        }
+    }
+
+    /// Sends an event, if it is subscribed; one who can't keep up has to subscribe again.
+    pub fn send(&mut self, event: &Event) {
+        if self.outlet.as_ref().is_some_and(|outlet| !outlet.send(event)) {
+            self.outlet = None;
+        }
+    }
+}
+
+pub(super) fn event(kind: event::Type) -> Event {
+    Event { r#type: Some(kind.into()), ..Event::default() }
+}
+
+impl Owner {
+    /// Records a group; its executor is started when that is durable.
+    pub fn run_group(&mut self, framework: FrameworkInfo, executor: ExecutorInfo, group: TaskGroupInfo) {
+        let Some(framework_id) = framework.id.as_ref().or(executor.framework_id.as_ref()).map(|id| id.value.clone()) else {
+            tracing::error!("the master sent a task group of a framework without an id");
+            return;
+        };
+        let key = Key { framework: framework_id, executor: executor.executor_id.value.clone() };
+        let keys: Vec<TaskKey> =
+            group.tasks.iter().map(|task| TaskKey { framework: key.framework.clone(), task: task.task_id.value.clone() }).collect();
+        if keys.iter().any(|task| self.tasks.contains_key(task)) {
+            // The master asked twice for what is known: the stream speaks for it.
+            return;
+        }
+        if self.executors.contains_key(&key) || self.stopping.is_some() {
+            let state = dropped(Some(&framework));
+            let why = "the agent starts one executor for each task group, and this executor id has been used or the agent is stopping";
+            for task in keys {
+                self.refuse(task, &Verdict::new(state, Reason::ExecutorTerminated, why));
+            }
+            return;
+        }
+        for task in keys {
+            self.tasks.insert(task, Task { executor: Some(key.clone()), stream: Stream::default(), retry: None });
+        }
+        let container = uuid::Uuid::new_v4().to_string();
+        let record = ExecutorRecord { framework, executor, tasks: group.tasks, container };
+        self.batch.put(Table::Executors, key.bytes(), &record);
+        self.batch.then.push(Effect::Launch(key.clone()));
+        self.executors.insert(key, Executor::new(record, Life::Launching));
+    }
+
+    /// Answers for a task that will never run here.
+    pub fn refuse(&mut self, key: TaskKey, verdict: &Verdict) {
+        self.tasks.entry(key.clone()).or_insert_with(|| Task { executor: None, stream: Stream::default(), retry: None });
+        self.report(&key, verdict);
+    }
+
+    /// Has the process of a recorded executor started.
+    pub fn order(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get(key) else { return };
+        if executor.shutdown || self.stopping.is_some() {
+            self.exited(key, -1);
+            return;
+        }
+        let sandbox = self.sandbox(key, &executor.record.container);
+        let environment = self.environment(key, executor, &sandbox.to_string_lossy());
+        if self.launcher.send(Order { key: key.clone(), sandbox, environment }).is_err() {
+            self.started(key, Err("the agent's launcher has ended".to_owned()));
+        }
+    }
+
+    /// Mesos' tree of sandboxes.
+    fn sandbox(&self, key: &Key, container: &str) -> std::path::PathBuf {
+        let executors = self.folder.join("slaves").join(&self.agent_id.value).join("frameworks").join(&key.framework).join("executors");
+        executors.join(&key.executor).join("runs").join(container)
+    }
+
+    fn environment(&self, key: &Key, executor: &Executor, sandbox: &str) -> Vec<(String, String)> {
+        let checkpoint = executor.record.framework.checkpoint();
+        let address = self.address.to_string();
+        let mut all = vec![
+            ("PATH", PATH.to_owned()),
+            ("LIBPROCESS_PORT", "0".to_owned()),
+            ("MESOS_AGENT_ENDPOINT", address.clone()),
+            ("MESOS_CHECKPOINT", if checkpoint { "1" } else { "0" }.to_owned()),
+            ("MESOS_DIRECTORY", sandbox.to_owned()),
+            ("MESOS_EXECUTOR_ID", key.executor.clone()),
+            ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", format!("{}secs", shutdown_grace(&executor.record.executor).as_secs_f64())),
+            ("MESOS_FRAMEWORK_ID", key.framework.clone()),
+            ("MESOS_HTTP_COMMAND_EXECUTOR", "0".to_owned()),
+            ("MESOS_SANDBOX", sandbox.to_owned()),
+            ("MESOS_SLAVE_ID", self.agent_id.value.clone()),
+            ("MESOS_SLAVE_PID", format!("slave(1)@{address}")),
+            (MARKER, self.marker(key)),
+            (ADDRESS_FILE, self.folder.join(super::ADDRESS).to_string_lossy().into_owned()),
+        ];
+        if checkpoint {
+            all.push(("MESOS_RECOVERY_TIMEOUT", RECOVERY_TIMEOUT.to_owned()));
+            all.push(("MESOS_SUBSCRIPTION_BACKOFF_MAX", "2secs".to_owned()));
+        }
+        if let Some(limit) = self.open_files {
+            all.push((OPEN_FILES, limit.to_string()));
+        }
+        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The launcher's answer: the process is recorded, and watched from now on.
+    pub fn started(&mut self, key: &Key, result: Result<Started, String>) {
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        match result {
+            Ok(started) => {
+                executor.process = Some(started);
+                executor.life = Life::Alive;
+                let record = ProcessRecord { pid: started.pid.as_raw_nonzero().get(), start: started.start, boot: boot(), ended: false };
+                self.batch.put(Table::Processes, key.bytes(), &record);
+                self.batch.then.push(Effect::Recorded(key.clone()));
+                tokio::spawn(watch(key.clone(), started, self.own.clone()));
+                self.timers.insert((Instant::now() + REGISTRATION, Timer::Registration(key.clone())));
+                if self.executors.get(key).is_some_and(|executor| executor.shutdown) || self.stopping.is_some() {
+                    self.destroy(key);
+                }
+            }
+            Err(error) => {
+                executor.verdict =
+                    Some(Verdict::new(TaskState::TaskFailed, Reason::ContainerLaunchFailed, format!("cannot start the executor: {error}")));
+                self.exited(key, -1);
+            }
+        }
+    }
+
+    /// Hands a subscribed executor its group, once its process is on disk.
+    pub fn deliver(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        if executor.delivered || !executor.recorded || executor.outlet.is_none() || executor.shutdown {
+            return;
+        }
+        executor.delivered = true;
+        let tasks = executor.record.tasks.clone();
+        let launch = event::LaunchGroup { task_group: TaskGroupInfo { tasks } };
+        executor.send(&Event { launch_group: Some(launch), ..event(event::Type::LaunchGroup) });
+    }
+
+    /// What a fresh subscription begins with.
+    pub fn greet(&mut self, key: &Key) {
+        let info = self.info.clone();
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        let subscribed = event::Subscribed {
+            executor_info: executor.record.executor.clone(),
+            framework_info: executor.record.framework.clone(),
+            agent_info: info,
+            container_id: Some(ContainerId { value: executor.record.container.clone(), parent: None }),
+        };
+        executor.send(&Event { subscribed: Some(subscribed), ..event(event::Type::Subscribed) });
+        self.deliver(key);
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        for (task, policy) in executor.kills.clone() {
+            executor.send(&kill(task, policy));
+        }
+        if executor.shutdown {
+            executor.send(&event(event::Type::Shutdown));
+        }
+        if self.awaited.remove(key) && self.awaited.is_empty() {
+            self.register();
+        }
+    }
+
+    /// A kill of the framework's.
+    pub fn kill_task(&mut self, framework: String, task: String, policy: Option<KillPolicy>) {
+        let task = TaskKey { framework, task };
+        let Some(known) = self.tasks.get(&task).filter(|known| !known.stream.closed()) else {
+            let framework =
+                self.executors.iter().find(|(key, _)| key.framework == task.framework).map(|(_, executor)| &executor.record.framework);
+            let state = dropped(framework);
+            self.tasks.remove(&task);
+            self.refuse(task, &Verdict::new(state, Reason::ExecutorTerminated, "the agent knows no such task"));
+            return;
+        };
+        if known.stream.latest().is_some_and(terminal) {
+            return;
+        }
+        let Some(key) = known.executor.clone() else { return };
+        let Some(executor) = self.executors.get_mut(&key) else { return };
+        if executor.delivered || executor.life == Life::Dying {
+            executor.kills.insert(task.task.clone(), policy);
+            executor.send(&kill(task.task, policy));
+            return;
+        }
+        // Nothing of the group has run: all of it is over at once.
+        executor.shutdown = true;
+        let verdict = Verdict::new(
+            TaskState::TaskKilled,
+            Reason::TaskKilledDuringLaunch,
+            "the task group was killed before it was delivered to its executor",
+        );
+        for task in self.live_tasks(&key) {
+            self.report(&task, &verdict);
+        }
+        self.destroy(&key);
+    }
+
+    /// Tells an executor to end, and sees to it that it does.
+    pub fn shut_down(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        if executor.shutdown || executor.life == Life::Dead {
+            return;
+        }
+        executor.shutdown = true;
+        if !executor.delivered {
+            self.destroy(key);
+            return;
+        }
+        executor.send(&event(event::Type::Shutdown));
+        let grace = shutdown_grace(&executor.record.executor);
+        self.timers.insert((Instant::now() + grace, Timer::Destroy(key.clone())));
+    }
+
+    pub fn shut_down_framework(&mut self, framework: &str) {
+        let keys: Vec<Key> = self.executors.keys().filter(|key| key.framework == framework).cloned().collect();
+        for key in keys {
+            if let Some(executor) = self.executors.get_mut(&key) {
+                executor.silent = true;
+            }
+            self.shut_down(&key);
+            self.forget_if_over(&key);
+        }
+        // Nobody is left to acknowledge what was refused.
+        let orphans: Vec<TaskKey> = self
+            .tasks
+            .iter()
+            .filter(|(key, task)| key.framework == framework && task.executor.is_none())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in orphans {
+            self.drop_task(&key);
+        }
+    }
+
+    /// Kills the executor's process and all that carries its marker; the rest follows from its end.
+    pub fn destroy(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get(key) else { return };
+        if executor.life != Life::Alive {
+            return;
+        }
+        let (survivors, marker) = (self.survivors.clone(), self.marker(key));
+        tokio::spawn(async move { survivors.end(marker).await });
+    }
+
+    pub fn not_registered(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        if executor.generation > 0 || executor.life != Life::Alive {
+            return;
+        }
+        let (reason, message) = if executor.delivered {
+            (Reason::ExecutorReregistrationTimeout, "the executor did not come back to the agent")
+        } else {
+            (Reason::ExecutorRegistrationTimeout, "the executor did not subscribe at the agent")
+        };
+        executor.verdict = Some(Verdict::new(TaskState::TaskFailed, reason, format!("{message} within {REGISTRATION:?}")));
+        self.destroy(key);
+    }
+
+    /// The executor's process is gone: so must be all that it started, before its tasks are called ended.
+    pub fn exited(&mut self, key: &Key, status: i32) {
+        let live = !self.live_tasks(key).is_empty();
+        let marker = self.marker(key);
+        let Some(executor) = self.executors.get_mut(key).filter(|executor| matches!(executor.life, Life::Launching | Life::Alive)) else {
+            return;
+        };
+        executor.life = Life::Dying;
+        executor.exit = status;
+        executor.outlet = None;
+        if status == 0 && !live {
+            // It ended by itself, which it does only when nothing is left below it.
+            self.swept(key);
+            return;
+        }
+        let (survivors, own, key) = (self.survivors.clone(), self.own.clone(), key.clone());
+        tokio::spawn(async move {
+            survivors.end(marker).await;
+            let _ = own.send(Message::Swept { key }).await;
+        });
+    }
+
+    /// Nothing of the executor is left.
+    pub fn swept(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get_mut(key).filter(|executor| executor.life == Life::Dying) else { return };
+        executor.life = Life::Dead;
+        let status = executor.exit;
+        let process = executor.process.take();
+        let verdict = executor.verdict.clone().unwrap_or_else(|| {
+            let how = if status < 0 { String::new() } else { format!(" (wait status {status})") };
+            Verdict::new(TaskState::TaskFailed, Reason::ExecutorTerminated, format!("the executor ended before its containers did{how}"))
+        });
+        let (pid, start) = process.map_or((0, 0), |process| (process.pid.as_raw_nonzero().get(), process.start));
+        self.batch.put(Table::Processes, key.bytes(), &ProcessRecord { pid, start, boot: boot(), ended: true });
+        let verdict = if self.stopping.is_some() { super::stopping::verdict() } else { verdict };
+        for task in self.live_tasks(key) {
+            self.report(&task, &verdict);
+        }
+        self.tell(FromAgent::ExecutorExited {
+            agent_id: self.agent_id.clone(),
+            framework_id: podium_proto::mesos::v1::FrameworkId { value: key.framework.clone() },
+            executor_id: podium_proto::mesos::v1::ExecutorId { value: key.executor.clone() },
+            status,
+        });
+        self.forget_if_over(key);
+        if self.awaited.remove(key) && self.awaited.is_empty() {
+            self.register();
+        }
+    }
+
+    /// Forgets an executor that has ended and whose updates are all acknowledged, or nobody's.
+    pub fn forget_if_over(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get(key).filter(|executor| executor.life == Life::Dead) else { return };
+        let tasks: Vec<TaskKey> = executor
+            .record
+            .tasks
+            .iter()
+            .map(|task| TaskKey { framework: key.framework.clone(), task: task.task_id.value.clone() })
+            .collect();
+        let over = tasks.iter().all(|task| self.tasks.get(task).is_none_or(|task| task.stream.closed()));
+        if !over && !executor.silent {
+            return;
+        }
+        for task in tasks {
+            self.drop_task(&task);
+        }
+        self.executors.remove(key);
+        self.batch.delete(Table::Executors, key.bytes());
+        self.batch.delete(Table::Processes, key.bytes());
+    }
+
+    /// To the master, once it knows us.
+    pub fn tell(&mut self, word: FromAgent) {
+        if self.registered && self.stopping.is_none() {
+            self.outbox.push_back(word);
+        }
+    }
+}
+
+fn kill(task: String, policy: Option<KillPolicy>) -> Event {
+    let kill = event::Kill { task_id: TaskId { value: task }, kill_policy: policy };
+    Event { kill: Some(kill), ..event(event::Type::Kill) }
+}
+
+pub(super) fn shutdown_grace(executor: &ExecutorInfo) -> Duration {
+    let given = executor.shutdown_grace_period.as_ref().and_then(|period| u64::try_from(period.nanoseconds).ok());
+    given.map_or(SHUTDOWN_GRACE, Duration::from_nanos)
+}
+
+/// The kernel's id of this boot: process ids and start times mean nothing after another one.
+pub(super) fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// Waits for the end of a process, our child or not, and tells how it ended when that can be known.
+pub(super) async fn watch(key: Key, process: Started, messages: mpsc::Sender<Message>) {
+    let status = end_of(process).await;
+    let _ = messages.send(Message::Exited { key, status }).await;
+}
+
+async fn end_of(process: Started) -> i32 {
+    let Ok(fd) = rustix::process::pidfd_open(process.pid, PidfdFlags::empty()) else { return wait_status(process.pid) };
+    // Read after the descriptor was opened: if it is the right process now, the descriptor is its.
+    if processes::stat(process.pid).is_none_or(|stat| stat.start != process.start) {
+        return -1;
+    }
+    // What the deprecation is about (an object that gives out another descriptor later) an owned descriptor can't do,
+    // and the successor can only be called in unsafe code.
+    #[allow(deprecated)]
+    if let Ok(fd) = AsyncFd::with_interest(fd, Interest::READABLE) {
+        let _ = fd.readable().await;
+    }
+    wait_status(process.pid)
+}
+
+fn wait_status(pid: Pid) -> i32 {
+    match rustix::process::waitpid(Some(pid), WaitOptions::NOHANG) {
+        Ok(Some((_, status))) => status.as_raw(),
+        Ok(None) | Err(_) => -1,
+    }
+}

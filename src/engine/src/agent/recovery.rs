@@ -1,0 +1,218 @@
+//! What an agent finds when it starts again: its executors may have gone on, ended, or never been started.
+
+use std::{collections::HashSet, path::Path, time::Duration};
+
+use bytes::Bytes;
+use podium_proto::mesos::v1::TaskStatus;
+use rustix::process::Pid;
+use tokio::time::Instant;
+
+use super::{
+    journal::{JournalError, Stored, Table, decode},
+    launcher::Started,
+    life::{boot, watch},
+    owner::{Effect, Executor, Key, Life, Owner, Task, TaskKey, Timer},
+    record::{ExecutorRecord, ProcessRecord, TaskRecord, UpdateRecord},
+    streams::{Stream, terminal},
+    survivors::covers,
+};
+use crate::{
+    executor::processes,
+    link::{FromAgent, KnownExecutor},
+};
+
+/// How long living executors are waited for before the master is told without them.
+const RECOVERY: Duration = Duration::from_secs(5);
+
+/// The agent's memory, put together from its records.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub executors: Vec<(Key, Executor)>,
+    pub tasks: Vec<(TaskKey, Task)>,
+}
+
+/// Reads all records.
+pub(super) fn read(path: &Path, mut stored: Stored) -> Result<Memory, JournalError> {
+    let mut take = |table| stored.tables.remove(&table).unwrap_or_default();
+    let damaged = |table| JournalError::Damaged { path: path.display().to_string(), table };
+    let executors: Vec<(Vec<u8>, ExecutorRecord)> = decode(path, "executors", take(Table::Executors))?;
+    let mut processes: std::collections::HashMap<Vec<u8>, ProcessRecord> =
+        decode(path, "processes", take(Table::Processes))?.into_iter().collect();
+    let mut known: std::collections::HashMap<Vec<u8>, TaskRecord> = decode(path, "tasks", take(Table::Tasks))?.into_iter().collect();
+    let mut queues: std::collections::HashMap<TaskKey, Vec<(u64, TaskStatus)>> = std::collections::HashMap::new();
+    for (key, update) in decode::<UpdateRecord>(path, "updates", take(Table::Updates))? {
+        let (task, number) = TaskKey::from_update(&key).ok_or_else(|| damaged("updates"))?;
+        queues.entry(task).or_default().push((number, update.status));
+    }
+    let mut memory = Memory::default();
+    for (bytes, record) in executors {
+        let key = Key::from_bytes(&bytes).ok_or_else(|| damaged("executors"))?;
+        for info in &record.tasks {
+            let task = TaskKey { framework: key.framework.clone(), task: info.task_id.value.clone() };
+            let TaskRecord { acknowledged, uuids, closed } = known.remove(&task.bytes()).unwrap_or_default();
+            let stream = Stream::restored(acknowledged, uuids, closed, queues.remove(&task).unwrap_or_default());
+            memory.tasks.push((task, Task { executor: Some(key.clone()), stream, retry: None }));
+        }
+        memory.executors.push((key, restored(record, processes.remove(&bytes))));
+    }
+    // Updates about tasks that were refused at once have no executor.
+    for (task, queue) in queues {
+        memory.tasks.push((task, Task { executor: None, stream: Stream::restored(None, Vec::<Bytes>::new(), false, queue), retry: None }));
+    }
+    Ok(memory)
+}
+
+/// An executor as far as its records tell; whether it lives is for [`Owner::recover`] to find out.
+fn restored(record: ExecutorRecord, process: Option<ProcessRecord>) -> Executor {
+    let life = if process.as_ref().is_some_and(|process| process.ended) { Life::Dead } else { Life::Launching };
+    let mut executor = Executor::new(record, life);
+    executor.recorded = process.is_some();
+    executor.process = process.filter(|process| !process.ended).and_then(|process| {
+        // After another boot a process of this id is another one: no start time fits.
+        let start = if process.boot == boot() { process.start } else { u64::MAX };
+        Some(Started { pid: Pid::from_raw(process.pid)?, start })
+    });
+    executor
+}
+
+impl Owner {
+    /// Finds out what has become of the executors; the master hears of them when all are accounted for.
+    pub fn recover(&mut self) {
+        let found: Vec<(Pid, String)> = if self.executors.is_empty() { Vec::new() } else { self.marked() };
+        let mut lost = Vec::new();
+        let mut fresh = Vec::new();
+        for (key, executor) in &mut self.executors {
+            match executor.process {
+                _ if executor.life == Life::Dead => {}
+                Some(process) if alive(process) => {
+                    executor.life = Life::Alive;
+                    self.awaited.insert(key.clone());
+                }
+                Some(_) => lost.push(key.clone()),
+                None if executor.recorded => lost.push(key.clone()),
+                None => fresh.push(key.clone()),
+            }
+        }
+        for key in self.executors.keys().cloned().collect::<Vec<_>>() {
+            self.remember_delivery(&key);
+        }
+        for key in fresh {
+            self.recover_unrecorded(&key, &found);
+        }
+        for key in lost {
+            if let Some(executor) = self.executors.get_mut(&key) {
+                executor.life = Life::Alive;
+            }
+            self.awaited.insert(key.clone());
+            self.exited(&key, -1);
+        }
+        for key in &self.awaited {
+            let Some(executor) = self.executors.get(key).filter(|executor| executor.life == Life::Alive) else { continue };
+            let Some(process) = executor.process else { continue };
+            tokio::spawn(watch(key.clone(), process, self.own.clone()));
+            self.timers.insert((Instant::now() + super::life::REGISTRATION, Timer::Registration(key.clone())));
+        }
+        self.end_strays(&found);
+        if self.awaited.is_empty() {
+            self.register();
+        } else {
+            self.timers.insert((Instant::now() + RECOVERY, Timer::Recovery));
+        }
+    }
+
+    fn marked(&self) -> Vec<(Pid, String)> {
+        processes::marked().into_iter().filter(|(_, marker)| covers(&self.agent_id.value, marker)).collect()
+    }
+
+    /// A group of which the executor has said something was delivered. One that was not, and of which a task has
+    /// ended all the same, was killed before and must not be.
+    fn remember_delivery(&mut self, key: &Key) {
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        let keys = executor.record.tasks.iter().map(|info| TaskKey { framework: key.framework.clone(), task: info.task_id.value.clone() });
+        let streams: Vec<&Stream> = keys.filter_map(|key| self.tasks.get(&key)).map(|task| &task.stream).collect();
+        executor.delivered = streams.iter().any(|stream| stream.heard_executor());
+        executor.shutdown = !executor.delivered && streams.iter().any(|stream| stream.latest().is_some_and(terminal));
+    }
+
+    /// An executor of which no process is on disk was never given its group. It may have been started all the same,
+    /// and is then taken as it is; else it is started now.
+    fn recover_unrecorded(&mut self, key: &Key, found: &[(Pid, String)]) {
+        let marker = self.marker(key);
+        let process = found
+            .iter()
+            .filter(|(_, value)| *value == marker)
+            .find_map(|(pid, _)| Some(Started { pid: *pid, start: processes::stat(*pid)?.start }));
+        let Some(executor) = self.executors.get_mut(key) else { return };
+        executor.life = Life::Launching;
+        match process {
+            Some(process) => {
+                executor.process = Some(process);
+                executor.life = Life::Alive;
+                let record = ProcessRecord { pid: process.pid.as_raw_nonzero().get(), start: process.start, boot: boot(), ended: false };
+                self.batch.put(Table::Processes, key.bytes(), &record);
+                self.batch.then.push(Effect::Recorded(key.clone()));
+                self.awaited.insert(key.clone());
+            }
+            None => self.batch.then.push(Effect::Launch(key.clone())),
+        }
+    }
+
+    /// Ends processes that carry our marker and belong to no executor that lives.
+    fn end_strays(&self, found: &[(Pid, String)]) {
+        let living: Vec<String> =
+            self.executors.iter().filter(|(_, executor)| executor.life != Life::Dead).map(|(key, _)| self.marker(key)).collect();
+        let strays: HashSet<&String> =
+            found.iter().map(|(_, marker)| marker).filter(|marker| !living.iter().any(|living| covers(living, marker))).collect();
+        for marker in strays {
+            tracing::warn!(marker, "ending processes of an instance that nobody knows");
+            let (survivors, marker) = (self.survivors.clone(), marker.clone());
+            tokio::spawn(async move { survivors.end(marker).await });
+        }
+    }
+
+    /// Tells the master of this agent, once, and of all that runs here; updates travel from now on.
+    pub fn register(&mut self) {
+        if self.registered {
+            return;
+        }
+        self.registered = true;
+        let executors = self.executors.iter().map(|(key, executor)| self.known_executor(key, executor)).collect();
+        let dead: Vec<Key> =
+            self.executors.iter().filter(|(_, executor)| executor.life == Life::Dead).map(|(key, _)| key.clone()).collect();
+        self.tell(FromAgent::Register { info: Box::new(self.info.clone()), address: self.address, executors, link: self.link.clone() });
+        let tasks: Vec<TaskKey> = self.tasks.keys().cloned().collect();
+        for key in tasks {
+            self.forward(&key);
+        }
+        for key in dead {
+            self.tell(FromAgent::ExecutorExited {
+                agent_id: self.agent_id.clone(),
+                framework_id: podium_proto::mesos::v1::FrameworkId { value: key.framework.clone() },
+                executor_id: podium_proto::mesos::v1::ExecutorId { value: key.executor.clone() },
+                status: -1,
+            });
+        }
+    }
+
+    fn known_executor(&self, key: &Key, executor: &Executor) -> KnownExecutor {
+        let tasks = executor.record.tasks.iter().filter_map(|info| {
+            let task = self.tasks.get(&TaskKey { framework: key.framework.clone(), task: info.task_id.value.clone() })?;
+            if task.stream.closed() {
+                return None;
+            }
+            let status = task.stream.forwarded().cloned().unwrap_or_else(|| TaskStatus {
+                task_id: info.task_id.clone(),
+                state: podium_proto::mesos::v1::TaskState::TaskStaging.into(),
+                agent_id: Some(self.agent_id.clone()),
+                ..TaskStatus::default()
+            });
+            Some((info.clone(), status))
+        });
+        KnownExecutor { executor: executor.record.executor.clone(), framework: executor.record.framework.clone(), tasks: tasks.collect() }
+    }
+}
+
+/// Whether this very process still runs.
+fn alive(process: Started) -> bool {
+    processes::stat(process.pid).is_some_and(|stat| stat.start == process.start && !stat.zombie)
+}

@@ -1,0 +1,105 @@
+//! Ends what an instance has left without its executor: every process that carries its marker. All of
+//! `/proc` has to be read for that, so whatever is asked for meanwhile shares the next reading.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+
+use crate::executor::processes;
+
+/// How long the killing is tried. Only a process that the kernel itself holds can take so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two readings.
+const PAUSE: Duration = Duration::from_millis(10);
+
+struct Wanted {
+    marker: String,
+    until: Instant,
+    done: oneshot::Sender<()>,
+}
+
+/// The way to the one task that reads `/proc`.
+#[derive(Debug, Clone)]
+pub(super) struct Survivors(mpsc::Sender<(String, oneshot::Sender<()>)>);
+
+impl Survivors {
+    pub fn start() -> Survivors {
+        let (requests, queue) = mpsc::channel(1024);
+        tokio::spawn(serve(queue));
+        Survivors(requests)
+    }
+
+    /// Kills every process whose marker is `marker` or lies below it; returns when there is none left.
+    pub async fn end(&self, marker: String) {
+        let (done, ended) = oneshot::channel();
+        if self.0.send((marker, done)).await.is_ok() {
+            let _ = ended.await;
+        }
+    }
+}
+
+async fn serve(mut queue: mpsc::Receiver<(String, oneshot::Sender<()>)>) {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    loop {
+        if wanted.is_empty() {
+            let Some((marker, done)) = queue.recv().await else { return };
+            wanted.push(Wanted { marker, until: Instant::now() + PATIENCE, done });
+        }
+        while let Ok((marker, done)) = queue.try_recv() {
+            wanted.push(Wanted { marker, until: Instant::now() + PATIENCE, done });
+        }
+        let markers = wanted.iter().map(|wanted| wanted.marker.clone()).collect();
+        let Ok(found) = tokio::task::spawn_blocking(move || round(markers)).await else { return };
+        let now = Instant::now();
+        let mut left = Vec::new();
+        for wanted in wanted {
+            let count = found.get(&wanted.marker).copied().unwrap_or(0);
+            if count > 0 && now < wanted.until {
+                left.push(wanted);
+                continue;
+            }
+            if count > 0 {
+                tracing::error!(marker = wanted.marker, count, "processes of an instance cannot be killed");
+            }
+            let _ = wanted.done.send(());
+        }
+        wanted = left;
+        if !wanted.is_empty() {
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// One reading: kills what is found, and says how many of each there were.
+fn round(markers: Vec<String>) -> HashMap<String, usize> {
+    let mut found = HashMap::new();
+    for (pid, value) in processes::marked() {
+        for marker in markers.iter().filter(|marker| covers(marker, &value)) {
+            processes::kill(pid);
+            *found.entry(marker.clone()).or_insert(0) += 1;
+        }
+    }
+    found
+}
+
+/// `<agent>/<executor>` covers itself and the containers below it, and no executor of a similar name.
+pub(super) fn covers(marker: &str, value: &str) -> bool {
+    value.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_covers_its_containers_and_no_similar_name() {
+        assert!(covers("a/b", "a/b"));
+        assert!(covers("a/b", "a/b/c"));
+        assert!(covers("a", "a/b/c"));
+        assert!(!covers("a/b", "a/bc"));
+        assert!(!covers("a/b", "x/a/b"));
+    }
+}

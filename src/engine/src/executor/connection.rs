@@ -1,0 +1,160 @@
+//! The executor's side of `/api/v1/executor`: one connection for the event stream, and one for calls that
+//! lives as long as there is something to say (a thousand idle executors would otherwise hold a thousand more).
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    client::conn::http1::{SendRequest, handshake},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use podium_proto::{
+    mesos::v1::executor::{Call, Event},
+    wire::recordio,
+};
+use prost::Message as _;
+use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::timeout};
+use tokio_util::codec::Decoder as _;
+
+/// How long the agent may take to answer anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A task group with many large containers fits.
+const MAX_EVENT: usize = 16 << 20;
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// Why the agent can't be talked to; all of them mean: try again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("no connection: {0}")]
+    Connect(#[from] std::io::Error),
+    #[error("the connection broke: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("the agent took longer than {PATIENCE:?}")]
+    Slow(#[from] tokio::time::error::Elapsed),
+    #[error("the agent answered {0}: {1}")]
+    Refused(StatusCode, String),
+    #[error("impossible request: {0}")]
+    Request(#[from] http::Error),
+}
+
+/// What comes from the agent.
+#[derive(Debug)]
+pub(crate) enum Incident {
+    Event(Box<Event>),
+    /// The stream or a call failed: this subscription is over.
+    Lost(String),
+}
+
+/// One subscription; dropping it ends both connections.
+pub(crate) struct Session {
+    pub incidents: mpsc::Receiver<Incident>,
+    calls: mpsc::UnboundedSender<Bytes>,
+    _tasks: JoinSet<()>,
+}
+
+impl Session {
+    /// Queues a call; should it fail, the session reports that it is lost. The queue holds what is
+    /// unacknowledged, which the agent's own acknowledgements bound.
+    pub fn send(&self, call: &Call) {
+        let _ = self.calls.send(call.encode_to_vec().into());
+    }
+}
+
+/// Subscribes at `agent` (`ip:port`).
+pub(crate) async fn subscribe(agent: &str, token: Option<&str>, call: &Call) -> Result<Session, Error> {
+    let mut tasks = JoinSet::new();
+    let mut sender = connect(agent, &mut tasks).await?;
+    let response = timeout(PATIENCE, sender.send_request(request(agent, token, call.encode_to_vec().into())?)).await??;
+    if response.status() != StatusCode::OK {
+        return Err(refusal(response).await);
+    }
+    let (report, incidents) = mpsc::channel(64);
+    let (calls, queue) = mpsc::unbounded_channel();
+    tasks.spawn(read(response.into_body(), report.clone(), sender));
+    tasks.spawn(write(agent.to_owned(), token.map(str::to_owned), queue, report));
+    Ok(Session { incidents, calls, _tasks: tasks })
+}
+
+async fn connect(agent: &str, tasks: &mut JoinSet<()>) -> Result<SendRequest<Full<Bytes>>, Error> {
+    let stream = timeout(PATIENCE, TcpStream::connect(agent)).await??;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    tasks.spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+fn request(agent: &str, token: Option<&str>, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
+    let mut builder = Request::post("/api/v1/executor").header(header::HOST, agent);
+    builder = builder.header(header::CONTENT_TYPE, PROTOBUF).header(header::ACCEPT, PROTOBUF);
+    if let Some(token) = token {
+        builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    builder.body(Full::new(body))
+}
+
+async fn refusal(response: Response<Incoming>) -> Error {
+    let status = response.status();
+    let body = http_body_util::Limited::new(response.into_body(), 4096).collect().await.map(|body| body.to_bytes());
+    Error::Refused(status, String::from_utf8_lossy(&body.unwrap_or_default()).trim().to_owned())
+}
+
+/// Turns the stream into incidents; `_sender` keeps its connection.
+async fn read(mut body: Incoming, report: mpsc::Sender<Incident>, _sender: SendRequest<Full<Bytes>>) {
+    let (mut codec, mut buffer) = (recordio::Codec::new(MAX_EVENT), BytesMut::new());
+    let lost = loop {
+        match body.frame().await {
+            None => break "the agent closed the stream".to_owned(),
+            Some(Err(error)) => break error.to_string(),
+            Some(Ok(frame)) => buffer.extend_from_slice(&frame.into_data().unwrap_or_default()),
+        }
+        let outcome = loop {
+            let record = match codec.decode(&mut buffer) {
+                Ok(Some(record)) => record,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error.to_string()),
+            };
+            let Ok(event) = Event::decode(record) else { break Err("the agent sent an event that cannot be read".to_owned()) };
+            if report.send(Incident::Event(Box::new(event))).await.is_err() {
+                return;
+            }
+        };
+        if let Err(error) = outcome {
+            break error;
+        }
+    };
+    let _ = report.send(Incident::Lost(lost)).await;
+}
+
+/// Sends calls one after another, in order: updates of one task must arrive as they happened.
+async fn write(agent: String, token: Option<String>, mut queue: mpsc::UnboundedReceiver<Bytes>, report: mpsc::Sender<Incident>) {
+    while let Some(call) = queue.recv().await {
+        if let Err(error) = burst(&agent, token.as_deref(), call, &mut queue).await {
+            let _ = report.send(Incident::Lost(error.to_string())).await;
+            return;
+        }
+    }
+}
+
+/// One connection's worth of calls: until none has come for a moment.
+async fn burst(agent: &str, token: Option<&str>, first: Bytes, queue: &mut mpsc::UnboundedReceiver<Bytes>) -> Result<(), Error> {
+    const IDLE: Duration = Duration::from_millis(200);
+    let mut tasks = JoinSet::new();
+    let mut sender = connect(agent, &mut tasks).await?;
+    let mut next = Some(first);
+    while let Some(call) = next {
+        sender.ready().await?;
+        let response = timeout(PATIENCE, sender.send_request(request(agent, token, call)?)).await??;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        response.into_body().collect().await?;
+        next = timeout(IDLE, queue.recv()).await.ok().flatten();
+    }
+    Ok(())
+}

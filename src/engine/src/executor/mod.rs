@@ -1,0 +1,57 @@
+//! The executor process: one for each instance, started by an agent as `podium executor`.
+//!
+//! A Mesos v1 executor in the sense of the protocol: it subscribes at its agent's `/api/v1/executor`,
+//! runs the task group it is given as process groups in one shared sandbox, and reports. It promises
+//! - all or nothing: a container that fails or is killed takes its siblings with it, exit 0 does not;
+//! - nothing is left behind: it is the child subreaper of all that its containers ever start, so that
+//!   neither a double fork nor a deaf ear for SIGTERM escapes the end of a container;
+//! - it outlives its agent: without one it goes on, and comes back with everything unacknowledged, for
+//!   up to `MESOS_RECOVERY_TIMEOUT`; after that it kills its containers and ends.
+//!
+//! Single-threaded and small: a machine runs a thousand of them.
+
+mod connection;
+mod driver;
+mod health;
+mod launch;
+pub(crate) mod processes;
+mod sandbox;
+mod settings;
+mod spawn;
+mod status;
+mod support;
+mod task;
+mod uris;
+mod users;
+
+use std::process::ExitCode;
+
+pub use settings::MARKER;
+pub(crate) use settings::{ADDRESS_FILE, OPEN_FILES};
+pub(crate) use status::now;
+
+/// Runs the executor that the environment describes (`MESOS_*`) until its last container has ended and
+/// every update is acknowledged. What it has to say goes to standard error: the sandbox's `stderr` file.
+#[must_use]
+pub fn run() -> ExitCode {
+    // Its own session, so that nothing sent to its agent's terminal reaches it. Already a leader: fine.
+    let _ = rustix::process::setsid();
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("podium executor: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start() -> Result<(), Box<dyn std::error::Error>> {
+    let settings = settings::Settings::from_env()?;
+    settings.restore_open_files();
+    processes::become_subreaper()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(driver::run(settings))?;
+    // Nothing is waited for: a blocked file copy must not keep a finished executor.
+    runtime.shutdown_background();
+    Ok(())
+}

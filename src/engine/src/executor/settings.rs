@@ -1,0 +1,150 @@
+//! What the agent tells an executor by environment variables.
+
+use std::{env, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf, time::Duration};
+
+use podium_proto::mesos::v1::{ExecutorId, FrameworkId};
+
+/// The variable by which every process of an instance is found in `/proc/*/environ`: its value is
+/// `<agent id>/<executor id>`, with `/<container id>` behind it in a container's processes.
+pub const MARKER: &str = "PODIUM_INSTANCE";
+/// Names the file that holds the agent's current `ip:port`; it changes when the agent starts again.
+pub(crate) const ADDRESS_FILE: &str = "PODIUM_AGENT_ADDRESS_FILE";
+/// The soft limit of open files that containers shall have, since the agent raises its own.
+pub(crate) const OPEN_FILES: &str = "PODIUM_OPEN_FILES";
+
+/// Mesos' default of `MESOS_RECOVERY_TIMEOUT`.
+const RECOVERY: Duration = Duration::from_secs(15 * 60);
+/// Mesos' default of `MESOS_SUBSCRIPTION_BACKOFF_MAX`.
+const BACKOFF: Duration = Duration::from_secs(2);
+
+/// A variable that is missing or unreadable.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0} is not set; this command is started by a Mesos agent, or by the agent in `podium dev`")]
+    Missing(&'static str),
+    #[error("{name}: '{value}' is not a duration such as 15mins")]
+    Duration { name: &'static str, value: String },
+}
+
+/// One writing of the address file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edition {
+    inode: u64,
+    modified: (i64, i64),
+}
+
+/// The environment of an executor, read once.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub framework_id: FrameworkId,
+    pub executor_id: ExecutorId,
+    /// `ip:port` as of the start.
+    endpoint: String,
+    /// Where a newer `ip:port` may stand.
+    pub address_file: Option<PathBuf>,
+    /// The executor's sandbox.
+    pub sandbox: PathBuf,
+    /// Whether to wait for an agent that has gone.
+    pub checkpoint: bool,
+    pub recovery_timeout: Duration,
+    pub backoff_max: Duration,
+    pub token: Option<String>,
+    /// Value of [`MARKER`] without a container.
+    pub marker: String,
+    open_files: Option<u64>,
+}
+
+impl Settings {
+    pub fn from_env() -> Result<Settings, Error> {
+        let required = |name| text(name).ok_or(Error::Missing(name));
+        let executor = required("MESOS_EXECUTOR_ID")?;
+        let sandbox = text("MESOS_DIRECTORY").or_else(|| text("MESOS_SANDBOX")).ok_or(Error::Missing("MESOS_DIRECTORY"))?;
+        let marker = text(MARKER).unwrap_or_else(|| format!("{}/{executor}", text("MESOS_SLAVE_ID").unwrap_or_default()));
+        Ok(Settings {
+            framework_id: FrameworkId { value: required("MESOS_FRAMEWORK_ID")? },
+            executor_id: ExecutorId { value: executor },
+            endpoint: required("MESOS_AGENT_ENDPOINT")?,
+            address_file: text(ADDRESS_FILE).map(PathBuf::from),
+            sandbox: PathBuf::from(sandbox),
+            checkpoint: text("MESOS_CHECKPOINT").is_some_and(|value| value == "1"),
+            recovery_timeout: duration("MESOS_RECOVERY_TIMEOUT", RECOVERY)?,
+            backoff_max: duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", BACKOFF)?,
+            token: text("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"),
+            marker,
+            open_files: text(OPEN_FILES).and_then(|value| value.parse().ok()),
+        })
+    }
+
+    /// Where the agent listens now: what its address file says, else what it said at the start.
+    pub fn agent(&self) -> String {
+        let current = self.address_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        current.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).unwrap_or_else(|| self.endpoint.clone())
+    }
+
+    /// Tells one writing of the address file from another.
+    pub fn edition(&self) -> Option<Edition> {
+        let data = std::fs::metadata(self.address_file.as_ref()?).ok()?;
+        Some(Edition { inode: data.ino(), modified: (data.mtime(), data.mtime_nsec()) })
+    }
+
+    /// The agent's address, which containers on the host's network share.
+    pub fn host_ip(&self) -> Option<IpAddr> {
+        let agent = self.agent();
+        let (host, _) = agent.rsplit_once(':')?;
+        host.trim_matches(['[', ']']).parse().ok()
+    }
+
+    /// Gives this process, and so its containers, the limit of open files that the agent was started with.
+    pub fn restore_open_files(&self) {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        if let Some(current) = self.open_files {
+            let maximum = getrlimit(Resource::Nofile).maximum;
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum });
+        }
+    }
+}
+
+fn text(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn duration(name: &'static str, default: Duration) -> Result<Duration, Error> {
+    match text(name) {
+        None => Ok(default),
+        Some(value) => parse_duration(&value).ok_or(Error::Duration { name, value }),
+    }
+}
+
+/// Mesos' form of a duration: a number and one of its units, `1.5hrs`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 8] = [
+        ("ns", 1e-9),
+        ("us", 1e-6),
+        ("ms", 1e-3),
+        ("secs", 1.0),
+        ("mins", 60.0),
+        ("hrs", 3600.0),
+        ("days", 86_400.0),
+        ("weeks", 604_800.0),
+    ];
+    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_mesos_own_units() {
+        assert_eq!(parse_duration("15mins"), Some(Duration::from_secs(900)));
+        assert_eq!(parse_duration("1.5hrs"), Some(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("7days"), Some(Duration::from_secs(604_800)));
+        assert_eq!(parse_duration("5"), None);
+        assert_eq!(parse_duration("mins"), None);
+        assert_eq!(parse_duration("5 mins"), None);
+        assert_eq!(parse_duration("99999999999999999999999999999999weeks"), None);
+    }
+}

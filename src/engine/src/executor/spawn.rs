@@ -1,0 +1,84 @@
+//! Starts a process in its own session, bound to this executor's life. The one file of the engine with
+//! `unsafe` in it: the standard library has no safe way to run code between fork and exec, and both the
+//! session and the death signal can only be set there.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal};
+
+use super::users::Account;
+
+/// All that a container's process needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// The executable and its argv, argv[0] included.
+    pub executable: OsString,
+    pub argv: Vec<OsString>,
+    /// Complete: nothing is inherited.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory.
+    pub directory: PathBuf,
+    /// Where its output goes.
+    pub logs: Logs,
+    /// Whom to become.
+    pub account: Option<Account>,
+}
+
+/// The files `stdout` and `stderr` of one directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Logs {
+    pub directory: PathBuf,
+    /// Else what an earlier program wrote is lost.
+    pub append: bool,
+}
+
+impl Logs {
+    fn open(&self, name: &str) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.create(true).mode(0o644);
+        if self.append {
+            options.append(true)
+        } else {
+            options.write(true).truncate(true)
+        };
+        options.open(self.directory.join(name))
+    }
+}
+
+/// Starts it; the caller reaps.
+pub(crate) fn spawn(program: &Program) -> io::Result<Pid> {
+    let mut command = Command::new(&program.executable);
+    if let Some((name, arguments)) = program.argv.split_first() {
+        command.arg0(name).args(arguments);
+    }
+    command.env_clear().envs(&program.environment).current_dir(&program.directory);
+    command.stdin(Stdio::null());
+    command.stdout(program.logs.open("stdout")?).stderr(program.logs.open("stderr")?);
+    if let Some(account) = &program.account {
+        command.uid(account.uid).gid(account.gid);
+    }
+    bind(&mut command);
+    let child = command.spawn()?;
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("the kernel gave an impossible process id"))
+}
+
+#[allow(unsafe_code)]
+fn bind(command: &mut Command) {
+    // SAFETY: the closure runs in the child between fork and exec. It makes two system calls through
+    // rustix, which neither allocate nor lock; nothing of the parent's memory is changed.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            Ok(())
+        });
+    }
+}

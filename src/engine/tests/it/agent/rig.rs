@@ -1,0 +1,331 @@
+//! A master made of two channels, and the groups that the tests launch.
+
+use std::{collections::VecDeque, fs, path::PathBuf, time::Duration};
+
+use podium_engine::{
+    agent::{Agent, AgentConfig, DEFAULT_RESOURCES, parse_resources},
+    executor::MARKER,
+    link::{FromAgent, KnownExecutor, LINK_CAPACITY, ToAgent},
+};
+use podium_proto::mesos::v1::{
+    AgentId, AgentInfo, CommandInfo, DurationInfo, Environment, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy,
+    TaskGroupInfo, TaskId, TaskInfo, TaskState, TaskStatus, environment::Variable, executor_info, framework_info::Capability,
+    framework_info::capability,
+};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::mpsc, time::timeout};
+
+/// Longer than anything takes; a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Rig {
+    pub folder: TempDir,
+    pub agent: Option<Agent>,
+    pub from_agent: mpsc::Receiver<FromAgent>,
+    pub link: mpsc::Sender<ToAgent>,
+    pub agent_id: AgentId,
+    pub info: AgentInfo,
+    /// What the latest `Register` said.
+    pub known: Vec<KnownExecutor>,
+    pub recovering: bool,
+    pub exits: Vec<(String, i32)>,
+    /// Updates that were read past while something else was awaited.
+    pub updates: VecDeque<TaskStatus>,
+    /// Acknowledge as they come.
+    pub acknowledge: bool,
+}
+
+pub fn framework() -> FrameworkInfo {
+    let capability = |kind: capability::Type| Capability { r#type: Some(kind.into()) };
+    FrameworkInfo {
+        user: String::new(),
+        name: "test".into(),
+        id: Some(FrameworkId { value: "framework".into() }),
+        checkpoint: Some(true),
+        capabilities: vec![capability(capability::Type::TaskKillingState), capability(capability::Type::PartitionAware)],
+        ..FrameworkInfo::default()
+    }
+}
+
+pub fn executor(id: &str) -> ExecutorInfo {
+    ExecutorInfo {
+        executor_id: ExecutorId { value: id.into() },
+        framework_id: framework().id,
+        r#type: Some(executor_info::Type::Default.into()),
+        ..ExecutorInfo::default()
+    }
+}
+
+/// A task that runs a line of shell.
+pub fn task(id: &str, script: &str) -> TaskInfo {
+    TaskInfo {
+        name: id.into(),
+        task_id: TaskId { value: id.into() },
+        agent_id: AgentId { value: "whichever".into() },
+        command: Some(CommandInfo { value: Some(script.into()), ..CommandInfo::default() }),
+        ..TaskInfo::default()
+    }
+}
+
+pub fn with_grace(mut task: TaskInfo, grace: Duration) -> TaskInfo {
+    task.kill_policy = Some(policy(grace));
+    task
+}
+
+pub fn policy(grace: Duration) -> KillPolicy {
+    KillPolicy { grace_period: Some(DurationInfo { nanoseconds: i64::try_from(grace.as_nanos()).unwrap() }) }
+}
+
+pub fn with_variable(mut task: TaskInfo, name: &str, value: &str) -> TaskInfo {
+    let command = task.command.as_mut().unwrap();
+    let variable = Variable { name: name.into(), value: Some(value.into()), ..Variable::default() };
+    command.environment.get_or_insert_with(Environment::default).variables.push(variable);
+    task
+}
+
+pub fn state(status: &TaskStatus) -> TaskState {
+    TaskState::try_from(status.state).unwrap()
+}
+
+impl Rig {
+    pub async fn new() -> Rig {
+        Rig::on(tempfile::tempdir().unwrap(), &[env!("CARGO_BIN_EXE_podium-executor")]).await
+    }
+
+    pub async fn on(folder: TempDir, command: &[&str]) -> Rig {
+        let (link, _) = mpsc::channel(1);
+        let (_, from_agent) = mpsc::channel(1);
+        let mut rig = Rig {
+            folder,
+            agent: None,
+            from_agent,
+            link,
+            agent_id: AgentId::default(),
+            info: AgentInfo::default(),
+            known: Vec::new(),
+            recovering: false,
+            exits: Vec::new(),
+            updates: VecDeque::new(),
+            acknowledge: true,
+        };
+        rig.begin(command).await;
+        rig.registered().await;
+        rig
+    }
+
+    /// Starts an agent on the folder, without waiting for what it has to say.
+    pub async fn begin(&mut self, command: &[&str]) {
+        let (to_master, from_agent) = mpsc::channel(LINK_CAPACITY);
+        self.from_agent = from_agent;
+        self.recovering = false;
+        let agent = Agent::start(AgentConfig {
+            data_dir: self.folder.path().to_owned(),
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            resources: parse_resources(DEFAULT_RESOURCES).unwrap(),
+            attributes: Vec::new(),
+            hostname: "localhost".into(),
+            executor_command: command.iter().map(Into::into).collect(),
+            to_master,
+        })
+        .await
+        .unwrap();
+        self.agent_id = agent.id().clone();
+        self.agent = Some(agent);
+    }
+
+    pub async fn registered(&mut self) {
+        loop {
+            match self.word().await {
+                FromAgent::Register { info, executors, link, .. } => {
+                    self.info = *info;
+                    self.known = executors;
+                    self.link = link;
+                    return;
+                }
+                FromAgent::Recovering { .. } => self.recovering = true,
+                _ => {}
+            }
+        }
+    }
+
+    /// As `kill -9` of the agent.
+    pub async fn crash(&mut self) {
+        self.agent.take().unwrap().abandon().await;
+    }
+
+    pub async fn restart(&mut self) {
+        self.begin(&[env!("CARGO_BIN_EXE_podium-executor")]).await;
+        self.registered().await;
+    }
+
+    pub async fn word(&mut self) -> FromAgent {
+        timeout(PATIENCE, self.from_agent.recv()).await.expect("the agent is silent").expect("the agent has gone")
+    }
+
+    pub async fn launch(&self, id: &str, tasks: Vec<TaskInfo>) {
+        self.send(ToAgent::RunTaskGroup {
+            framework: Box::new(framework()),
+            executor: Box::new(executor(id)),
+            group: TaskGroupInfo { tasks },
+        })
+        .await;
+    }
+
+    pub async fn send(&self, word: ToAgent) {
+        self.link.send(word).await.unwrap();
+    }
+
+    pub async fn kill(&self, task: &str, kill_policy: Option<KillPolicy>) {
+        self.send(ToAgent::KillTask { framework_id: framework().id.unwrap(), task_id: TaskId { value: task.into() }, kill_policy }).await;
+    }
+
+    /// The next update, acknowledged unless told otherwise.
+    pub async fn update(&mut self) -> TaskStatus {
+        if let Some(status) = self.updates.pop_front() {
+            return status;
+        }
+        loop {
+            match self.word().await {
+                FromAgent::Update { status, .. } => {
+                    if self.acknowledge {
+                        self.acknowledge(&status).await;
+                    }
+                    return *status;
+                }
+                FromAgent::ExecutorExited { executor_id, status, .. } => self.exits.push((executor_id.value, status)),
+                _ => {}
+            }
+        }
+    }
+
+    pub async fn acknowledge(&self, status: &TaskStatus) {
+        let (task_id, uuid) = (status.task_id.clone(), status.uuid.clone().unwrap());
+        // An agent that has just been stopped does not mind.
+        let _ = self.link.send(ToAgent::Acknowledge { framework_id: framework().id.unwrap(), task_id, uuid }).await;
+    }
+
+    /// The next update of `task` in `wanted`; others are read past.
+    pub async fn until(&mut self, task: &str, wanted: TaskState) -> TaskStatus {
+        loop {
+            let status = self.update().await;
+            if status.task_id.value == task && state(&status) == wanted {
+                return status;
+            }
+        }
+    }
+
+    /// The terminal updates of these tasks, in the order of the names.
+    pub async fn ends(&mut self, tasks: &[&str]) -> Vec<TaskStatus> {
+        let mut ends: Vec<Option<TaskStatus>> = vec![None; tasks.len()];
+        while ends.iter().any(Option::is_none) {
+            let status = self.update().await;
+            let ended = matches!(
+                state(&status),
+                TaskState::TaskFinished | TaskState::TaskFailed | TaskState::TaskKilled | TaskState::TaskDropped | TaskState::TaskGone
+            );
+            if let Some(at) = tasks.iter().position(|task| ended && *task == status.task_id.value) {
+                ends[at] = Some(status);
+            }
+        }
+        ends.into_iter().flatten().collect()
+    }
+
+    pub async fn exited(&mut self, executor: &str) -> i32 {
+        loop {
+            if let Some((_, status)) = self.exits.iter().find(|(id, _)| id == executor) {
+                return *status;
+            }
+            match self.word().await {
+                FromAgent::ExecutorExited { executor_id, status, .. } => self.exits.push((executor_id.value, status)),
+                FromAgent::Update { status, .. } => {
+                    if self.acknowledge {
+                        self.acknowledge(&status).await;
+                    }
+                    self.updates.push_back(*status);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The newest sandbox of an executor.
+    pub fn sandbox(&self, executor: &str) -> PathBuf {
+        let executors = self.folder.path().join("slaves").join(&self.agent_id.value).join("frameworks/framework/executors");
+        fs::canonicalize(executors.join(executor).join("runs/latest")).unwrap()
+    }
+
+    pub fn task_sandbox(&self, executor: &str, task: &str) -> PathBuf {
+        fs::canonicalize(self.sandbox(executor).join("tasks").join(task)).unwrap()
+    }
+
+    /// The processes of all instances of this agent: id and command line.
+    pub fn processes(&self) -> Vec<(i32, String)> {
+        marked(&format!("{MARKER}={}", self.agent_id.value))
+    }
+
+    /// The processes of one executor's containers that run `command`.
+    pub fn running(&self, executor: &str, command: &str) -> Vec<i32> {
+        let marker = format!("{MARKER}={}/{executor}/", self.agent_id.value);
+        marked(&marker).into_iter().filter(|(_, line)| line == command).map(|(pid, _)| pid).collect()
+    }
+
+    /// The executor process itself.
+    pub fn executor_pid(&self, executor: &str) -> i32 {
+        let wanted = format!("{MARKER}={}/{executor}", self.agent_id.value);
+        let found = all().find(|pid| environment(*pid).iter().any(|entry| *entry == wanted));
+        found.expect("there is no such executor")
+    }
+}
+
+impl Drop for Rig {
+    /// Whatever a failed test has left is ended by its process ids.
+    fn drop(&mut self) {
+        self.agent = None;
+        for _ in 0..100 {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            for (pid, _) in left {
+                kill(pid, rustix::process::Signal::KILL);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+pub fn kill(pid: i32, signal: rustix::process::Signal) {
+    let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal);
+}
+
+fn all() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn environment(pid: i32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    bytes.split(|byte| *byte == 0).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
+}
+
+fn marked(prefix: &str) -> Vec<(i32, String)> {
+    let carries = |pid: &i32| environment(*pid).iter().any(|entry| entry.starts_with(prefix));
+    all().filter(carries).map(|pid| (pid, command_line(pid))).collect()
+}
+
+fn command_line(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
+}
+
+/// Waits for something that no message announces, such as a process that nobody is told of.
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let found = timeout(PATIENCE, async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    found.await.unwrap_or_else(|_| panic!("never: {what}"))
+}
