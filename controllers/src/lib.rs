@@ -6,5 +6,8 @@ pub mod admission;
 pub mod health;
 pub mod runtime;
 pub mod scaling;
+mod start;
 pub mod unreachable;
 pub mod upgrade;
+
+pub use start::{Config, Controllers, NAMES};
