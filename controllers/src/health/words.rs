@@ -76,8 +76,8 @@ fn last_end(view: &PodView, member: &Member<'_>) -> Option<String> {
     });
     seen.or_else(|| {
         let uuid = member.uuid.to_string();
-        let history = view.delay.iter().flat_map(|delay| &delay.value.history);
-        history.filter(|end| end.instance_id.ends_with(&uuid)).next_back().map(of_termination)
+        let mut history = view.delay.iter().flat_map(|delay| &delay.value.history);
+        history.rfind(|end| end.instance_id.ends_with(&uuid)).map(of_termination)
     })
 }
 

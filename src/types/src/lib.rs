@@ -1,5 +1,5 @@
-//! What a pod is: identifiers ([`id`]), the definition ([`definition`]), its defaults and rules, and the
-//! status computed from what was observed. Pure: no I/O, no clock, no randomness.
+//! What a pod is: identifiers ([`id`]), the definition with its defaults and rules ([`definition`]), and the
+//! condition of what runs ([`condition`]). Pure: no I/O, no clock, no randomness.
 
 pub mod condition;
 pub mod definition;

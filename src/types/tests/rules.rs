@@ -471,6 +471,31 @@ fn rules_are_judged_beside_broken_structure_but_never_on_it() {
 }
 
 #[test]
+fn half_a_megabyte_of_mistakes_gives_a_bounded_answer() {
+    let mistakes = errors(&pod(json!({"containers": vec![json!({"x": "y".repeat(60)}); 5000]})));
+    assert_eq!(mistakes.len(), 257);
+    assert!(mistakes.contains(&("/".to_owned(), "9744 further errors are not listed".to_owned())), "{:?}", mistakes.last());
+    let long = errors(&pod(json!({"containers": [{"labels": {"é".repeat(9_000): "b"}}]})));
+    assert!(long.iter().all(|(_, message)| message.len() < 1200), "{long:?}");
+}
+
+#[test]
+fn patterns_are_bounded_in_size_and_number() {
+    let like = |pattern: &str| json!({"fieldName": "f", "operator": "LIKE", "value": pattern});
+    let of = |constraints: Vec<Value>| errors(&pod(json!({"scheduling": {"placement": {"constraints": constraints}}})));
+    assert_eq!(of(vec![like("a{1000}{1000}")])[0].1, "is not a valid regular expression");
+    assert_eq!(of(vec![like("a"); 200]), []);
+    assert_eq!(of(vec![like("a"); 201])[0].1, "is one of more than 200 regular expressions");
+}
+
+#[test]
+fn a_stored_definition_without_a_sound_id_is_no_pods() {
+    assert!(definition::read_stored(pod(json!({"id": "relative"})).to_string().as_bytes()).is_err());
+    // What a rule forbids today may have been stored yesterday.
+    assert!(definition::read_stored(pod(json!({"user": ""})).to_string().as_bytes()).is_ok());
+}
+
+#[test]
 fn the_headline_tells_the_stage() {
     let of = |value: Value| definition::read(value.to_string().as_bytes(), &Settings::default()).unwrap_err();
     assert_eq!(of(pod(json!({"id": "foo"}))).headline(), "Object is not valid");

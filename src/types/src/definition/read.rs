@@ -3,6 +3,7 @@
 //! Two stages, as in Marathon: structure (types, bounds, patterns, enums), then rules. Marathon stops
 //! between them; here the rules run on whatever part of the structure was sound, so that one answer tells all.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -160,8 +161,8 @@ pub fn read_stored(json: &[u8]) -> Result<PodDefinition, ReadError> {
     let mut findings = Findings::default();
     let definition = schema::pod(&parse(json)?, None, None, &mut findings);
     let violations = findings.finish().0;
-    // What a rule says is not asked here, though some are noticed while reading.
-    if violations.iter().any(|violation| violation.stage == Stage::Structure) {
+    // What a rule says is not asked here, though some are noticed while reading; but without its id it is no pod's.
+    if violations.iter().any(|violation| violation.stage == Stage::Structure || violation.path == "/id") {
         return Err(ReadError::Invalid(violations));
     }
     Ok(definition)
@@ -183,13 +184,8 @@ fn read_document(json: &[u8], id: Option<&PodId>, settings: &Settings) -> Result
 
 /// Constraints are a set: of equal ones the first remains. Done last, since rules speak of them by index.
 fn collapse(constraints: &mut Vec<Constraint>) {
-    let mut kept: Vec<Constraint> = Vec::with_capacity(constraints.len());
-    for constraint in constraints.drain(..) {
-        if !kept.contains(&constraint) {
-            kept.push(constraint);
-        }
-    }
-    *constraints = kept;
+    let mut seen = HashSet::new();
+    constraints.retain(|constraint| seen.insert((constraint.field_name.clone(), constraint.operator.as_str(), constraint.value.clone())));
 }
 
 /// Parses JSON. Depth is bounded by the parser (128).

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::hash::Hash;
 
 use super::read::Settings;
-use super::walk::Findings;
+use super::walk::{Findings, cut};
 use super::*;
 use crate::id::{InstanceId, MAX_MESOS_ID};
 
@@ -42,11 +42,6 @@ pub(super) fn judge(pod: &PodDefinition, settings: &Settings, f: &mut Findings) 
 fn repeated<T: Hash + Eq>(items: impl IntoIterator<Item = T>) -> bool {
     let mut seen = HashSet::new();
     items.into_iter().any(|item| !seen.insert(item))
-}
-
-/// Whether a pattern compiles, within a bounded size.
-pub(super) fn is_regex(pattern: &str) -> bool {
-    regex::RegexBuilder::new(pattern).size_limit(1 << 20).build().is_ok()
 }
 
 /// Mesos refuses task ids of more than 255 bytes, and an incarnation can grow to ten digits.

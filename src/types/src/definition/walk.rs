@@ -10,6 +10,8 @@ use super::words::Word;
 
 /// More violations than this are cut off: a definition can be half a megabyte of mistakes.
 const MAX_FINDINGS: usize = 256;
+/// Regular expressions that are compiled for one definition: each may cost a millisecond.
+const MAX_PATTERNS: usize = 200;
 /// How much of an object is quoted in a message, in bytes.
 const MAX_QUOTE: usize = 1024;
 /// The largest integer that Marathon reads into its 32 bits.
@@ -21,6 +23,7 @@ pub(super) struct Findings {
     violations: Vec<Violation>,
     warnings: Vec<Warning>,
     cut: usize,
+    patterns: usize,
 }
 
 impl Findings {
@@ -34,6 +37,16 @@ impl Findings {
 
     fn add(&mut self, violation: Violation) {
         if self.violations.len() < MAX_FINDINGS { self.violations.push(violation) } else { self.cut += 1 }
+    }
+
+    /// Records a text that is no regular expression; linear in time to match, and bounded in number and size.
+    pub(super) fn pattern(&mut self, path: impl Into<String>, text: &str) {
+        self.patterns += 1;
+        if self.patterns > MAX_PATTERNS {
+            self.rule(path, format!("is one of more than {MAX_PATTERNS} regular expressions"));
+        } else if regex::RegexBuilder::new(text).size_limit(1 << 19).build().is_err() {
+            self.rule(path, "is not a valid regular expression");
+        }
     }
 
     pub(super) fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
@@ -116,7 +129,8 @@ impl<'v> Object<'v> {
             f.structure(path, message, "must be an object");
             return None;
         };
-        for name in map.keys().filter(|name| !known.contains(&name.as_str())) {
+        let room = MAX_FINDINGS.saturating_sub(f.warnings.len());
+        for name in map.keys().filter(|name| !known.contains(&name.as_str())).take(room) {
             f.warn(join(&path, name), unknown(name, known));
         }
         Some(Self { path, map, whole: value, kind })
@@ -339,7 +353,11 @@ fn is_name(text: &str, also_inside: &str) -> bool {
 
 /// A value as compact JSON, cut where it gets long.
 fn quote(value: &Value) -> String {
-    let mut text = value.to_string();
+    cut(value.to_string())
+}
+
+/// A text cut to what a message can bear.
+pub(super) fn cut(mut text: String) -> String {
     if text.len() > MAX_QUOTE {
         let end = (0..=MAX_QUOTE).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);

@@ -2,15 +2,19 @@
 
 use super::*;
 
+/// Networks that a message names.
+const MAX_NAMES: usize = 100;
+
 pub(super) fn judge(pod: &PodDefinition, f: &mut Findings) {
     unique_endpoints(pod, f);
     if f.broken("/networks") {
         return;
     }
     modes(pod, f);
+    let names: HashSet<&str> = pod.networks.iter().filter_map(|network| network.name.as_deref()).collect();
     for (index, container) in pod.containers.iter().enumerate() {
         for (endpoint_index, endpoint) in container.endpoints.iter().enumerate() {
-            judge_endpoint(pod, endpoint, &format!("/containers({index})/endpoints({endpoint_index})"), f);
+            judge_endpoint(pod, endpoint, &names, &format!("/containers({index})/endpoints({endpoint_index})"), f);
         }
     }
 }
@@ -40,7 +44,7 @@ fn modes(pod: &PodDefinition, f: &mut Findings) {
     }
 }
 
-fn judge_endpoint(pod: &PodDefinition, endpoint: &Endpoint, at: &str, f: &mut Findings) {
+fn judge_endpoint(pod: &PodDefinition, endpoint: &Endpoint, names: &HashSet<&str>, at: &str, f: &mut Findings) {
     let containers = of_mode(pod, NetworkMode::Container).count();
     // No network at all is the host's: a port behind it could not be reached either.
     let host = pod.networks.is_empty() || of_mode(pod, NetworkMode::Host).next().is_some();
@@ -53,11 +57,11 @@ fn judge_endpoint(pod: &PodDefinition, endpoint: &Endpoint, at: &str, f: &mut Fi
     if repeated(endpoint.protocol.iter().filter(|protocol| !protocol.is_empty())) {
         f.rule(format!("{at}/protocol"), "Duplicate protocols within the same endpoint are not allowed");
     }
-    let names: Vec<&str> = pod.networks.iter().filter_map(|network| network.name.as_deref()).collect();
     for (index, name) in endpoint.network_names.iter().enumerate() {
         let path = format!("{at}/networkNames({index})");
-        if !names.contains(&name.as_str()) && !f.broken(&path) {
-            f.rule(path, format!("is not one of ({})", names.join(",")));
+        if !names.contains(name.as_str()) && !f.broken(&path) {
+            let known: Vec<&str> = pod.networks.iter().filter_map(|network| network.name.as_deref()).take(MAX_NAMES).collect();
+            f.rule(path, cut(format!("is not one of ({})", known.join(","))));
         }
     }
     if containers > 1 && endpoint.host_port.is_some() && endpoint.network_names.len() != 1 {

@@ -23,7 +23,7 @@ fn judge_constraint(constraint: &Constraint, at: String, f: &mut Findings) {
         (Operator::GroupBy, Some(text)) if !whole(text) => "GROUP BY must define an integer value or else no value at all",
         (Operator::MaxPer, value) if !value.is_some_and(whole) => "MAX_PER requires an integer value",
         (Operator::Like | Operator::Unlike, None | Some("")) => "LIKE and UNLIKE require a non-empty, regular expression value",
-        (Operator::Like | Operator::Unlike, Some(text)) if !is_regex(text) => "is not a valid regular expression",
+        (Operator::Like | Operator::Unlike, Some(text)) => return f.pattern(at, text),
         (Operator::Is, Some(text)) if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_/.-".contains(&b)) => {
             "IS only supports Mesos text and float values (see http://mesos.apache.org/documentation/latest/attributes-resources/)"
         }

@@ -231,9 +231,7 @@ fn persistent_volume(volume: &Object<'_>, f: &mut Findings) -> Option<Persistent
         let words: Vec<_> = item.as_array().into_iter().flatten().map(Value::as_str).collect();
         match words.as_slice() {
             [Some("path"), Some(operator), Some(pattern)] if Operator::from_word(operator) == Some(Operator::Like) => {
-                if !super::rules::is_regex(pattern) {
-                    f.rule(path, "is not a valid regular expression");
-                }
+                f.pattern(path, pattern);
                 path_like.push((*pattern).to_owned());
             }
             _ => f.structure(path, "illegal volume constraint", "must be [\"path\", \"LIKE\", \"<regular expression>\"]"),
