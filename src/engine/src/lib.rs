@@ -13,5 +13,5 @@ pub mod link;
 pub mod master;
 pub mod simulated;
 
-pub use engine::{Agents, Config, Engine, StartError};
+pub use engine::{Agents, Config, Engine, RealAgent, StartError};
 pub use master::{Pace, Settings};
