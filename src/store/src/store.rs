@@ -15,7 +15,7 @@ use crate::writer::batch::{self, Answer};
 use crate::writer::{Group, Outcome};
 
 /// The largest answer that is read, in bytes. tonic's own limit of 4 MiB is less than a page of definitions.
-const MAX_ANSWER: usize = 256 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// etcd ends connections that are pinged more often than every 5 s (its `--grpc-keepalive-min-time`).
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(7);
@@ -82,6 +82,12 @@ pub enum StoreError {
     /// The store answered, and refuses.
     #[error("the store refuses: {0}")]
     Refused(String),
+    /// The answer is larger than what is read: ask for less at a time.
+    #[error("the store's answer is too large: {0}")]
+    TooLarge(String),
+    /// The history that was asked for is gone.
+    #[error("that part of the store's history is compacted")]
+    Compacted,
 }
 
 /// The store. Cheap to clone; all clones share one connection.
@@ -203,26 +209,26 @@ fn timed_out(endpoints: &str, after: Duration) -> StoreError {
     StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: format!("none within {after:?}; does it run there?") }
 }
 
-/// Sorts an error by what the caller can do: try again, or not.
+/// Sorts an error by what the caller can do: try again, ask otherwise, or give up.
 fn explain(endpoints: &str, error: &etcd_client::Error) -> StoreError {
-    let refused = match error {
-        etcd_client::Error::GRpcStatus(status) => match status.code() {
-            // etcd says this both when it is busy for the moment and when its disk quota is used up.
-            Code::ResourceExhausted => !status.message().contains("too many requests"),
-            Code::InvalidArgument
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::NotFound
-            | Code::Unimplemented => true,
-            _ => false,
-        },
+    let status = match error {
+        etcd_client::Error::GRpcStatus(status) => status,
         etcd_client::Error::InvalidArgs(_) | etcd_client::Error::InvalidUri(_) => return StoreError::Config(error.to_string()),
-        _ => false,
+        other => return StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: other.to_string() },
     };
-    let reason = match error {
-        etcd_client::Error::GRpcStatus(status) => status.message().to_owned(),
-        other => other.to_string(),
-    };
-    if refused { StoreError::Refused(reason) } else { StoreError::Unavailable { endpoints: endpoints.to_owned(), reason } }
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::OutOfRange if message.contains("compacted") => StoreError::Compacted,
+        Code::OutOfRange if message.contains("too large") => StoreError::TooLarge(message),
+        // etcd says this both when it is busy for the moment and when its disk quota is used up.
+        Code::ResourceExhausted if !message.contains("too many requests") => StoreError::Refused(message),
+        Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::FailedPrecondition
+        | Code::NotFound
+        | Code::Unimplemented
+        | Code::OutOfRange => StoreError::Refused(message),
+        _ => StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: message },
+    }
 }

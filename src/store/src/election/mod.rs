@@ -24,7 +24,7 @@ pub use session::{Lease, Session, SessionConfig};
 
 use crate::index::{Index, Kinds};
 use crate::key::{Key, Kind};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::writer::batch::Answer;
 use crate::writer::{Compare, Group, Op, Outcome};
 
@@ -88,7 +88,12 @@ impl Election {
             match candidacy.store.transact(txn).await {
                 Ok(Answer { first_read: Some((create_revision, _)), .. }) => return Some(create_revision),
                 Ok(answer) => return Some(answer.revision),
-                Err(error) => tracing::warn!(election = self.name, %error, "can't stand for election; trying again"),
+                Err(error) => {
+                    tracing::warn!(election = self.name, %error, "can't stand for election; trying again");
+                    if matches!(error, StoreError::Refused(_)) {
+                        candidacy.lease.doubt.notify_one();
+                    }
+                }
             }
             tokio::select! {
                 () = candidacy.lost.cancelled() => return None,
@@ -139,6 +144,8 @@ async fn guard(index: Index, name: String, candidacy: Arc<Candidacy>, mut change
     }
     if !candidacy.withdrawn.load(Ordering::Acquire) {
         tracing::warn!(election = name, "leads no longer");
+        // Keys go by hand, or with their lease.
+        candidacy.lease.doubt.notify_one();
     }
     candidacy.withdraw();
 }
@@ -241,20 +248,13 @@ struct Candidacy {
     /// 0: not known yet.
     create_revision: i64,
     lost: CancellationToken,
-    lease_lost: CancellationToken,
+    lease: Lease,
     withdrawn: AtomicBool,
 }
 
 impl Candidacy {
     fn new(store: Store, key: Key, lease: &Lease) -> Self {
-        Self {
-            store,
-            key,
-            create_revision: 0,
-            lost: lease.lost.child_token(),
-            lease_lost: lease.lost.clone(),
-            withdrawn: AtomicBool::new(false),
-        }
+        Self { store, key, create_revision: 0, lost: lease.lost.child_token(), lease: lease.clone(), withdrawn: AtomicBool::new(false) }
     }
 
     /// Ends it: first for us, then in the store. `None`: that was done before, or can't be done here.
@@ -269,7 +269,7 @@ impl Candidacy {
             revision => Compare::SameLife(self.key.clone(), revision),
         };
         let group = Group::global().when(same).then(Op::Delete(self.key.clone()));
-        Some(runtime.spawn(delete(self.store.clone(), group, self.lease_lost.clone())))
+        Some(runtime.spawn(delete(self.store.clone(), group, self.lease.lost.clone())))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use podium_retry::Backoff;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -37,6 +37,7 @@ struct Shared {
     store: Store,
     config: SessionConfig,
     lease: watch::Sender<Option<Lease>>,
+    doubt: Arc<Notify>,
 }
 
 /// A lease as long as it is held.
@@ -46,12 +47,14 @@ pub struct Lease {
     pub id: i64,
     /// Cancelled when it is lost, or may be.
     pub lost: CancellationToken,
+    /// Told when something speaks against the lease: the store is then asked at once.
+    pub(crate) doubt: Arc<Notify>,
 }
 
 impl Session {
     /// Starts to hold a lease. Needs a tokio runtime.
     pub fn start(store: &Store, config: SessionConfig) -> Self {
-        let shared = Arc::new(Shared { store: store.clone(), config, lease: watch::Sender::new(None) });
+        let shared = Arc::new(Shared { store: store.clone(), config, lease: watch::Sender::new(None), doubt: Arc::default() });
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         tokio::spawn(run(shared.clone(), stop.clone(), ended.clone().drop_guard()));
         Self { shared, stop: stop.clone(), _last: Arc::new(stop.drop_guard()), ended }
@@ -102,7 +105,7 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken, _ended: DropGuard) {
             shared.lease.send_replace(Some(lease.clone()));
             let stopped = tokio::select! {
                 () = stop.cancelled() => true,
-                reason = keep(&shared.store, held) => {
+                reason = keep(&shared, held) => {
                     tracing::warn!(lease = format!("{:x}", lease.id), reason, "the lease is lost, and every leadership with it");
                     false
                 }
@@ -135,7 +138,7 @@ async fn grant(shared: &Shared) -> Option<Held> {
     match shared.store.answer(leases.grant(seconds, None)).await {
         Ok(granted) => {
             let ttl = seconds_of(granted.ttl());
-            let lease = Lease { id: granted.id(), lost: CancellationToken::new() };
+            let lease = Lease { id: granted.id(), lost: CancellationToken::new(), doubt: shared.doubt.clone() };
             Some(Held { lease, ttl, until: deadline(sent, ttl) })
         }
         Err(error) => {
@@ -154,11 +157,11 @@ fn deadline(sent: Instant, ttl: Duration) -> Instant {
 }
 
 /// Keeps the lease until it is lost; says why.
-async fn keep(store: &Store, mut held: Held) -> &'static str {
+async fn keep(shared: &Shared, mut held: Held) -> &'static str {
     let mut backoff = Backoff::reconnect();
     let mut next_beat = Instant::now() + held.ttl / 3;
     loop {
-        if let Some(reason) = beat(store, &mut held, &mut next_beat, &mut backoff).await {
+        if let Some(reason) = beat(shared, &mut held, &mut next_beat, &mut backoff).await {
             return reason;
         }
         // The stream broke: open another, as long as there is time.
@@ -173,14 +176,14 @@ async fn keep(store: &Store, mut held: Held) -> &'static str {
 }
 
 /// Keeps the lease over one stream; `None`: the stream broke.
-async fn beat(store: &Store, held: &mut Held, next_beat: &mut Instant, backoff: &mut Backoff) -> Option<&'static str> {
+async fn beat(shared: &Shared, held: &mut Held, next_beat: &mut Instant, backoff: &mut Backoff) -> Option<&'static str> {
     const LATE: &str = "the store did not answer in time";
     const GONE: &str = "the store has dropped it";
-    sleep_until((*next_beat).min(held.until)).await;
+    rest(shared, (*next_beat).min(held.until)).await;
     let sent = Instant::now();
     // One lost answer is not the end: after a third of the time the stream is opened anew.
     let patience = |sent: Instant, held: &Held| (sent + held.ttl / 3).min(held.until);
-    let mut leases = store.leases();
+    let mut leases = shared.store.leases();
     let (mut keeper, mut answers) = match timeout_at(patience(sent, held), leases.keep_alive(held.lease.id)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(etcd_client::Error::LeaseKeepAliveError(_))) => return Some(GONE),
@@ -191,7 +194,7 @@ async fn beat(store: &Store, held: &mut Held, next_beat: &mut Instant, backoff: 
     held.until = deadline(sent, held.ttl);
     backoff.reset();
     loop {
-        sleep_until(Instant::now() + held.ttl / 3).await;
+        rest(shared, Instant::now() + held.ttl / 3).await;
         let sent = Instant::now();
         if sent >= held.until {
             return Some(LATE);
@@ -204,6 +207,14 @@ async fn beat(store: &Store, held: &mut Held, next_beat: &mut Instant, backoff: 
             Err(_) if Instant::now() >= held.until => return Some(LATE),
             Err(_) => return None,
         }
+    }
+}
+
+/// Waits for the next beat, or for a doubt.
+async fn rest(shared: &Shared, until: Instant) {
+    tokio::select! {
+        () = sleep_until(until) => {}
+        () = shared.doubt.notified() => {}
     }
 }
 

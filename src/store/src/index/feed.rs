@@ -101,9 +101,9 @@ impl Feed {
 
     /// Asks a majority of the members where the store stands, and whether it remembers what we saw last.
     async fn standing(&self) -> Result<Standing, StoreError> {
-        let (revision, cluster_id) = {
+        let (revision, cluster_id, mark) = {
             let state = self.shared.state.read();
-            (state.revision, state.cluster_id)
+            (state.revision, state.cluster_id, state.mark.clone())
         };
         if revision == 0 {
             return Ok(Standing::Unknown);
@@ -112,13 +112,22 @@ impl Feed {
         let key = self.store.keyspace().encode(&Key::Framework);
         let answer = self.store.answer(kv.get(key, Some(GetOptions::new().with_count_only()))).await?;
         let header = answer.0.header.unwrap_or_default();
-        Ok(if header.cluster_id != cluster_id {
-            Standing::Replaced(format!("its cluster id is {:x}, it was {cluster_id:x}", header.cluster_id))
-        } else if header.revision < revision {
-            Standing::Replaced(format!("it stands at revision {}, it stood at {revision}", header.revision))
-        } else {
-            Standing::Same
-        })
+        if header.cluster_id != cluster_id {
+            return Ok(Standing::Replaced(format!("its cluster id is {:x}, it was {cluster_id:x}", header.cluster_id)));
+        }
+        if header.revision < revision {
+            return Ok(Standing::Replaced(format!("it stands at revision {}, it stood at {revision}", header.revision)));
+        }
+        let Some((key, seen)) = mark else { return Ok(Standing::Same) };
+        // A restored backup may have been written to since, beyond our revision; but then its past is not ours.
+        let then = GetOptions::new().with_revision(revision).with_keys_only();
+        match self.store.answer(kv.get(key.clone(), Some(then))).await {
+            Ok(answer) if answer.0.kvs.first().map_or(0, |kv| kv.mod_revision) == seen => Ok(Standing::Same),
+            Ok(_) => Ok(Standing::Replaced(format!("{} did not stand there at revision {revision}", key.escape_ascii()))),
+            // Nobody can tell any more; and the watch will say the same.
+            Err(StoreError::Compacted) => Ok(Standing::Same),
+            Err(error) => Err(error),
+        }
     }
 
     /// Reads everything, at one revision, and puts it in the place of what was known.
@@ -127,13 +136,20 @@ impl Feed {
         let root = self.store.keyspace().root().to_owned();
         let end = prefix_end(root.as_bytes());
         let mut from = root.into_bytes();
+        let mut limit = PAGE;
         loop {
-            let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+            let mut options = GetOptions::new().with_range(end.clone()).with_limit(limit);
             if fresh.revision > 0 {
                 options = options.with_revision(fresh.revision);
             }
             let mut kv = self.store.kv();
-            let page = self.store.answer(kv.get(from, Some(options))).await?.0;
+            let page = match self.store.answer(kv.get(from.clone(), Some(options))).await {
+                Err(StoreError::TooLarge(_)) if limit > 1 => {
+                    limit = (limit / 8).max(1);
+                    continue;
+                }
+                answer => answer?.0,
+            };
             if fresh.revision == 0 {
                 let header = page.header.unwrap_or_default();
                 (fresh.revision, fresh.cluster_id) = (header.revision, header.cluster_id);
@@ -222,6 +238,7 @@ impl Feed {
                 if let Some(key) = self.store.keyspace().parse(&kv.key) {
                     state.delete(&key, changed);
                 }
+                state.mark = Some((kv.key, 0));
             }
             other => tracing::warn!(other, "an event of an unknown type is passed over"),
         }
@@ -230,14 +247,18 @@ impl Feed {
     fn put(&mut self, state: &mut IndexState, kv: PbKeyValue, changed: &mut Changed) {
         match self.store.keyspace().parse(&kv.key) {
             Some(key) => state.put(key, Bytes::from(kv.value), kv.mod_revision, kv.create_revision, changed),
-            None => self.name_unknown(kv.key),
+            None => self.name_unknown(&kv.key),
+        }
+        // Lists come in the order of keys, events in that of revisions.
+        if state.mark.as_ref().is_none_or(|(_, seen)| kv.mod_revision >= *seen) {
+            state.mark = Some((kv.key, kv.mod_revision));
         }
     }
 
-    fn name_unknown(&mut self, key: Vec<u8>) {
-        if self.unknown.len() < MAX_NAMED && !self.unknown.contains(&key) {
+    fn name_unknown(&mut self, key: &[u8]) {
+        if self.unknown.len() < MAX_NAMED && !self.unknown.contains(key) {
             tracing::warn!(key = %key.escape_ascii(), "not a key that Podium knows; it is passed over");
-            self.unknown.insert(key);
+            self.unknown.insert(key.to_vec());
         }
     }
 }

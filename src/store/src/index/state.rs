@@ -22,6 +22,8 @@ pub struct IndexState {
     pub(super) revision: i64,
     pub(super) generation: u64,
     pub(super) cluster_id: u64,
+    /// The key of the last event and its revision, 0 for a deletion: by it the history is known again.
+    pub(super) mark: Option<(Vec<u8>, i64)>,
 }
 
 /// One process that stands for one election.

@@ -120,18 +120,19 @@ impl Run {
                     Next::Stop
                 }
             },
-            Err(StoreError::Unavailable { reason, .. }) => {
-                tracing::warn!(reason, groups = jobs.len(), "a transaction was not answered");
+            // The store says that it has not done it.
+            Err(StoreError::Refused(reason) | StoreError::Config(reason)) => {
+                if jobs.len() == 1 {
+                    jobs.into_iter().for_each(|job| self.finish(job, Outcome::Refused(reason.clone())));
+                } else {
+                    // One of them is at fault, and the others must not suffer for it.
+                    self.put_back(jobs, true);
+                }
+                Next::Continue
+            }
+            Err(error) => {
+                tracing::warn!(%error, groups = jobs.len(), "a transaction was not answered");
                 Next::Barrier(jobs)
-            }
-            Err(error) if jobs.len() == 1 => {
-                jobs.into_iter().for_each(|job| self.finish(job, Outcome::Refused(error.to_string())));
-                Next::Continue
-            }
-            Err(_) => {
-                // One of them is at fault, and the others must not suffer for it.
-                self.put_back(jobs, true);
-                Next::Continue
             }
         }
     }

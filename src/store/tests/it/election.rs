@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use podium_proto::records;
 use podium_store::writer::{Group, Op};
-use podium_store::{Election, Key, Session, SessionConfig, Store};
+use podium_store::{Election, Key, Session};
 
-use crate::harness::{Flavour, Proxy, Server, commit, connect, indexed, pod, session, until, within};
+use crate::harness::{Flavour, Proxy, Server, commit, connect, indexed, pod, session, short_session, until, within};
 
 crate::against_every_server!(
     one_candidate_leads_and_the_next_in_line_follows_it,
@@ -22,16 +22,11 @@ crate::against_every_server!(
     leaderships_survive_lost_connections_shorter_than_the_lease,
 );
 
-/// A lease so long that nothing here happens because it ran out.
-fn patient(store: &Store, identity: &str) -> Session {
-    Session::start(store, SessionConfig { ttl: Duration::from_secs(120), identity: identity.to_owned() })
-}
-
 async fn one_candidate_leads_and_the_next_in_line_follows_it(flavour: Flavour) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let sessions: Vec<Session> = ["a", "b", "c"].iter().map(|name| patient(&store, name)).collect();
+    let sessions: Vec<Session> = ["a", "b", "c"].iter().map(|name| session(&store, name)).collect();
     let first = within(Election::new(&sessions[0], &index, "test").campaign()).await;
     let mut waiting = Vec::new();
     for (n, session) in sessions[1..].iter().enumerate() {
@@ -59,7 +54,7 @@ async fn elections_of_different_names_are_won_apart(flavour: Flavour) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let (one, two) = (patient(&store, "one"), patient(&store, "two"));
+    let (one, two) = (session(&store, "one"), session(&store, "two"));
     let scaling = within(Election::new(&one, &index, "scaling").campaign()).await;
     let health = within(Election::new(&two, &index, "health").campaign()).await;
     let upgrade = within(Election::new(&one, &index, "upgrade").campaign()).await;
@@ -73,7 +68,8 @@ async fn a_cut_off_leader_knows_before_another_leads(flavour: Flavour) {
     let proxy = Proxy::start(server.address()).await;
     let far = connect(proxy.address()).await;
     let store = server.store().await;
-    let (cut_off, next) = (session(&far, "cut off"), session(&store, "next"));
+    let ttl = Duration::from_secs(3);
+    let (cut_off, next) = (short_session(&far, "cut off", ttl), session(&store, "next"));
     let leadership = within(Election::new(&cut_off, &indexed(&far).await, "test").campaign()).await;
     let election = Election::new(&next, &indexed(&store).await, "test");
     let successor = tokio::spawn(async move { election.campaign().await });
@@ -90,7 +86,7 @@ async fn closing_a_session_hands_over_without_waiting_for_the_lease(flavour: Fla
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let (leaving, staying) = (patient(&store, "leaving"), patient(&store, "staying"));
+    let (leaving, staying) = (session(&store, "leaving"), session(&store, "staying"));
     let leadership = within(Election::new(&leaving, &index, "test").campaign()).await;
     within(leaving.close()).await;
     assert!(leadership.lost().is_cancelled());
@@ -101,7 +97,7 @@ async fn a_dropped_leadership_is_given_up(flavour: Flavour) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let (one, two) = (patient(&store, "one"), patient(&store, "two"));
+    let (one, two) = (session(&store, "one"), session(&store, "two"));
     let election = Election::new(&one, &index, "test");
     let controller = tokio::spawn(async move {
         let _leadership = election.campaign().await;
@@ -116,7 +112,7 @@ async fn a_leader_that_gives_no_sign_of_life_is_deposed(flavour: Flavour) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let (hangs, lives) = (patient(&store, "hangs"), patient(&store, "lives"));
+    let (hangs, lives) = (session(&store, "hangs"), session(&store, "lives"));
     let leadership = within(Election::new(&hangs, &index, "test").campaign()).await;
     let watchdog = leadership.watchdog(Duration::from_millis(200));
     watchdog.feed();
@@ -128,7 +124,7 @@ async fn a_leader_whose_key_is_deleted_leads_no_longer(flavour: Flavour) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let session = patient(&store, "me");
+    let session = session(&store, "me");
     let election = Election::new(&session, &index, "test");
     let leadership = within(election.campaign()).await;
     let key = Key::Election("test".to_owned(), leadership.lease());
@@ -160,7 +156,7 @@ async fn a_withdrawn_candidate_never_leads(flavour: Flavour) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let (one, two) = (patient(&store, "one"), patient(&store, "two"));
+    let (one, two) = (session(&store, "one"), session(&store, "two"));
     let leadership = within(Election::new(&one, &index, "test").campaign()).await;
     let election = Election::new(&two, &index, "test");
     let campaign = tokio::spawn(async move { election.campaign().await });
@@ -175,7 +171,7 @@ async fn leased_keys_go_with_the_session(flavour: Flavour) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
     let index = indexed(&store).await;
-    let session = patient(&store, "me");
+    let session = session(&store, "me");
     let lease = within(session.lease()).await;
     let a = pod("/a");
     commit(&store, Group::new(a.clone()).then(Op::leased_record(Key::Queue(a.clone()), records::Queue::default(), lease.id))).await;
@@ -189,7 +185,7 @@ async fn leaderships_survive_lost_connections_shorter_than_the_lease(flavour: Fl
     let proxy = Proxy::start(server.address()).await;
     let store = connect(proxy.address()).await;
     let index = indexed(&store).await;
-    let session = session(&store, "me");
+    let session = short_session(&store, "me", Duration::from_secs(6));
     let leadership = within(Election::new(&session, &index, "test").campaign()).await;
     let direct = server.store().await;
     for n in 0..3 {
@@ -198,6 +194,6 @@ async fn leaderships_survive_lost_connections_shorter_than_the_lease(flavour: Fl
         index.wait_for(revision, crate::harness::LONG).await.unwrap();
     }
     // Longer than the lease, and it was renewed over new connections.
-    let outlived = tokio::time::timeout(Duration::from_secs(4), leadership.lost().cancelled()).await;
+    let outlived = tokio::time::timeout(Duration::from_secs(8), leadership.lost().cancelled()).await;
     assert!(outlived.is_err(), "the lease was lost with its connection");
 }

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +11,8 @@ use podium_store::writer::{Group, Op};
 use podium_store::{Index, Key, Session, SessionConfig, Store, StoreConfig};
 use podium_types::id::PodId;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -91,6 +91,22 @@ impl Server {
         self.launch().await;
     }
 
+    /// A copy of its data as of now.
+    pub async fn backup(&mut self) -> TempDir {
+        self.stop().await;
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(self.data.path(), copy.path());
+        self.launch().await;
+        copy
+    }
+
+    /// Puts a copy in its place, on the same port.
+    pub async fn restore(&mut self, copy: TempDir) {
+        self.stop().await;
+        self.data = copy;
+        self.launch().await;
+    }
+
     /// Compacts everything up to the present.
     pub async fn compact(&self) {
         let mut etcd = self.etcd().await;
@@ -152,6 +168,19 @@ fn spawn_etcd(data: &std::path::Path, address: SocketAddr) -> Child {
         })
 }
 
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (entry, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+        let target = to.join(entry.file_name().unwrap());
+        if kind.is_dir() {
+            copy_folder(&entry, &target);
+        } else {
+            std::fs::copy(&entry, &target).unwrap();
+        }
+    }
+}
+
 fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
@@ -179,9 +208,14 @@ pub async fn indexed(store: &Store) -> Index {
     index
 }
 
-/// A session with a short lease.
+/// A session with a lease so long that nothing happens because it ran out, on however busy a machine.
 pub fn session(store: &Store, identity: &str) -> Session {
-    Session::start(store, SessionConfig { ttl: Duration::from_secs(2), identity: identity.to_owned() })
+    short_session(store, identity, Duration::from_secs(120))
+}
+
+/// A session with a lease of this length.
+pub fn short_session(store: &Store, identity: &str, ttl: Duration) -> Session {
+    Session::start(store, SessionConfig { ttl, identity: identity.to_owned() })
 }
 
 /// The answer, or a failure.
@@ -223,15 +257,25 @@ pub async fn commit(store: &Store, group: Group) -> i64 {
     store.commit(group).await.committed().expect("the group is committed")
 }
 
-const PASSES: u8 = 0;
-const SWALLOWS: u8 = 1;
-const REFUSES: u8 = 2;
-
 /// A TCP proxy in front of a server.
 pub struct Proxy {
     address: SocketAddr,
-    mode: Arc<AtomicU8>,
-    cut: watch::Sender<u64>,
+    state: watch::Sender<Line>,
+}
+
+/// What a proxy does.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    /// Connections below this number are ended.
+    cut_below: u64,
+    /// Connections below this number are silent: what their clients send is kept back, what the server says is lost.
+    hold_below: u64,
+    /// What servers say is lost.
+    swallow: bool,
+    /// No new connections.
+    refuse: bool,
+    /// The next connection's number.
+    next: u64,
 }
 
 impl Proxy {
@@ -239,16 +283,18 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (mode, cut) = (Arc::new(AtomicU8::new(PASSES)), watch::Sender::new(0));
-        let (shared, cuts) = (mode.clone(), cut.subscribe());
+        let state = watch::Sender::new(Line::default());
+        let shared = state.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if shared.load(Ordering::SeqCst) != REFUSES {
-                    tokio::spawn(forward(client, target, shared.clone(), cuts.clone()));
+                let number = shared.borrow().next;
+                shared.send_modify(|line| line.next += 1);
+                if !shared.borrow().refuse {
+                    tokio::spawn(forward(client, target, number, shared.subscribe()));
                 }
             }
         });
-        Self { address, mode, cut }
+        Self { address, state }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -257,50 +303,85 @@ impl Proxy {
 
     /// Ends every connection; new ones are welcome.
     pub fn cut(&self) {
-        self.cut.send_modify(|cuts| *cuts += 1);
+        self.state.send_modify(|line| line.cut_below = line.next);
     }
 
     /// Ends every connection, and refuses new ones until [`Proxy::heal`].
     pub fn refuse(&self) {
-        self.mode.store(REFUSES, Ordering::SeqCst);
-        self.cut();
+        self.state.send_modify(|line| (line.refuse, line.cut_below) = (true, line.next));
     }
 
     /// Takes what clients send and answers nothing, without an error, until [`Proxy::heal`].
     pub fn swallow(&self) {
-        self.mode.store(SWALLOWS, Ordering::SeqCst);
+        self.state.send_modify(|line| line.swallow = true);
     }
 
     /// Forwards again, in new connections.
     pub fn heal(&self) {
-        self.mode.store(PASSES, Ordering::SeqCst);
-        self.cut();
+        self.state.send_modify(|line| (line.refuse, line.swallow, line.cut_below) = (false, false, line.next));
+    }
+
+    /// The present connections fall silent, as when a network swallows packets; new ones work.
+    pub fn hold(&self) {
+        self.state.send_modify(|line| line.hold_below = line.next);
+    }
+
+    /// What clients said on held connections arrives at last.
+    pub fn release(&self) {
+        self.state.send_modify(|line| line.hold_below = 0);
     }
 }
 
-async fn forward(client: TcpStream, target: SocketAddr, mode: Arc<AtomicU8>, mut cuts: watch::Receiver<u64>) {
-    cuts.mark_unchanged();
+async fn forward(client: TcpStream, target: SocketAddr, number: u64, mut line: watch::Receiver<Line>) {
     let Ok(server) = TcpStream::connect(target).await else { return };
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let up = tokio::io::copy(&mut from_client, &mut to_server);
-    let down = async {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let n = tokio::io::AsyncReadExt::read(&mut from_server, &mut buffer).await?;
-            if n == 0 {
-                return Ok::<(), std::io::Error>(());
-            }
-            // Requests still arrive; only answers are lost.
-            if mode.load(Ordering::SeqCst) == PASSES {
-                tokio::io::AsyncWriteExt::write_all(&mut to_client, buffer.get(..n).unwrap_or_default()).await?;
-            }
-        }
-    };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let (up, down) = (line.clone(), line.clone());
     tokio::select! {
-        _ = up => {}
-        _ = down => {}
-        _ = cuts.changed() => {}
+        _ = upwards(from_client, to_server, number, up) => {}
+        _ = downwards(from_server, to_client, number, down) => {}
+        _ = line.wait_for(|line| number < line.cut_below) => {}
+    }
+}
+
+/// From the client to the server. Once held, the server's side stays open after the client has gone.
+async fn upwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, mut line: watch::Receiver<Line>) -> std::io::Result<()> {
+    let (mut kept, mut open) = (Vec::new(), true);
+    loop {
+        let held = number < line.borrow_and_update().hold_below;
+        if !held && !kept.is_empty() {
+            to.write_all(&kept).await?;
+            kept.clear();
+        }
+        if !held && !open {
+            // The server is to act on what came late, and not on a client that has gone.
+            std::future::pending::<()>().await;
+        }
+        tokio::select! {
+            n = from.read_buf(&mut kept), if open => match n? {
+                0 if held => open = false,
+                0 => return Ok(()),
+                _ => {}
+            },
+            _ = line.changed() => {}
+        }
+    }
+}
+
+/// From the server to the client.
+async fn downwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64, line: watch::Receiver<Line>) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut lost = false;
+    loop {
+        let n = from.read(&mut buffer).await?;
+        let now = *line.borrow();
+        lost |= now.swallow || number < now.hold_below;
+        match n {
+            0 if lost => std::future::pending().await,
+            0 => return Ok(()),
+            _ if lost => {}
+            n => to.write_all(&buffer[..n]).await?,
+        }
     }
 }
 

@@ -18,6 +18,10 @@ crate::against_every_server!(
     learns_of_deletions_that_were_compacted_away,
     survives_a_restart_of_the_server,
     notices_that_the_store_was_replaced,
+    notices_a_restored_backup_that_was_written_to_since,
+    takes_a_restarted_store_with_a_deletion_at_its_end_for_the_same,
+    notices_that_a_connection_has_fallen_silent,
+    asks_for_less_where_a_page_would_be_too_large,
     reads_more_than_one_page_and_more_than_four_mebibytes,
     catches_up_with_a_large_backlog_in_whole_transactions,
     wakes_only_for_the_kinds_asked_for,
@@ -181,6 +185,66 @@ async fn notices_that_the_store_was_replaced(flavour: Flavour) {
     let revision = commit(&server.store().await, create(&pod("/new"), 1)).await;
     index.wait_for(revision, crate::harness::LONG).await.unwrap();
     assert_eq!(contents(&index), listed(&server).await);
+}
+
+async fn notices_a_restored_backup_that_was_written_to_since(flavour: Flavour) {
+    let mut server = Server::start(flavour).await;
+    let proxy = Proxy::start(server.address()).await;
+    let a = pod("/a");
+    commit(&server.store().await, create(&a, 1)).await;
+    let backup = server.backup().await;
+    let store = server.store().await;
+    commit(&store, create(&a, 2)).await;
+    let index = indexed(&connect(proxy.address()).await).await;
+    let mut changes = index.changes(Kinds::ALL);
+    within(changes.next()).await;
+    let before = index.position();
+
+    proxy.refuse();
+    server.restore(backup).await;
+    let store = server.store().await;
+    let mut last = 0;
+    while last <= before.revision {
+        last = commit(&store, create(&a, 3)).await;
+    }
+    proxy.heal();
+    assert!(within(changes.next()).await.replaced, "its revision is beyond ours, and still it is another history");
+    assert_eq!(index.position().generation, before.generation + 1);
+    assert_eq!(contents(&index), listed(&server).await);
+}
+
+async fn takes_a_restarted_store_with_a_deletion_at_its_end_for_the_same(flavour: Flavour) {
+    let mut server = Server::start(flavour).await;
+    let store = server.store().await;
+    let a = pod("/a");
+    commit(&store, create(&a, 1)).await;
+    let index = indexed(&store).await;
+    let revision = commit(&store, Group::new(a.clone()).then(Op::Delete(instance(&a, 1)))).await;
+    index.wait_for(revision, crate::harness::LONG).await.unwrap();
+    server.restart().await;
+    let revision = commit(&server.store().await, create(&a, 2)).await;
+    index.wait_for(revision, crate::harness::LONG).await.unwrap();
+    assert_eq!(index.position().generation, 1);
+}
+
+async fn notices_that_a_connection_has_fallen_silent(flavour: Flavour) {
+    let server = Server::start(flavour).await;
+    let proxy = Proxy::start(server.address()).await;
+    let index = indexed(&connect(proxy.address()).await).await;
+    proxy.hold();
+    let revision = commit(&server.store().await, create(&pod("/a"), 1)).await;
+    index.wait_for(revision, crate::harness::LONG).await.unwrap();
+}
+
+async fn asks_for_less_where_a_page_would_be_too_large(flavour: Flavour) {
+    let server = Server::start(flavour).await;
+    let store = server.store().await;
+    // 72 MB, which is more than is read at a time.
+    for n in 0..60 {
+        commit(&store, spec(&pod(&format!("/large-{n}")), 1_200_000)).await;
+    }
+    let index = indexed(&store).await;
+    assert_eq!(index.read(|state| state.pods().len()), 60);
 }
 
 async fn reads_more_than_one_page_and_more_than_four_mebibytes(flavour: Flavour) {

@@ -2,8 +2,9 @@
 
 use futures_util::future::join_all;
 use podium_proto::records;
+use podium_store::index::Kinds;
 use podium_store::writer::{Compare, Group, Op, Outcome};
-use podium_store::{Election, Key, Leadership, Session, Store, Writer};
+use podium_store::{Election, Key, Kind, Leadership, Session, Store, Writer};
 
 use crate::harness::{Flavour, Proxy, Server, commit, connect, create, indexed, instance, pod, session, spec, within};
 
@@ -16,6 +17,7 @@ crate::against_every_server!(
     a_former_leader_writes_nothing,
     a_write_whose_answer_is_lost_is_unknown_and_visible_at_the_barrier,
     a_write_that_never_arrived_is_unknown_and_never_happens,
+    a_write_that_arrives_after_the_barrier_is_fenced_out,
     a_moved_fence_is_no_lost_leadership,
     answers_what_waits_when_the_leadership_ends,
     isolates_a_group_that_the_store_refuses,
@@ -159,7 +161,10 @@ async fn a_write_whose_answer_is_lost_is_unknown_and_visible_at_the_barrier(flav
     let ticket = writer.submit(create(&a, 2)).await;
     crate::harness::until(&index, |state| state.pod(&a).is_some_and(|pod| pod.instances.len() == 2)).await;
     proxy.heal();
-    let Outcome::Unknown { revision } = within(ticket).await else { panic!("nobody knows what became of it") };
+    let revision = match within(ticket).await {
+        Outcome::Unknown { revision } => revision,
+        other => panic!("{other:?}, and nobody can know"),
+    };
     index.wait_for(revision, crate::harness::LONG).await.unwrap();
     assert_eq!(index.read(|state| state.pod(&a).unwrap().instances.len()), 2);
     assert!(within(writer.write(create(&a, 3))).await.committed().is_some(), "and it goes on");
@@ -185,6 +190,32 @@ async fn a_write_that_never_arrived_is_unknown_and_never_happens(flavour: Flavou
             other => panic!("{other:?}"),
         }
     }
+}
+
+async fn a_write_that_arrives_after_the_barrier_is_fenced_out(flavour: Flavour) {
+    let (server, store, _session, leadership) = start(flavour).await;
+    let proxy = Proxy::start(server.address()).await;
+    let writer = Writer::start(&connect(proxy.address()).await, &leadership);
+    let a = pod("/a");
+    assert!(within(writer.write(create(&a, 1))).await.committed().is_some());
+
+    // A creation under a new id passes every condition of its own: only the fence can stop it.
+    proxy.hold();
+    let ticket = writer.submit(create(&a, 2)).await;
+    let revision = match within(ticket).await {
+        Outcome::Unknown { revision } => revision,
+        other => panic!("{other:?}, and nobody can know"),
+    };
+    assert!(store.get(&instance(&a, 2)).await.unwrap().is_none());
+
+    // The transaction arrives at last, and behind it the first attempts at the barrier, which tell that it has.
+    let index = indexed(&store).await;
+    let mut changes = index.changes(Kinds::of(&[Kind::Election]));
+    within(changes.next()).await;
+    proxy.release();
+    while within(changes.next()).await.position.revision <= revision {}
+    assert!(within(writer.write(create(&a, 3))).await.committed().is_some(), "the leader goes on");
+    assert!(store.get(&instance(&a, 2)).await.unwrap().is_none(), "it came too late");
 }
 
 async fn a_moved_fence_is_no_lost_leadership(flavour: Flavour) {
