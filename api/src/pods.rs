@@ -5,7 +5,8 @@ use std::str::FromStr;
 use bytes::{Bytes, BytesMut};
 use http::header::ETAG;
 use http::{Method, StatusCode};
-use podium_proto::records::accepted::Phase;
+use podium_controllers::admission::is_active;
+use podium_controllers::health::status::{PodStatus, pod_status};
 use podium_store::index::IndexState;
 use podium_store::view::PodView;
 use podium_types::id::{PodId, Version};
@@ -60,7 +61,8 @@ async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<A
             api.caught_up(head.min_revision()?).await?;
             match (id, verb) {
                 (None, Verb::Definition) => Ok(all(api)),
-                (None, _) | (Some(_), Verb::Status) => Err(Problem::no_route()),
+                (None, _) => Ok(all_status(api)),
+                (Some(id), Verb::Status) => status(api, &id),
                 (Some(id), Verb::Definition) => definition(api, &id),
                 (Some(id), Verb::Versions) => versions(api, &id),
                 (Some(id), Verb::Version(stamp)) => version(api, &id, &stamp),
@@ -71,11 +73,8 @@ async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<A
 
 /// The version in force and its definition as stored; `None` for a pod that is not there, or on its way out.
 pub(crate) fn in_force(view: &PodView) -> Option<(Version, &Bytes)> {
-    let accepted = &view.accepted.as_ref()?.value;
-    if Phase::try_from(accepted.phase) != Ok(Phase::Active) {
-        return None;
-    }
-    let version = Version::from_millis(accepted.version_ms);
+    let accepted = view.accepted.as_ref().filter(|_| is_active(view))?;
+    let version = Version::from_millis(accepted.value.version_ms);
     Some((version, &view.versions.get(&version)?.value.json))
 }
 
@@ -101,6 +100,40 @@ fn all(api: &Api) -> Answer {
     let mut answer = json_bytes(StatusCode::OK, joined(&fragments));
     header(&mut answer, REVISION, revision);
     answer
+}
+
+/// The status of every pod. Looks at one pod at a time, so that the index is never held for long: each status is of one
+/// revision, that of the answer's header or a later one.
+fn all_status(api: &Api) -> Answer {
+    let now = jiff::Timestamp::now().as_millisecond();
+    let (ids, revision) = api.index.read(|state| {
+        let ids: Vec<PodId> = state.pods().filter(|view| is_active(view)).map(|view| view.id.clone()).collect();
+        (ids, state.revision())
+    });
+    let statuses: Vec<Bytes> = ids.iter().filter_map(|id| Some(to_json(&status_of(api, id, now)?.0))).collect();
+    let mut answer = json_bytes(StatusCode::OK, joined(&statuses));
+    header(&mut answer, REVISION, revision);
+    answer
+}
+
+fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {
+    let now = jiff::Timestamp::now().as_millisecond();
+    let (status, revision) = status_of(api, id, now).ok_or_else(|| Problem::no_pod(id))?;
+    let mut answer = json_value(StatusCode::OK, &status);
+    header(&mut answer, REVISION, revision);
+    Ok(answer)
+}
+
+/// A pod's status, and the revision that it is of.
+fn status_of(api: &Api, id: &PodId, now: i64) -> Option<(PodStatus, i64)> {
+    api.index.read(|state| {
+        let view = state.pod(id).filter(|view| is_active(view))?;
+        Some((pod_status(view, now)?, state.revision()))
+    })
+}
+
+fn to_json(status: &PodStatus) -> Bytes {
+    serde_json::to_vec(status).map(Bytes::from).unwrap_or_default()
 }
 
 /// A JSON array of values that are JSON already.

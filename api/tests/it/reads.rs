@@ -67,3 +67,22 @@ async fn a_read_of_a_future_revision_waits_and_then_says_so() {
     }
     assert_eq!(world.send(Method::GET, "/v2/pods", &[("x-podium-min-revision", "soon")], "").await.status, 400);
 }
+
+#[tokio::test]
+async fn the_status_of_one_and_of_all_pods_is_marathons() {
+    let world = World::new().await;
+    assert_eq!(world.get("/v2/pods/::status").await.json(), json!([]));
+    world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
+    world.push(Method::POST, "/v2/pods", &pod("/b", 0)).await;
+    let one = world.get("/v2/pods/a::status").await;
+    assert!(one.header("x-podium-revision").parse::<i64>().unwrap() > 0);
+    let status = one.json();
+    assert_eq!((&status["id"], &status["status"]), (&json!("/a"), &json!("DEGRADED")));
+    assert_eq!(status["spec"]["containers"][0]["name"], "sleep1");
+    let all = world.get("/v2/pods/::status").await.json();
+    let words: Vec<_> = all.as_array().unwrap().iter().map(|pod| (pod["id"].as_str(), pod["status"].as_str())).collect();
+    assert_eq!(words, [(Some("/a"), Some("DEGRADED")), (Some("/b"), Some("STABLE"))]);
+    world.send(Method::DELETE, "/v2/pods/a?force=true", &[], "").await;
+    assert_eq!(world.get("/v2/pods/a::status").await.status, 404);
+    assert_eq!(world.get("/v2/pods/::status").await.json().as_array().unwrap().len(), 1);
+}
