@@ -51,7 +51,7 @@ async fn apply(args: ApplyArgs) -> Result<(), Failure> {
         let change = Change { force: args.force.force, strict: true, if_match: None };
         let answer = server.put(&pod.id, &document.json, change).await.map_err(|failure| within(&document.origin, failure))?;
         warn(&answer.warnings);
-        say(&format!("{} applied, version {}", pod.id, text(&answer.body, "version")))?;
+        say(&format!("{} {}, version {}", pod.id, done(answer.change.as_deref()), text(&answer.body, "version")))?;
         goals.push(Goal::Stable { id: pod.id.clone(), ends });
     }
     finish(&mut server, goals, &args.wait).await
@@ -189,6 +189,15 @@ async fn version(args: VersionArgs) -> Result<(), Failure> {
             };
             print(&format!("client {own}\nserver {theirs}\n"))
         }
+    }
+}
+
+/// What an apply did, in one word.
+fn done(change: Option<&str>) -> &'static str {
+    match change {
+        Some("created") => "created",
+        Some("nothing") => "unchanged",
+        _ => "changed",
     }
 }
 

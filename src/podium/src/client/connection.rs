@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::failure::Failure;
 
 const REVISION: HeaderName = HeaderName::from_static("x-podium-revision");
+const CHANGE: HeaderName = HeaderName::from_static("x-podium-change");
 const MIN_REVISION: HeaderName = HeaderName::from_static("x-podium-min-revision");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -34,6 +35,8 @@ pub struct Answer {
     pub body: Value,
     /// What `If-Match` may compare.
     pub etag: Option<String>,
+    /// In one word, what a change changed.
+    pub change: Option<String>,
     /// What the server wants said about the request.
     pub warnings: Vec<String>,
 }
@@ -125,7 +128,7 @@ impl Connection {
         let texts =
             |name: HeaderName| headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect::<Vec<_>>();
         let warnings = texts(http::header::WARNING).iter().map(|warning| warn_text(warning)).collect();
-        Ok(Answer { body, etag: texts(ETAG).into_iter().next(), warnings })
+        Ok(Answer { body, etag: texts(ETAG).into_iter().next(), change: texts(CHANGE).into_iter().next(), warnings })
     }
 }
 

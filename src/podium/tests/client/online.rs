@@ -1,0 +1,175 @@
+//! Commands against a server. Where a controller would act, the test writes that controller's records itself.
+
+use podium_proto::records::{Delay, Termination, termination};
+use podium_store::Key;
+use podium_store::index::Kinds;
+use podium_store::writer::{Group, Op, Outcome};
+use podium_types::id::{InstanceId, PodId};
+use serde_json::Value;
+
+use crate::world::{World, pod, run};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn id(text: &str) -> PodId {
+    PodId::new(text).unwrap()
+}
+
+async fn commit(world: &World, group: Group) {
+    assert!(matches!(world.store.commit(group).await, Outcome::Committed { .. }));
+}
+
+/// Ends the pod's deployment as soon as there is one, as upgrade would.
+async fn end_deployment(world: &World, pod: &PodId) {
+    let mut changes = world.index.changes(Kinds::ALL);
+    while world.index.read(|state| state.pod(pod).is_none_or(|view| view.deployment.is_none())) {
+        changes.next().await;
+    }
+    commit(world, Group::new(pod.clone()).then(Op::Delete(Key::Deployment(pod.clone())))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_are_applied_shown_scaled_and_deleted() {
+    let world = World::new().await;
+    let file = world.file(&format!("[{},{}]", pod("/a", 1), pod("/b", 2)));
+    let applied = world.podium(&["apply", "-f", &file]).await;
+    assert_eq!((applied.code, applied.err.as_str()), (0, ""), "{applied:?}");
+    assert!(applied.out.starts_with("/a created, version ") && applied.out.contains("\n/b created, version "), "{applied:?}");
+    assert!(world.podium(&["apply", "-f", &file]).await.out.contains("/a unchanged, version "));
+
+    let pods = world.podium(&["get", "pods", "-o", "json"]).await;
+    assert_eq!(json(&pods.out).as_array().unwrap().len(), 2);
+    let table = world.podium(&["get", "pods"]).await.out;
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("POD") && lines[1].starts_with("/a ") && lines[2].starts_with("/b "), "{table}");
+    assert!(!table.contains('\x1b'), "no colours in a pipe");
+
+    let scaled = world.podium(&["scale", "/b", "5"]).await;
+    assert!(scaled.code == 0 && scaled.out.starts_with("/b scaled to 5, version "), "{scaled:?}");
+    assert_eq!(json(&world.podium(&["get", "pod", "b", "-o", "json"]).await.out)["scaling"]["instances"], 5);
+    let status = world.podium(&["status", "/b"]).await;
+    assert!(status.out.starts_with("/b is DEGRADED") && status.out.contains("0 of 5 instances stable"), "{status:?}");
+
+    let deployments = json(&world.podium(&["get", "deployments", "-o", "json"]).await.out);
+    assert_eq!(deployments.as_array().unwrap().len(), 2);
+    assert_eq!(world.podium(&["get", "deployments"]).await.out.lines().count(), 3);
+
+    assert_eq!(world.podium(&["delete", "/a"]).await.code, 0);
+    for gone in [&["get", "pod", "/a"][..], &["status", "/a"], &["delete", "/a"], &["scale", "/a", "1"], &["status", "/a", "--wait"]] {
+        let ran = world.podium(gone).await;
+        assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{gone:?} {ran:?}");
+        assert!(ran.err.contains("Pod '/a' does not exist"), "{ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_force_a_running_deployment_is_respected() {
+    let world = World::new().await;
+    let (one, two) = (world.file(&pod("/a", 1)), world.file(&pod("/a", 2)));
+    assert_eq!(world.podium(&["apply", "-f", &one]).await.code, 0);
+    let refused = world.podium(&["apply", "-f", &two, "--force=false"]).await;
+    assert!(refused.code == 1 && refused.err.contains("App is locked"), "{refused:?}");
+    assert_eq!(world.podium(&["apply", "-f", &two]).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_definition_keeps_all_of_them_from_being_applied() {
+    let world = World::new().await;
+    let file = world.file(&format!("{}{}", pod("/good", 1), pod("/bad", 1).replace("\"cpus\":0.1", "\"cpus\":0")));
+    let ran = world.podium(&["apply", "-f", &file]).await;
+    assert!(ran.code == 4 && ran.err.contains("(2): /containers(0)/resources/cpus: "), "{ran:?}");
+    assert_eq!(json(&world.podium(&["get", "pods", "-o", "json"]).await.out), json("[]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_server_refuses_ends_with_4_and_names_the_file() {
+    let world = World::new().await;
+    // Its containers' network has no name, and this server has no default for it.
+    let file = world.file(&pod("/a", 1).replace("\"host\"", "\"container\""));
+    assert_eq!(world.podium(&["validate", "-f", &file]).await.code, 0);
+    let ran = world.podium(&["apply", "-f", &file]).await;
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.err.contains(&file) && ran.err.contains("/networks: "), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_difference_is_shown_and_ends_with_1() {
+    let world = World::new().await;
+    let (one, two) = (world.file(&pod("/a", 1)), world.file(&pod("/a", 2)));
+    assert_eq!(world.podium(&["diff", "-f", &one]).await.code, 1, "the pod is not there yet");
+    world.podium(&["apply", "-f", &one]).await;
+    let same = world.podium(&["diff", "-f", &one]).await;
+    assert_eq!((same.code, same.out.as_str(), same.err.as_str()), (0, "", ""));
+    let other = world.podium(&["diff", "-f", &two]).await;
+    assert_eq!(other.code, 1);
+    assert!(other.out.contains("\n-    \"instances\": 1,\n+    \"instances\": 2,\n"), "{other:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_ends_with_0_when_the_pod_is_stable_and_shows_how_it_came_there() {
+    let world = World::new().await;
+    let file = world.file(&pod("/a", 0));
+    let pod = id("/a");
+    let apply = ["apply", "-f", &file, "--wait"];
+    let (ran, ()) = tokio::join!(world.podium(&apply), end_deployment(&world, &pod));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.ends_with("/a is STABLE: 0 of 0 instances stable\n"), "{ran:?}");
+    let delete = ["delete", "/a", "--wait"];
+    let (ran, ()) = tokio::join!(world.podium(&delete), end_deployment(&world, &pod));
+    assert!(ran.code == 0 && ran.err.ends_with("/a is gone\n"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_too_long_ends_with_5_and_the_last_reason() {
+    let world = World::new().await;
+    let file = world.file(&pod("/a", 1));
+    let ran = world.podium(&["apply", "-f", &file, "--wait", "--timeout", "500ms"]).await;
+    assert_eq!(ran.code, 5, "{ran:?}");
+    assert!(ran.err.contains("error: timed out after 500ms: /a is DEGRADED: 0 of 1 instances stable"), "{ran:?}");
+    assert!(ran.out.starts_with("/a created"), "what was done stands on stdout all the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_cannot_start_ends_the_wait_with_1_and_the_reason() {
+    let world = World::new().await;
+    let pod_id = id("/a");
+    let file = world.file(&pod("/a", 1));
+    let fail = async {
+        let mut changes = world.index.changes(Kinds::ALL);
+        while world.index.read(|state| state.pod(&pod_id).is_none_or(|view| view.deployment.is_none())) {
+            changes.next().await;
+        }
+        let instance = InstanceId { pod: pod_id.clone(), uuid: uuid::Uuid::from_u128(1) };
+        let end = |n: u32| Termination {
+            instance_id: instance.to_string(),
+            incarnation: n,
+            started_ms: i64::from(n) * 1_000,
+            terminated_ms: i64::from(n) * 1_000 + 500,
+            message: "Command exited with status 7".to_owned(),
+            containers: vec![termination::Container {
+                container_id: instance.task_id("sleep1", n).to_string(),
+                last_known_state: "TaskFailed".to_owned(),
+                message: "Command exited with status 7".to_owned(),
+                exit_code: Some(7),
+            }],
+        };
+        let delay = Delay { history: (1..=3).map(end).collect(), ..Delay::default() };
+        commit(&world, Group::new(pod_id.clone()).then(Op::record(Key::Delay(pod_id.clone()), delay))).await;
+    };
+    let apply = ["apply", "-f", &file, "--wait"];
+    let (ran, ()) = tokio::join!(world.podium(&apply), fail);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for words in ["/a cannot start", "ended 3 times", "container sleep1: TaskFailed, exit code 7"] {
+        assert!(ran.err.contains(words), "{words}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_can_be_named_by_flag_and_without_a_scheme() {
+    let world = World::new().await;
+    let help = run(&["get", "pods", "--help"], &[], "").await;
+    assert!(help.out.contains("PODIUM_SERVER") && help.out.contains("http://127.0.0.1:8080"), "{}", help.out);
+    assert_eq!(world.podium(&["get", "pods"]).await.code, 0);
+}
