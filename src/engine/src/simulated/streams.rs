@@ -17,8 +17,6 @@ pub(super) struct Updates {
     queue: VecDeque<TaskStatus>,
     tries: u32,
     pub(super) timer: Option<delay_queue::Key>,
-    /// The newest status ever queued.
-    newest: Option<TaskStatus>,
     /// The last one sent.
     sent: Option<TaskStatus>,
 }
@@ -37,7 +35,6 @@ pub(super) enum Acknowledged {
 impl Updates {
     /// Queues an update; true if it is the head and must be sent.
     pub(super) fn push(&mut self, status: TaskStatus) -> bool {
-        self.newest = Some(status.clone());
         self.queue.push_back(status);
         self.queue.len() == 1
     }
@@ -68,11 +65,6 @@ impl Updates {
         self.queue.pop_front();
         self.tries = 0;
         if terminal { Acknowledged::Closed } else { Acknowledged::Next }
-    }
-
-    /// The newest status, sent or not.
-    pub(super) fn newest(&self) -> Option<&TaskStatus> {
-        self.newest.as_ref()
     }
 
     /// The last status sent.

@@ -1,10 +1,19 @@
 //! The master's side: frameworks over HTTP against simulated agents.
 
+mod agent_loss;
 mod launches;
+mod offers;
+mod operator;
+mod pipeline;
+mod reconciliation;
+mod restarts;
+mod scale;
+mod subscriptions;
+mod validation;
 
 use std::time::Duration;
 
-use podium_engine::simulated::SimulatedAgents;
+use podium_engine::simulated::{SimulatedAgents, SimulationHandle};
 use podium_engine::{Agents, Config, Engine, Settings};
 use tokio::net::TcpListener;
 
@@ -29,7 +38,7 @@ impl World {
         self.engine.address()
     }
 
-    fn simulation(&self) -> podium_engine::simulated::SimulationHandle {
+    fn simulation(&self) -> SimulationHandle {
         self.engine.simulation().unwrap()
     }
 
@@ -49,5 +58,5 @@ fn agents(count: usize) -> SimulatedAgents {
     SimulatedAgents { count, ..SimulatedAgents::default() }
 }
 
-/// Long enough to see that nothing comes, where that is what a test is about.
+/// How long a test watches where it is about something that must not come.
 const QUIET: Duration = Duration::from_millis(300);

@@ -1,0 +1,73 @@
+//! What a restart of the master keeps.
+
+use podium_engine::Settings;
+use podium_engine::simulated::SimulatedAgents;
+use podium_proto::mesos::v1::TaskState;
+use podium_proto::mesos::v1::scheduler::{Call, call};
+
+use super::{World, agents, engine};
+use crate::client::{Client, Kind, Refused, info, info_with_id};
+
+#[tokio::test]
+async fn a_completed_framework_stays_completed_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = engine(folder.path(), agents(0), Settings::default()).await;
+    let client = Client::subscribe(first.address(), info_with_id("f")).await;
+    client.expect(call::Type::Teardown, Call::default()).await;
+    first.abort().await;
+    let second = engine(folder.path(), agents(0), Settings::default()).await;
+    match Client::try_subscribe(second.address(), Kind::Protobuf, info_with_id("f"), vec![]).await {
+        Err(Refused::Event(message)) => assert_eq!(message, "Framework has been removed"),
+        other => panic!("{:?}", other.err()),
+    }
+    Client::subscribe(second.address(), info_with_id("g")).await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn after_a_restart_the_master_is_silent_about_agents_that_have_not_registered_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = engine(folder.path(), agents(1), Settings::default()).await;
+    let mut client = Client::subscribe(first.address(), info_with_id("f")).await;
+    client.launch_one("t", &[]).await;
+    first.abort().await;
+    // The same folder, and the agent does not come back in time.
+    let settings = Settings { agent_reregister_timeout: std::time::Duration::from_secs(1), ..Settings::default() };
+    let second = engine(folder.path(), SimulatedAgents { count: 0, ..agents(0) }, settings).await;
+    let mut client = Client::subscribe(second.address(), info_with_id("f")).await;
+    client.reconcile(&[("t", Some("simulated-S0"))]).await;
+    let failure = client.until(|event| {
+        assert!(event.update.is_none(), "silence until the agent is given up: {event:?}");
+        event.failure.clone()
+    });
+    assert_eq!(failure.await.agent_id.unwrap().value, "simulated-S0");
+    client.reconcile(&[("t", Some("simulated-S0"))]).await;
+    assert_eq!(client.update().await.state, i32::from(TaskState::TaskUnreachable));
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn tasks_come_back_with_their_agents_before_their_framework_does() {
+    let world = World::start(agents(2)).await;
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    let used = client.launch_one("t", &[]).await;
+    world.engine.fail_over_master().await;
+    while client.event().await.is_some() {}
+    assert_eq!(client.call(call::Type::Revive, Call::default()).await.0, 400, "the framework cannot be found");
+    // What the task uses is not offered to others.
+    let mut other = Client::subscribe(world.address(), info("other", &[])).await;
+    let mut seen = std::collections::BTreeMap::new();
+    while seen.len() < 2 {
+        let offer = other.offer().await;
+        let cpus = offer.resources.iter().find(|resource| resource.name == "cpus").unwrap().scalar.unwrap().value;
+        seen.insert(offer.agent_id.value, cpus);
+    }
+    assert!(seen[&used.agent_id.value] < 16.0, "{seen:?}");
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    client.reconcile(&[]).await;
+    let status = client.update().await;
+    assert_eq!((status.task_id.value.as_str(), status.state), ("t", TaskState::TaskRunning.into()));
+    client.kill("t").await;
+    client.reach("t", TaskState::TaskKilled).await;
+    world.stop().await;
+}
