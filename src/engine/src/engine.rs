@@ -1,8 +1,9 @@
 //! The engine as one thing: a master and its agents, started and stopped together.
 
 use std::ffi::OsString;
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use podium_proto::mesos::v1::{Attribute, Resource};
 use tokio::net::TcpListener;
@@ -11,12 +12,15 @@ use crate::agent::{Agent, AgentConfig, AgentError};
 use crate::master::{Master, MasterError, Settings};
 use crate::simulated::{SimulatedAgents, Simulation, SimulationHandle};
 
+/// Held for as long as an engine uses the folder.
+const LOCK: &str = "engine.lock";
+
 /// What to start.
 #[derive(Debug)]
 pub struct Config {
     /// Where the master serves.
     pub listener: TcpListener,
-    /// What must survive a restart is kept below it; nobody else may use it meanwhile.
+    /// What must survive a restart is kept below it: made when missing, and locked.
     pub data_dir: PathBuf,
     /// What runs tasks.
     pub agents: Agents,
@@ -51,6 +55,20 @@ pub struct RealAgent {
 /// Why the engine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The folder can't be used.
+    #[error("the engine's folder {path} can't be used: {source}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another engine uses the folder.
+    #[error("the engine's folder {path} is in use by another process")]
+    Locked {
+        /// Which.
+        path: PathBuf,
+    },
     /// Its master did not.
     #[error(transparent)]
     Master(#[from] MasterError),
@@ -64,6 +82,7 @@ pub enum StartError {
 pub struct Engine {
     master: Master,
     running: Running,
+    _lock: File,
 }
 
 #[derive(Debug)]
@@ -79,22 +98,38 @@ impl Engine {
     /// See [`StartError`].
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let Config { listener, data_dir, agents, settings } = config;
+        let lock = lock(&data_dir)?;
         let master = Master::start(listener, data_dir.join("master"), settings).await?;
         let running = match agents {
             Agents::Simulated(agents) => Running::Simulated(Simulation::start(&agents, master.address(), master.link())),
             Agents::Real(RealAgent { listener, resources, attributes, hostname, executor_command }) => {
                 let (data_dir, to_master) = (data_dir.join("agent"), master.link());
                 let config = AgentConfig { data_dir, listener, resources, attributes, hostname, executor_command, to_master };
-                Running::Real(Box::new(Agent::start(config).await?))
+                match Agent::start(config).await {
+                    Ok(agent) => Running::Real(Box::new(agent)),
+                    Err(error) => {
+                        master.stop().await;
+                        return Err(error.into());
+                    }
+                }
             }
         };
-        Ok(Self { master, running })
+        Ok(Self { master, running, _lock: lock })
     }
 
     /// Where the master listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.master.address()
+    }
+
+    /// Where the agent listens, if it is a real one.
+    #[must_use]
+    pub fn agent_address(&self) -> Option<SocketAddr> {
+        match &self.running {
+            Running::Real(agent) => Some(agent.address()),
+            Running::Simulated(_) => None,
+        }
     }
 
     /// Faults on demand, where the agents are simulated.
@@ -127,5 +162,17 @@ impl Engine {
             Running::Simulated(simulation) => simulation.stop().await,
         }
         self.master.stop().await;
+    }
+}
+
+/// Makes the folder and locks it for this process.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let folder = |source| StartError::Folder { path: data_dir.to_owned(), source };
+    std::fs::create_dir_all(data_dir).map_err(folder)?;
+    let file = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK)).map_err(folder)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: data_dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(folder(source)),
     }
 }

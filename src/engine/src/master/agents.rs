@@ -95,12 +95,12 @@ impl Agent {
         false
     }
 
-    /// A task here has ended, or an offer was not used up.
+    /// A task here no longer uses this.
     pub(super) fn give_back(&mut self, amounts: &Amounts) {
         self.allocated = less(std::mem::take(&mut self.allocated), amounts);
     }
 
-    /// Drops the framework's executors and tasks and frees what they used.
+    /// Drops the framework's executors and tasks, and frees what the executors used.
     pub(super) fn forget_framework(&mut self, framework: &str) {
         for executor in self.executors.remove(framework).unwrap_or_default().into_values() {
             self.allocated = less(std::mem::take(&mut self.allocated), &executor.amounts);

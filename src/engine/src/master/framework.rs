@@ -9,6 +9,7 @@ use podium_proto::mesos::v1::{FrameworkId, FrameworkInfo, Task};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::agents::Agent;
 use super::constraints::{self, Constraints};
 use super::offers::{Filter, Scalars};
 use super::roles;
@@ -362,8 +363,13 @@ impl State {
     pub(super) fn remove_framework(&mut self, id: &str, now: Now) {
         self.withdraw_offers(id, now);
         let Some(framework) = self.frameworks.remove(id) else { return };
-        let agents: Vec<String> =
-            self.agents.values().filter(|agent| agent.executors.contains_key(id)).map(|agent| agent.id.clone()).collect();
+        for record in framework.tasks.values().filter(|record| !record.released) {
+            if let Some(agent) = self.agents.get_mut(&record.task.agent_id.value) {
+                agent.give_back(&record.amounts);
+            }
+        }
+        let here = |agent: &&Agent| agent.executors.contains_key(id) || agent.tasks.contains_key(id);
+        let agents: Vec<String> = self.agents.values().filter(here).map(|agent| agent.id.clone()).collect();
         for agent_id in agents {
             if let Some(agent) = self.agents.get_mut(&agent_id) {
                 agent.forget_framework(id);

@@ -143,8 +143,8 @@ pub(super) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Res
 }
 
 async fn route(request: Request<Incoming>, service: &Service) -> Response<Body> {
-    if let Err(refused) = check_host(&request, service.address) {
-        return refused;
+    if is_foreign(&request, service.address) {
+        return text(StatusCode::FORBIDDEN, "The Host header names neither an address nor localhost");
     }
     let path = request.uri().path().trim_end_matches('/');
     let path = path.strip_prefix("/master").filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path).to_owned();
@@ -179,12 +179,9 @@ fn redirect(address: SocketAddr) -> Response<Body> {
 
 /// On a loopback listener a name that is neither an address nor `localhost` comes from a web page that had its own name
 /// point here.
-fn check_host(request: &Request<Incoming>, address: SocketAddr) -> Result<(), Response<Body>> {
-    let Some(host) = request.headers().get(header::HOST) else { return Ok(()) };
-    if !address.ip().is_loopback() || host.to_str().is_ok_and(is_local) {
-        return Ok(());
-    }
-    Err(text(StatusCode::FORBIDDEN, "The Host header names neither an address nor localhost"))
+fn is_foreign(request: &Request<Incoming>, address: SocketAddr) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else { return false };
+    address.ip().is_loopback() && !host.to_str().is_ok_and(is_local)
 }
 
 fn is_local(host: &str) -> bool {

@@ -1,4 +1,5 @@
 //! The engine over its network protocols.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod agent;
 mod client;

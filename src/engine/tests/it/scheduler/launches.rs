@@ -77,7 +77,12 @@ async fn a_task_id_is_free_again_only_when_its_last_update_is_acknowledged() {
     // The resources are free although nothing was acknowledged.
     let offer = loop {
         let offer = client.offer().await;
-        let cpus = offer.resources.iter().filter(|resource| resource.name == "cpus").filter_map(|resource| resource.scalar).map(|scalar| scalar.value);
+        let cpus = offer
+            .resources
+            .iter()
+            .filter(|resource| resource.name == "cpus")
+            .filter_map(|resource| resource.scalar)
+            .map(|scalar| scalar.value);
         if cpus.sum::<f64>() == 16.0 {
             break offer;
         }

@@ -19,7 +19,13 @@ async fn no_offer(client: &mut Client) {
 }
 
 fn cpus(offer: &podium_proto::mesos::v1::Offer) -> f64 {
-    offer.resources.iter().filter(|resource| resource.name == "cpus").filter_map(|resource| resource.scalar).map(|scalar| scalar.value).sum()
+    offer
+        .resources
+        .iter()
+        .filter(|resource| resource.name == "cpus")
+        .filter_map(|resource| resource.scalar)
+        .map(|scalar| scalar.value)
+        .sum()
 }
 
 #[tokio::test]

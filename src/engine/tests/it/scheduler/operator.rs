@@ -29,10 +29,18 @@ async fn operators_see_agents_frameworks_and_tasks() {
     assert_eq!(state["get_frameworks"]["frameworks"][0]["framework_info"]["id"]["value"], "f");
     assert_eq!(state["get_tasks"]["tasks"][0]["task_id"]["value"], "t");
     assert_eq!(state["get_executors"]["executors"][0]["executor_info"]["executor_id"]["value"], "executor-t");
-    for (kind, field) in [("GET_AGENTS", "get_agents"), ("GET_FRAMEWORKS", "get_frameworks"), ("GET_TASKS", "get_tasks"), ("GET_MASTER", "get_master")] {
+    for (kind, field) in
+        [("GET_AGENTS", "get_agents"), ("GET_FRAMEWORKS", "get_frameworks"), ("GET_TASKS", "get_tasks"), ("GET_MASTER", "get_master")]
+    {
         assert!(ask(&world, &format!(r#"{{"type":"{kind}"}}"#)).await.1[field].is_object(), "{kind}");
     }
-    let request = post(world.address(), "/api/v1/operator/", Some("application/x-protobuf"), &[("accept", "application/x-protobuf")], master::Call { r#type: Some(master::call::Type::GetRoles.into()), ..Default::default() }.encode_to_vec().into());
+    let request = post(
+        world.address(),
+        "/api/v1/operator/",
+        Some("application/x-protobuf"),
+        &[("accept", "application/x-protobuf")],
+        master::Call { r#type: Some(master::call::Type::GetRoles.into()), ..Default::default() }.encode_to_vec().into(),
+    );
     let response = send(world.address(), request).await;
     assert_eq!(response.headers()["content-type"], "application/x-protobuf");
     world.stop().await;

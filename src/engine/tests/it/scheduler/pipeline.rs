@@ -13,6 +13,9 @@ use crate::client::{Client, Kind, get, info, post, send, text_of};
 const PATH: &str = "/api/v1/scheduler";
 const JSON: Option<&str> = Some("application/json");
 
+/// Content type, headers, body, and the status that must come.
+type Case<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a str, u16);
+
 async fn status(world: &World, content_type: Option<&str>, headers: &[(&str, &str)], body: &str) -> (u16, String) {
     let request = post(world.address(), PATH, content_type, headers, Bytes::copy_from_slice(body.as_bytes()));
     let (status, text) = text_of(send(world.address(), request).await).await;
@@ -23,7 +26,7 @@ async fn status(world: &World, content_type: Option<&str>, headers: &[(&str, &st
 async fn each_fault_of_a_request_has_its_status() {
     let world = World::start(agents(0)).await;
     let subscribe = r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n"}}}"#;
-    let cases: &[(Option<&str>, &[(&str, &str)], &str, u16)] = &[
+    let cases: &[Case] = &[
         (None, &[], subscribe, 400),
         (Some("application/json; charset=utf-8"), &[], subscribe, 415),
         (Some("text/plain"), &[], "", 415),
@@ -39,7 +42,12 @@ async fn each_fault_of_a_request_has_its_status() {
         (JSON, &[], r#"{"type":"ACCEPT","framework_id":{"value":"a"}}"#, 400),
         (JSON, &[], r#"{"type":"REVIVE"}"#, 400),
         (JSON, &[], r#"{"type":"REVIVE","framework_id":{"value":"a"}}"#, 400),
-        (JSON, &[], r#"{"type":"ACKNOWLEDGE","framework_id":{"value":"a"},"acknowledge":{"agent_id":{"value":"s"},"task_id":{"value":"t"},"uuid":"YWI="}}"#, 400),
+        (
+            JSON,
+            &[],
+            r#"{"type":"ACKNOWLEDGE","framework_id":{"value":"a"},"acknowledge":{"agent_id":{"value":"s"},"task_id":{"value":"t"},"uuid":"YWI="}}"#,
+            400,
+        ),
         (JSON, &[], r#"{"type":"UNKNOWN"}"#, 501),
     ];
     for (content_type, headers, body, expected) in cases {

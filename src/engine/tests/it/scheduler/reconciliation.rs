@@ -110,7 +110,8 @@ async fn nothing_is_answered_about_agents_that_may_come_back_from_a_master_failo
         }
     }
     client.reconcile(&[("ghost", None)]).await;
-    let ghost = client.until(|event| event.update.as_ref().map(|update| update.status.clone()).filter(|status| status.task_id.value == "ghost"));
+    let ghost =
+        client.until(|event| event.update.as_ref().map(|update| update.status.clone()).filter(|status| status.task_id.value == "ghost"));
     check(&ghost.await, "ghost", TaskState::TaskUnknown);
     world.stop().await;
 }

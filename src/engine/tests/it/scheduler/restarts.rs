@@ -71,3 +71,20 @@ async fn tasks_come_back_with_their_agents_before_their_framework_does() {
     client.reach("t", TaskState::TaskKilled).await;
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_folder_serves_one_engine_at_a_time() {
+    let world = World::start(agents(0)).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let second = podium_engine::Config {
+        listener,
+        data_dir: world.folder.path().to_owned(),
+        agents: podium_engine::Agents::Simulated(agents(0)),
+        settings: Settings::default(),
+    };
+    match podium_engine::Engine::start(second).await {
+        Err(podium_engine::StartError::Locked { path }) => assert_eq!(path, world.folder.path()),
+        other => panic!("{other:?}"),
+    }
+    world.stop().await;
+}

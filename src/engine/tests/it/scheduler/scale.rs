@@ -18,7 +18,8 @@ async fn every_agent_is_offered_once_and_runs_what_it_was_given() {
         assert!(by_agent.insert(offer.agent_id.value.clone(), offer).is_none(), "offered twice");
     }
     for (number, offer) in by_agent.values().enumerate() {
-        let operations = (0..3).map(|group| client.group(&format!("e{number}-{group}"), vec![a_task(&format!("t{number}-{group}"), offer, &[])]));
+        let operations =
+            (0..3).map(|group| client.group(&format!("e{number}-{group}"), vec![a_task(&format!("t{number}-{group}"), offer, &[])]));
         client.accept(&[offer], operations.collect(), 3600.0).await;
     }
     let mut running = BTreeSet::new();

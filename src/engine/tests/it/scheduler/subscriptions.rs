@@ -49,7 +49,8 @@ async fn an_id_that_the_framework_chose_itself_is_adopted_and_new_ones_are_given
     let world = World::start(agents(0)).await;
     let own = Client::subscribe(world.address(), info_with_id("my-own-id")).await;
     assert_eq!(own.id, "my-own-id");
-    let (first, second) = (Client::subscribe(world.address(), info("a", &[])).await, Client::subscribe(world.address(), info("b", &[])).await);
+    let (first, second) =
+        (Client::subscribe(world.address(), info("a", &[])).await, Client::subscribe(world.address(), info("b", &[])).await);
     assert!(first.id.ends_with("-0000") && second.id.ends_with("-0001"), "{} {}", first.id, second.id);
     world.stop().await;
 }

@@ -205,8 +205,6 @@ async fn one_bad_operation_does_not_stop_the_others_and_resources_are_counted_ac
 async fn an_accept_with_a_bad_offer_is_void_and_returns_the_good_ones() {
     let world = World::start(agents(2)).await;
     let mut client = Client::subscribe(world.address(), info("test", &[])).await;
-    let mut other = Client::subscribe(world.address(), info("other", &[])).await;
-    let _ = tokio::time::timeout(super::QUIET, other.offer()).await;
     let first = client.offer().await;
     let second = client.offer().await;
     let unknown = OfferId { value: "nobody's".to_owned() };
