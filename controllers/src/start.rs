@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::health::Health;
 use crate::runtime::{Clock, Controller, Stage, drive, supervise};
 use crate::scaling::Scaling;
 use crate::unreachable::Unreachable;
@@ -66,6 +67,7 @@ impl Controllers {
         starter.start(Upgrade);
         starter.start(Scaling);
         starter.start(Unreachable);
+        starter.start(Health);
         Self { stop, tasks, session: Some(session) }
     }
 

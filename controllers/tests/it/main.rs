@@ -1,6 +1,10 @@
 //! Tests of the controllers from outside: scenarios and properties of the decisions in a small world without I/O,
 //! and the runtime against a real store.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod properties;
+mod replica;
+mod runtime;
 mod scenarios;
 mod world;
