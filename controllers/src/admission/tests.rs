@@ -175,7 +175,7 @@ fn what_is_no_json_is_refused_with_its_line_and_column() {
     let mut world = World::new();
     world.put("{\n  \"id\": 10mb\n}");
     world.settle();
-    assert_eq!(world.errors(), [": expected `,` or `}` at line 2 column 11"]);
+    assert_eq!(world.errors(), [": Invalid JSON: expected `,` or `}` at line 2 column 11"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `status/<pod id>`: what became of the last push and how the pod is, as JSON for people and pipelines.
 //!
 //! ```json
-//! {"id": "/web", "specRevision": 12, "phase": "Running", "version": "2021-07-27T10:00:00.000Z", "errors": [],
-//!  "instances": {"wanted": 2, "running": 2, "healthy": 2, "upToDate": 2, "waiting": 0, "starting": 0, "unreachable": 0, "stopping": 0},
+//! {"id": "/web", "specRevision": 12, "phase": "Running", "status": "STABLE", "version": "2021-07-27T10:00:00.000Z", "errors": [],
+//!  "counts": {"wanted": 2, "running": 2, "healthy": 2, "upToDate": 2, "waiting": 0, "starting": 0, "unreachable": 0, "stopping": 0},
 //!  "deployment": null, "reasons": [], "updatedAt": "2021-07-27T10:00:01.000Z"}
 //! ```
 //!
@@ -10,11 +10,13 @@
 //!
 //! | phase | meaning |
 //! |---|---|
-//! | `Refused` | the last push is bad: `errors` lists everything; what ran before runs on, as `version` and `instances` tell |
+//! | `Refused` | the last push is bad: `errors` lists everything; what ran before runs on, as `version`, `status` and `counts` tell |
 //! | `Deploying` | the last push is in force and being rolled out |
 //! | `Running` | as many stable instances as wanted |
 //! | `Degraded` | fewer: `reasons` tells why |
 //! | `Deleting` | on its way out; the key goes with the last instance |
+//!
+//! `status` is that of the API's `::status`; `null` where no definition is in force.
 
 use podium_proto::records::deployment::Kind as DeploymentKind;
 use podium_store::view::PodView;
@@ -23,7 +25,7 @@ use podium_types::id::Version;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::status::{InstanceState, state_of};
+use super::status::{PodState, pod_state};
 use super::words;
 use crate::admission::{is_active, judged_revision};
 use crate::runtime::{Census, Member, definition_in_force};
@@ -86,7 +88,8 @@ impl Report {
             .map(|violation| json!({ "path": violation.path, "message": violation.message }))
             .collect();
         let revision = verdict.map(|verdict| verdict.spec_revision).or_else(|| view.accepted.as_ref().map(judged_revision));
-        let phase = phase(view, verdict.is_some(), &census, &counts);
+        let state = pod_state(view, &census);
+        let phase = phase(view, verdict.is_some(), state);
         // A pod that is as it should be needs no reasons: an instance more, that ends, is none.
         let reasons = if phase == Phase::Running { Vec::new() } else { words::of_pod(view, &census.members, now) };
         let version = view.accepted.as_ref().map(|held| Version::from_millis(held.value.version_ms));
@@ -94,9 +97,10 @@ impl Report {
             "id": view.id,
             "specRevision": revision,
             "phase": phase,
+            "status": state,
             "version": version,
             "errors": errors,
-            "instances": counts,
+            "counts": counts,
             "deployment": deployment(view),
             "reasons": reasons,
         });
@@ -118,18 +122,14 @@ pub fn updated_ms(written: &Value) -> Option<i64> {
     written.get("updatedAt")?.as_str()?.parse::<Version>().ok().map(Version::as_millis)
 }
 
-fn phase(view: &PodView, refused: bool, census: &Census<'_>, counts: &Counts) -> Phase {
-    if refused {
-        return Phase::Refused;
+fn phase(view: &PodView, refused: bool, state: Option<PodState>) -> Phase {
+    match state {
+        _ if refused => Phase::Refused,
+        Some(PodState::Terminal) => Phase::Deleting,
+        _ if view.deployment.is_some() => Phase::Deploying,
+        Some(PodState::Stable) => Phase::Running,
+        Some(PodState::Degraded) | None => Phase::Degraded,
     }
-    if !is_active(view) {
-        return Phase::Deleting;
-    }
-    if view.deployment.is_some() {
-        return Phase::Deploying;
-    }
-    let stable = census.members.iter().filter(|member| state_of(member) == InstanceState::Stable).count();
-    if stable >= counts.wanted as usize { Phase::Running } else { Phase::Degraded }
 }
 
 fn counts(view: &PodView, census: &Census<'_>) -> Counts {

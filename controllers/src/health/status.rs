@@ -20,7 +20,7 @@ use crate::runtime::{Census, Member, definition_in_force};
 pub use container::{ContainerStatus, EndpointStatus, HealthCondition, Terminated};
 
 /// How a pod is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum PodState {
     /// Fewer stable instances than wanted.
@@ -192,14 +192,7 @@ pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
     let mut definitions = BTreeMap::new();
     let instances: Vec<InstanceStatus> =
         census.members.iter().map(|member| instance_status(view, member, &mut definitions, now_ms)).collect();
-    let stable = instances.iter().filter(|instance| instance.status == InstanceState::Stable).count();
-    let status = if !is_active(view) {
-        PodState::Terminal
-    } else if stable >= spec.scaling.instances as usize {
-        PodState::Stable
-    } else {
-        PodState::Degraded
-    };
+    let status = pod_state(view, &census)?;
     let since = instances.iter().map(|instance| instance.status_since).max();
     let since = since.unwrap_or(Version::from_millis(accepted.version_ms));
     let message = (status != PodState::Stable).then(|| words::of_pod(view, &census.members, now_ms).join("; "));
@@ -214,6 +207,17 @@ pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
         instances,
         termination_history: history(view),
     })
+}
+
+/// How a pod is (reference section 3.2): instances of old configs count too. `None`: nothing is in force.
+pub fn pod_state(view: &PodView, census: &Census<'_>) -> Option<PodState> {
+    view.accepted.as_ref()?;
+    if !is_active(view) {
+        return Some(PodState::Terminal);
+    }
+    let wanted = definition_in_force(view)?.scaling.instances as usize;
+    let stable = census.members.iter().filter(|member| state_of(member) == InstanceState::Stable).count();
+    Some(if stable >= wanted { PodState::Stable } else { PodState::Degraded })
 }
 
 /// How an instance is (reference section 3.3), first match wins.

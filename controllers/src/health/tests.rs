@@ -282,8 +282,9 @@ fn the_status_key_tells_version_phase_and_counts() {
     assert_eq!(
         write(&view, NOW).unwrap(),
         json!({
-            "id": "/a/web", "specRevision": 20, "phase": "Running", "version": Version::from_millis(CONFIG), "errors": [],
-            "instances": {"wanted": 2, "running": 2, "healthy": 2, "upToDate": 2, "waiting": 0, "starting": 0, "unreachable": 0, "stopping": 0},
+            "id": "/a/web", "specRevision": 20, "phase": "Running", "status": "STABLE",
+            "version": Version::from_millis(CONFIG), "errors": [],
+            "counts": {"wanted": 2, "running": 2, "healthy": 2, "upToDate": 2, "waiting": 0, "starting": 0, "unreachable": 0, "stopping": 0},
             "deployment": null, "reasons": [], "updatedAt": Version::from_millis(NOW),
         })
     );
@@ -302,7 +303,7 @@ fn the_phase_follows_what_happens() {
     assert_eq!(phase(&view), "Running");
     view.accepted.as_mut().unwrap().value.phase = AcceptedPhase::Deleting.into();
     assert_eq!(phase(&view), "Deleting");
-    assert_eq!(write(&view, NOW).unwrap()["instances"]["wanted"], 0);
+    assert_eq!(write(&view, NOW).unwrap()["counts"]["wanted"], 0);
 }
 
 #[test]
@@ -315,11 +316,12 @@ fn a_refused_push_is_told_with_every_error_beside_what_runs_on() {
     let status = write(&view, NOW).unwrap();
     assert_eq!((&status["phase"], &status["specRevision"]), (&json!("Refused"), &json!(33)));
     assert_eq!(status["errors"], json!([{"path": "/id", "message": "error.pattern"}, {"path": "/user", "message": "must not be empty"}]));
-    assert_eq!((&status["version"], &status["instances"]["healthy"]), (&json!(Version::from_millis(CONFIG)), &json!(1)));
+    assert_eq!((&status["version"], &status["counts"]["healthy"]), (&json!(Version::from_millis(CONFIG)), &json!(1)));
     // The same for a pod that never was.
     view.accepted = None;
     view.instances.clear();
-    assert_eq!(write(&view, NOW).unwrap()["version"], Value::Null);
+    let status = write(&view, NOW).unwrap();
+    assert_eq!((&status["phase"], &status["status"], &status["version"]), (&json!("Refused"), &Value::Null, &Value::Null));
 }
 
 #[test]
@@ -342,7 +344,7 @@ fn reasons_name_each_kind_of_trouble_once_with_its_count() {
         ])
     );
     assert_eq!(
-        status["instances"],
+        status["counts"],
         json!({"wanted": 5, "running": 1, "healthy": 0, "upToDate": 1, "waiting": 3, "starting": 0, "unreachable": 1, "stopping": 0})
     );
 }

@@ -128,7 +128,8 @@ impl ReadError {
     pub fn violations(&self) -> Vec<Violation> {
         match self {
             Self::Invalid(violations) => violations.clone(),
-            other => vec![Violation::structure("", other.to_string(), "")],
+            Self::NotJson { .. } => vec![Violation::structure("", format!("Invalid JSON: {self}"), "")],
+            Self::TooLarge { .. } => vec![Violation::structure("", self.to_string(), "")],
         }
     }
 
