@@ -17,12 +17,6 @@ use crate::writer::{Group, Outcome};
 /// The largest answer that is read, in bytes. tonic's own limit of 4 MiB is less than a page of definitions.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// etcd ends connections that are pinged more often than every 5 s (its `--grpc-keepalive-min-time`).
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(7);
-
-/// How long a ping may stay unanswered before the connection counts as dead.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// How to reach the store.
 #[derive(Clone)]
 pub struct StoreConfig {
@@ -38,6 +32,11 @@ pub struct StoreConfig {
     pub connect_timeout: Duration,
     /// For one request.
     pub request_timeout: Duration,
+    /// How often a silent connection is asked for a sign of life. etcd ends connections that ask more often than its
+    /// `--grpc-keepalive-min-time`, 5 s by default.
+    pub keep_alive_interval: Duration,
+    /// How long that sign may take before the connection counts as dead.
+    pub keep_alive_timeout: Duration,
 }
 
 /// PEM texts for TLS.
@@ -61,6 +60,8 @@ impl StoreConfig {
             user: None,
             connect_timeout: Duration::from_secs(3),
             request_timeout: Duration::from_secs(5),
+            keep_alive_interval: Duration::from_secs(7),
+            keep_alive_timeout: Duration::from_secs(3),
         }
     }
 }
@@ -108,7 +109,7 @@ impl Store {
     pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
         let endpoints = config.endpoints.join(",");
         let mut options = ConnectOptions::new()
-            .with_keep_alive(KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT)
+            .with_keep_alive(config.keep_alive_interval, config.keep_alive_timeout)
             .with_keep_alive_while_idle(true)
             .with_connect_timeout(config.connect_timeout)
             .with_auto_token_refresh(config.user.is_some())

@@ -362,3 +362,94 @@ fn entry<K: Ord, R: Record>(map: &mut BTreeMap<K, Held<R>>, at: K, held: Held<By
 fn complain(key: &Key, error: &DecodeError) {
     tracing::warn!(%key, %error, "a record can't be read and is left alone");
 }
+
+#[cfg(test)]
+mod tests {
+    use podium_proto::records::Instance;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn pod(id: &str) -> PodId {
+        PodId::new(id).unwrap()
+    }
+
+    fn instance(id: &str, n: u128) -> Key {
+        Key::Instance(pod(id), Uuid::from_u128(n))
+    }
+
+    fn put(state: &mut IndexState, key: Key, revision: i64) -> Changed {
+        let mut changed = Changed::default();
+        state.put(key, codec::encode(Instance::default()), revision, revision, &mut changed);
+        changed
+    }
+
+    #[test]
+    fn a_pod_exists_as_long_as_one_of_its_keys_does() {
+        let mut state = IndexState::default();
+        put(&mut state, instance("/a", 1), 5);
+        put(&mut state, Key::Spec(pod("/a")), 6);
+        state.delete(&instance("/a", 1), &mut Changed::default());
+        assert_eq!(state.pod(&pod("/a")).map(PodView::keys), Some(vec![(Key::Spec(pod("/a")), 6)]));
+        state.delete(&Key::Spec(pod("/a")), &mut Changed::default());
+        assert!(state.pod(&pod("/a")).is_none() && state.pods().len() == 0);
+    }
+
+    #[test]
+    fn a_change_names_its_pod_and_its_kinds() {
+        let mut state = IndexState::default();
+        let mut changed = put(&mut state, instance("/a", 1), 5);
+        changed.merge(put(&mut state, Key::Spec(pod("/a")), 6));
+        changed.merge(put(&mut state, Key::Delay(pod("/b")), 6));
+        assert_eq!(changed.pods[&pod("/a")], Kinds::of(&[Kind::Instance, Kind::Spec]));
+        assert_eq!(changed.pods[&pod("/b")], Kinds::of(&[Kind::Delay]));
+        assert!(changed.elections.is_empty() && !changed.framework);
+    }
+
+    #[test]
+    fn the_candidate_that_stood_first_leads_whatever_its_lease() {
+        let mut state = IndexState::default();
+        let candidate = |lease| Key::Election("scaling".to_owned(), lease);
+        put(&mut state, candidate(9), 5);
+        put(&mut state, candidate(3), 7);
+        assert_eq!(state.leader("scaling").map(|leader| (leader.lease, leader.create_revision)), Some((9, 5)));
+        // Written again, its place stays.
+        state.put(candidate(9), Bytes::new(), 8, 5, &mut Changed::default());
+        assert_eq!(state.candidates("scaling").map(|candidate| candidate.lease).collect::<Vec<_>>(), [9, 3]);
+        state.delete(&candidate(9), &mut Changed::default());
+        assert_eq!(state.leader("scaling").map(|leader| leader.lease), Some(3));
+        assert!(state.leader("health").is_none());
+    }
+
+    #[test]
+    fn the_difference_of_two_states_names_only_what_differs() {
+        let (mut old, mut new) = (IndexState::default(), IndexState::default());
+        for state in [&mut old, &mut new] {
+            put(state, instance("/same", 1), 5);
+            put(state, instance("/written", 1), 6);
+        }
+        put(&mut old, instance("/gone", 1), 7);
+        put(&mut old, Key::Election("scaling".to_owned(), 1), 8);
+        put(&mut new, instance("/written", 1), 9);
+        put(&mut new, Key::Spec(pod("/come")), 10);
+        let changed = old.difference(&new);
+        let names: BTreeSet<String> = changed.pods.keys().map(PodId::to_string).collect();
+        assert_eq!(names, ["/come", "/gone", "/written"].map(str::to_owned).into());
+        assert_eq!(changed.pods[&pod("/come")], Kinds::of(&[Kind::Spec]));
+        assert_eq!(changed.elections, ["scaling".to_owned()].into());
+        assert!(!changed.framework && !changed.replaced);
+    }
+
+    #[test]
+    fn a_record_of_a_newer_schema_hides_its_older_form_until_it_can_be_read_again() {
+        let mut state = IndexState::default();
+        let key = instance("/a", 1);
+        put(&mut state, key.clone(), 5);
+        state.put(key.clone(), Bytes::from_static(&[0x08, 99]), 6, 5, &mut Changed::default());
+        let view = state.pod(&pod("/a")).expect("it is not empty");
+        assert!(view.instances.is_empty() && view.unreadable.get(&key) == Some(&6));
+        put(&mut state, key.clone(), 7);
+        let view = state.pod(&pod("/a")).expect("it is not empty");
+        assert!(view.instances.len() == 1 && view.unreadable.is_empty());
+    }
+}

@@ -159,6 +159,7 @@ fn spawn_etcd(data: &std::path::Path, address: SocketAddr) -> Child {
         .args(["--initial-cluster", &format!("test={peer}")])
         // Quick to elect itself, and so to grant short leases.
         .args(["--heartbeat-interval", "20", "--election-timeout", "200", "--log-level", "error"])
+        .args(["--grpc-keepalive-min-time", "100ms"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -190,6 +191,8 @@ pub async fn connect(address: SocketAddr) -> Store {
     let mut config = StoreConfig::new([format!("http://{address}")]);
     config.request_timeout = Duration::from_secs(2);
     config.connect_timeout = Duration::from_secs(1);
+    config.keep_alive_interval = Duration::from_secs(1);
+    config.keep_alive_timeout = Duration::from_secs(2);
     within(async {
         loop {
             match Store::connect(config.clone()).await {
