@@ -25,6 +25,19 @@ pub struct Cli {
 /// Every command of the binary.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Runs a whole cluster on this machine: store, engine, controllers and API in one process.
+    #[command(
+        after_help = "Examples:\n  podium dev\n  podium dev --data-dir /tmp/try --listen 127.0.0.1:0 --etcd-listen 127.0.0.1:0 --mesos-listen 127.0.0.1:0\n  podium dev --simulate --agents 100\n  podium dev --controllers none    a store and an engine for others"
+    )]
+    Dev(Box<crate::serve::dev::DevArgs>),
+    /// Runs one replica of the API and the controllers on a real etcd and a real Mesos.
+    #[command(
+        after_help = "Examples:\n  podium server --etcd http://10.0.0.1:2379 --mesos http://10.0.0.11:5050\n  podium server --etcd http://10.0.0.1:2379 --mesos http://10.0.0.11:5050 --controllers gateway"
+    )]
+    Server(Box<crate::serve::server::ServerArgs>),
+    /// Runs one instance of a pod; started by an agent, with the environment of a Mesos executor.
+    #[command(hide = true)]
+    Executor,
     /// A command that talks to a server, or needs none at all.
     #[command(flatten)]
     Client(ClientCommand),

@@ -2,13 +2,18 @@
 
 mod cli;
 mod client;
+mod serve;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    match cli::Cli::parse().command {
-        cli::Command::Client(command) => client::run(command),
+    match Cli::parse().command {
+        Command::Client(command) => client::run(command),
+        Command::Executor => podium_engine::executor::run(),
+        Command::Dev(args) => serve::run(args.serve.clone(), serve::dev::run(*args)),
+        Command::Server(args) => serve::run(args.serve.clone(), serve::server::run(*args)),
     }
 }

@@ -1,0 +1,128 @@
+//! `podium dev`: everything on one machine in one process. Store, engine, controllers and API reach each other over
+//! their network protocols alone, so that a part can be replaced by the real one at any time.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use podium_engine::agent::{DEFAULT_RESOURCES, parse_attributes, parse_resources};
+use podium_engine::simulated::SimulatedAgents;
+use podium_engine::{Agents, Engine, RealAgent};
+use tokio::net::TcpListener;
+
+use super::folder::DataFolder;
+use super::replica::{Parts, Replica};
+use super::{ServeArgs, bind, stop_requested};
+
+/// Flags of `podium dev`.
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// Where everything is kept; created where it is missing.
+    #[arg(long, env = "PODIUM_DATA_DIR", default_value = "./podium-data", value_name = "FOLDER")]
+    pub data_dir: PathBuf,
+
+    /// Where the embedded store listens: etcdctl works on it. Port 0 means any free port.
+    #[arg(long, env = "PODIUM_ETCD_LISTEN", default_value = "127.0.0.1:2379", value_name = "HOST:PORT")]
+    pub etcd_listen: SocketAddr,
+
+    /// Where the embedded Mesos listens. Port 0 means any free port.
+    #[arg(long, env = "PODIUM_MESOS_LISTEN", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    pub mesos_listen: SocketAddr,
+
+    /// Simulated agents: nothing is run, timers take the place of processes.
+    #[arg(long, env = "PODIUM_SIMULATE")]
+    pub simulate: bool,
+
+    /// How many simulated agents.
+    #[arg(long, env = "PODIUM_AGENTS", default_value_t = 1, value_name = "N", requires = "simulate", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub agents: u32,
+
+    /// What the agent offers. Nothing enforces it: by default it is far more than the machine has, so that small pods always fit.
+    #[arg(long, env = "PODIUM_AGENT_RESOURCES", default_value = DEFAULT_RESOURCES, value_name = "RESOURCES")]
+    pub agent_resources: String,
+
+    /// The agent's attributes, for constraints: `rack:a;zone:b`.
+    #[arg(long, env = "PODIUM_AGENT_ATTRIBUTES", default_value = "", value_name = "ATTRIBUTES")]
+    pub agent_attributes: String,
+
+    /// The network of pods that ask for a container network without naming one.
+    #[arg(long, env = "PODIUM_DEFAULT_NETWORK_NAME", default_value = "default", value_name = "NAME")]
+    pub default_network_name: String,
+
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// Runs until SIGINT or SIGTERM, and then stops everything that it started.
+pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    let folder = DataFolder::open(&args.data_dir)?;
+    folder.remove(ENDPOINTS);
+    let api = bind("--listen", args.serve.listen).await?;
+    let etcd = bind("--etcd-listen", args.etcd_listen).await?;
+    let mesos = bind("--mesos-listen", args.mesos_listen).await?;
+
+    let store = podium_etcd::Server::start(podium_etcd::Config::new(etcd, folder.join("etcd"))).await?;
+    let engine = start_engine(&args, &folder, mesos).await?;
+    let parts = Parts {
+        listener: api,
+        etcd: vec![format!("http://{}", store.address())],
+        mesos: vec![engine.address().to_string()],
+        identity: identity(&folder)?,
+        // The folder is held: whoever had this identity before is dead.
+        sole_heir: true,
+        default_network_name: Some(args.default_network_name.clone()),
+    };
+    let replica = Replica::start(&args.serve, parts).await?;
+    announce(&folder, &replica, &store, &engine)?;
+
+    let signal = stop_requested().await?;
+    tracing::info!(signal, "stopping everything");
+    // The controllers first: nobody shall launch again what is being stopped.
+    replica.shutdown().await;
+    engine.shutdown().await;
+    store.shutdown().await;
+    folder.remove(ENDPOINTS);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the running process listens, for scripts.
+const ENDPOINTS: &str = "endpoints.json";
+
+async fn start_engine(args: &DevArgs, folder: &DataFolder, listener: TcpListener) -> anyhow::Result<Engine> {
+    let resources = parse_resources(&args.agent_resources).context("--agent-resources")?;
+    let attributes = parse_attributes(&args.agent_attributes).context("--agent-attributes")?;
+    let agents = if args.simulate {
+        Agents::Simulated(SimulatedAgents { count: args.agents as usize, attributes, ..SimulatedAgents::default() })
+    } else {
+        // Executors and the files' readers are on this machine, wherever the master listens.
+        let loopback = TcpListener::bind(("127.0.0.1", 0)).await.context("a port for the agent")?;
+        let program = std::env::current_exe().context("the path of this program")?;
+        let executor_command = vec![program.into_os_string(), OsString::from("executor")];
+        Agents::Real(RealAgent { listener: loopback, resources, attributes, hostname: "localhost".to_owned(), executor_command })
+    };
+    let data_dir = folder.join(if args.simulate { "mesos-simulated" } else { "mesos" });
+    let config = podium_engine::Config { listener, data_dir, agents, settings: podium_engine::Settings::default() };
+    Ok(Engine::start(config).await?)
+}
+
+/// Who this folder's process is in elections: one at a time, the same after a restart.
+fn identity(folder: &DataFolder) -> anyhow::Result<String> {
+    if let Some(known) = folder.read("identity") {
+        return Ok(known.trim().to_owned());
+    }
+    let fresh = format!("dev:{}", uuid::Uuid::new_v4().simple());
+    folder.write("identity", fresh.as_bytes())?;
+    Ok(fresh)
+}
+
+/// Writes where things listen, then prints the one line that says so.
+fn announce(folder: &DataFolder, replica: &Replica, store: &podium_etcd::Server, engine: &Engine) -> anyhow::Result<()> {
+    let (api, etcd, mesos) = (replica.url(), store.address().to_string(), engine.address().to_string());
+    let endpoints = serde_json::json!({"api": api, "etcd": etcd, "mesos": mesos, "pid": std::process::id()});
+    folder.write(ENDPOINTS, endpoints.to_string().as_bytes())?;
+    println!("podium is ready: {api} (etcd {etcd}, mesos {mesos})  next: curl {api}/v2/pods/::status");
+    Ok(())
+}

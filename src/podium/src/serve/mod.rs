@@ -1,0 +1,168 @@
+//! The long-running commands, `podium dev` and `podium server`, and what they share: flags, the API and the
+//! controllers on a store, log output, and the end by a signal.
+
+pub mod dev;
+pub mod folder;
+pub mod replica;
+pub mod server;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tracing_subscriber::EnvFilter;
+
+/// Flags of both commands.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Where the API listens; port 0 means any free port.
+    #[arg(long, env = "PODIUM_LISTEN", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    pub listen: SocketAddr,
+
+    /// Which controllers this process campaigns for: all, none, or a list of admission, upgrade, scaling, unreachable, health, gateway.
+    #[arg(long, env = "PODIUM_CONTROLLERS", default_value = "all", value_name = "LIST|all|none")]
+    pub controllers: Which,
+
+    /// After so many seconds without a sign of life another replica takes over.
+    #[arg(long, env = "PODIUM_LEASE_TTL", default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub lease_ttl: u32,
+
+    /// The root of Podium's keys.
+    #[arg(long, env = "PODIUM_PREFIX", default_value = podium_store::key::DEFAULT_PREFIX, value_name = "KEY")]
+    pub prefix: String,
+
+    /// The Mesos role of pods that name none.
+    #[arg(long, env = "PODIUM_ROLE", default_value = "*", value_name = "ROLE")]
+    pub role: String,
+
+    /// Where secrets are read from: a secret whose source is `/a/b` is the file `a/b` below this folder.
+    #[arg(long, env = "PODIUM_SECRETS_DIR", value_name = "FOLDER")]
+    pub secrets_dir: Option<PathBuf>,
+
+    /// Host names by which the API may be called, beyond localhost and addresses; `*` for any. A page of another name can then not reach it.
+    #[arg(long, env = "PODIUM_HOST_NAME", value_delimiter = ',', value_name = "NAME[,NAME…]")]
+    pub host_name: Vec<String>,
+
+    /// What is logged: error, warn, info, debug, or a filter such as `podium_store=debug,info`.
+    #[arg(long, env = "PODIUM_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+
+    /// How log lines are written, to standard error.
+    #[arg(long, env = "PODIUM_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people; coloured on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which controllers a process campaigns for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Which(pub BTreeSet<&'static str>);
+
+impl std::str::FromStr for Which {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = podium_controllers::NAMES;
+        match text {
+            "all" => Ok(Self(known.iter().copied().collect())),
+            "none" | "" => Ok(Self(BTreeSet::new())),
+            list => list
+                .split(',')
+                .map(|name| {
+                    let name = name.trim();
+                    known
+                        .iter()
+                        .copied()
+                        .find(|known| *known == name)
+                        .ok_or_else(|| format!("no controller is called '{name}': {}", known.join(", ")))
+                })
+                .collect::<Result<_, _>>()
+                .map(Self),
+        }
+    }
+}
+
+impl ServeArgs {
+    /// The lease's time to live.
+    pub fn lease_ttl(&self) -> Duration {
+        Duration::from_secs(self.lease_ttl.into())
+    }
+
+    /// Sends log lines to standard error.
+    pub fn start_logging(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log).map_err(|error| anyhow::anyhow!("--log '{}': {error}", self.log))?;
+        let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+        match self.log_format {
+            LogFormat::Text => builder.init(),
+            LogFormat::Json => builder.json().init(),
+        }
+        Ok(())
+    }
+}
+
+/// Runs a long-running command on a runtime of its own; an error is printed, and becomes exit code 1.
+pub fn run(args: ServeArgs, command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let outcome = args.start_logging().and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let outcome = runtime.block_on(command);
+        // Whatever still runs is not worth waiting for.
+        runtime.shutdown_background();
+        outcome
+    });
+    outcome.unwrap_or_else(|error| {
+        eprintln!("podium: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Binds a listener, or says which flag to change.
+pub async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow::anyhow!("{flag} {address}: the port is taken; choose another, or port 0 for any free one ({flag} {}:0)", address.ip())
+        }
+        _ => anyhow::anyhow!("{flag} {address}: {error}"),
+    })
+}
+
+/// Completes at the first SIGINT or SIGTERM. A second SIGINT ends the process at once, with exit code 130.
+pub async fn stop_requested() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let first = tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    };
+    tokio::spawn(async move {
+        interrupt.recv().await;
+        eprintln!("stopped by a second Ctrl-C: what still runs is left as it is, and found again by the next start");
+        std::process::exit(130);
+    });
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_controllers_names_only_known_ones() {
+        assert_eq!("none".parse::<Which>().unwrap().0.len(), 0);
+        assert_eq!("all".parse::<Which>().unwrap().0.len(), podium_controllers::NAMES.len());
+        assert_eq!("scaling, gateway".parse::<Which>().unwrap().0, BTreeSet::from(["gateway", "scaling"]));
+        assert!("scalin".parse::<Which>().unwrap_err().contains("scaling"));
+    }
+}

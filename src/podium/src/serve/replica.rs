@@ -1,0 +1,97 @@
+//! One replica: the API and the controllers on a store and a Mesos. The same in `podium dev` and in `podium server`;
+//! neither the store nor the engine can be told from the real ones here.
+
+use std::time::Duration;
+
+use podium_api::{ApiConfig, Info, Limits};
+use podium_controllers::Controllers;
+use podium_store::{Index, Store, StoreConfig};
+use podium_types::definition::Settings;
+use tokio::net::TcpListener;
+
+use super::ServeArgs;
+
+/// What a replica is made of.
+pub struct Parts {
+    /// Where the API listens.
+    pub listener: TcpListener,
+    /// `http://host:port` of the store.
+    pub etcd: Vec<String>,
+    /// `host:port` of the Mesos masters.
+    pub mesos: Vec<String>,
+    /// Who this process is in elections.
+    pub identity: String,
+    /// Whether a process of the same identity that came before is known to be dead: its leases are given back.
+    pub sole_heir: bool,
+    /// The network of pods that ask for a container network without a name.
+    pub default_network_name: Option<String>,
+}
+
+/// A running replica.
+pub struct Replica {
+    api: podium_api::Server,
+    controllers: Controllers,
+}
+
+impl Replica {
+    /// Starts it; returns when its API answers from an index that has been read.
+    pub async fn start(args: &ServeArgs, parts: Parts) -> anyhow::Result<Self> {
+        let store = connect(args, &parts.etcd).await?;
+        if parts.sole_heir {
+            podium_store::election::end_sessions_of(&store, &parts.identity).await?;
+        }
+        let index = Index::start(&store);
+        index.ready().await;
+        let settings = Settings { default_network_name: parts.default_network_name, default_role: args.role.clone() };
+        let controllers = Controllers::start(podium_controllers::Config {
+            store: store.clone(),
+            index: index.clone(),
+            which: args.controllers.0.clone(),
+            settings: settings.clone(),
+            identity: parts.identity.clone(),
+            lease_ttl: args.lease_ttl(),
+        });
+        let info = Info {
+            framework_name: FRAMEWORK_NAME.to_owned(),
+            identity: parts.identity,
+            mesos: Some(parts.mesos.join(",")),
+            failover_timeout: FAILOVER_TIMEOUT.as_secs_f64(),
+        };
+        let (listener, host_names, limits) = (parts.listener, args.host_name.clone(), Limits::default());
+        let api = podium_api::Server::start(ApiConfig { listener, store, index, settings, info, host_names, limits })?;
+        Ok(Self { api, controllers })
+    }
+
+    /// `http://host:port` of the API.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.api.address())
+    }
+
+    /// Gives up the elections, then answers what was asked already.
+    pub async fn shutdown(self) {
+        self.controllers.shutdown().await;
+        self.api.shutdown().await;
+    }
+}
+
+/// As Mesos shows it.
+const FRAMEWORK_NAME: &str = "podium";
+
+/// How long Mesos keeps our tasks when we are away: a week, as Marathon.
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Tries until the store answers, or says that it never will.
+async fn connect(args: &ServeArgs, endpoints: &[String]) -> anyhow::Result<Store> {
+    let mut backoff = podium_retry::Backoff::reconnect();
+    loop {
+        let config = StoreConfig { prefix: args.prefix.clone(), ..StoreConfig::new(endpoints) };
+        match Store::connect(config).await {
+            Ok(store) => return Ok(store),
+            Err(error @ podium_store::StoreError::Unavailable { .. }) => {
+                tracing::warn!(%error, "waiting for the store");
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
