@@ -14,7 +14,8 @@ impl Keyspace {
     /// The hash of all versions up to a revision (0 is the current one), and the compacted revision.
     pub(crate) fn hash(&self, revision: i64) -> Result<(u32, i64), Refusal> {
         let upto = self.view().resolve(revision)?;
-        let mut versions: Vec<&Arc<Version>> = self.index.values().flat_map(|versions| self.hashed(versions, upto)).collect();
+        let any_live = self.index.values().any(|versions| live_at(versions, upto).is_some());
+        let mut versions: Vec<&Arc<Version>> = self.index.values().flat_map(|versions| self.hashed(versions, upto, any_live)).collect();
         versions.sort_unstable_by_key(|version| (version.modified, version.sub));
         let mut crc = Crc32c::new();
         crc.update(BUCKET);
@@ -30,15 +31,16 @@ impl Keyspace {
         Ok((crc.finish(), self.compacted))
     }
 
-    /// The versions of a key that count. Of the compacted past only what still lives at `upto` does: members that have
-    /// and have not yet removed the rest must agree.
-    fn hashed<'a>(&self, versions: &'a [Arc<Version>], upto: i64) -> impl Iterator<Item = &'a Arc<Version>> + use<'a> {
+    /// The versions of a key that count. Of the compacted past only what still lives at `upto` does, because members that
+    /// have and have not yet removed the rest must agree; unless nothing lives at all, when etcd hashes what is there.
+    /// A deletion of the compacted revision itself never counts: older members have removed it.
+    fn hashed<'a>(&self, versions: &'a [Arc<Version>], upto: i64, any_live: bool) -> impl Iterator<Item = &'a Arc<Version>> + use<'a> {
         let compacted = self.compacted;
         let live = live_at(versions, upto).map(|version| version.modified);
-        versions
-            .iter()
-            .filter(move |version| version.modified <= upto)
-            .filter(move |version| version.modified > compacted || live == Some(version.modified))
+        versions.iter().filter(move |version| match version.modified {
+            modified if modified > compacted => modified <= upto,
+            modified => !version.is_tombstone() && (live == Some(modified) || !any_live),
+        })
     }
 }
 

@@ -143,13 +143,18 @@ impl<'a> View<'a> {
         if asked <= 0 {
             return Ok(self.current);
         }
-        if asked > self.current {
+        self.readable(asked).map(|()| asked)
+    }
+
+    /// Whether the keyspace can still, and already, be read at a revision.
+    pub(crate) fn readable(&self, revision: i64) -> Result<(), Refusal> {
+        if revision > self.current {
             return Err(Refusal::FutureRevision);
         }
-        if asked < self.keyspace.compacted {
+        if revision < self.keyspace.compacted {
             return Err(Refusal::Compacted);
         }
-        Ok(asked)
+        Ok(())
     }
 
     /// A key's live version.

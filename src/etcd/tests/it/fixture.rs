@@ -8,11 +8,11 @@ use tokio::net::TcpListener;
 
 /// Starts a server on a free port that keeps all history, as an etcd without options does.
 pub async fn start(folder: &Path) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let config = Config { retention: Retention::UNBOUNDED, ..Config::new(listener, folder) };
-    Server::start(config).await.unwrap()
+    Server::start(config).await.expect("the folder is ours")
 }
 
 pub async fn client(server: &Server) -> Client {
-    Client::connect([server.address().to_string()], None).await.unwrap()
+    Client::connect([server.address().to_string()], None).await.expect("the server answers")
 }

@@ -1,4 +1,8 @@
 //! The server as its clients meet it: over the network, with the real etcd client, `etcdctl`, and beside a real etcd.
 
+mod differential;
 mod durability;
+mod etcdctl;
 mod fixture;
+mod real;
+mod wire;

@@ -1,0 +1,63 @@
+//! A real etcd, as a process of our own.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// What to do when a program of etcd's is not on this machine.
+pub const INSTALL: &str = "install etcd's server and client (Debian: apt-get install --no-install-recommends etcd-server etcd-client)";
+
+/// A running etcd in a folder of its own; ends with this value.
+pub struct Etcd {
+    process: Child,
+    pub address: String,
+    _folder: TempDir,
+}
+
+impl Etcd {
+    /// Starts etcd on free ports, and waits until it accepts connections.
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (client, peer) = free_ports();
+        let peer_url = format!("http://127.0.0.1:{peer}");
+        let client_url = format!("http://127.0.0.1:{client}");
+        let process = Command::new("etcd")
+            .arg("--data-dir")
+            .arg(folder.path())
+            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args(["--initial-cluster", &format!("default={peer_url}"), "--logger", "zap", "--log-level", "error"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("etcd can't be started ({error}): {INSTALL}"));
+        let etcd = Etcd { process, address: format!("127.0.0.1:{client}"), _folder: folder };
+        etcd.wait();
+        etcd
+    }
+
+    fn wait(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while std::net::TcpStream::connect(&self.address).is_err() {
+            assert!(Instant::now() < deadline, "etcd did not listen on {} in time", self.address);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_ports() -> (u16, u16) {
+    let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let (one, other) = (listen(), listen());
+    let port = |listener: &TcpListener| listener.local_addr().expect("an address").port();
+    (port(&one), port(&other))
+}
