@@ -254,8 +254,7 @@ async fn serve(core: Arc<Core>, listener: TcpListener, cut: CancellationToken) {
     let served = tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_routes(service::routes(&core))
-        .serve_with_incoming_shutdown(connection::accept(listener, cut), closing.cancelled_owned())
+        .serve_with_incoming_shutdown(service::routes(&core), connection::accept(listener, cut), closing.cancelled_owned())
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the listener failed");

@@ -127,15 +127,14 @@ impl Writer {
         let mut budgets = Vec::with_capacity(batch.len());
         for Job { request, _budget } in batch.drain(..) {
             budgets.push(_budget);
-            match request {
-                // Readers see the compaction at once, so everything before it has to be published first.
-                Request::Compact(revision, reply) => {
-                    self.commit(std::mem::take(&mut group)).await?;
-                    let compacted = self.compact(&mut group, revision);
-                    group.answer(reply, compacted);
-                    self.commit(std::mem::take(&mut group)).await?;
-                }
-                request => self.apply(&mut group, request),
+            // Readers see a compaction at once, so everything before it has to be published first.
+            let barrier = matches!(request, Request::Compact(..));
+            if barrier {
+                self.commit(std::mem::take(&mut group)).await?;
+            }
+            self.apply(&mut group, request);
+            if barrier {
+                self.commit(std::mem::take(&mut group)).await?;
             }
         }
         self.commit(group).await?;
@@ -164,7 +163,10 @@ impl Writer {
                 self.record(group, changes);
                 group.answer(reply, answer);
             }
-            Request::Compact(..) => {}
+            Request::Compact(revision, reply) => {
+                let answer = self.compact(group, keyspace, revision);
+                group.answer(reply, answer);
+            }
             Request::Grant { id, ttl, reply } => {
                 let answer = self.grant(group, id, ttl);
                 group.answer(reply, answer);
@@ -249,8 +251,8 @@ impl Writer {
         group.record.versions.extend(changes.into_iter().map(|change| change.version));
     }
 
-    fn compact(&mut self, group: &mut Group, revision: i64) -> Result<(), Refusal> {
-        let forgotten = self.core.keyspace.write().compact(revision)?;
+    fn compact(&mut self, group: &mut Group, keyspace: &mut Keyspace, revision: i64) -> Result<(), Refusal> {
+        let forgotten = keyspace.compact(revision)?;
         self.index += 1;
         group.record.compaction = Some((revision, forgotten));
         Ok(())
@@ -260,7 +262,8 @@ impl Writer {
         let Retention { revisions, bytes } = self.retention;
         let Some(revision) = self.core.keyspace.read().overdue_compaction(revisions, bytes) else { return Ok(()) };
         let mut group = Group::default();
-        if self.compact(&mut group, revision).is_ok() {
+        let core = self.core.clone();
+        if self.compact(&mut group, &mut core.keyspace.write(), revision).is_ok() {
             tracing::debug!(revision, "history compacted");
         }
         self.commit(group).await
@@ -293,5 +296,79 @@ impl Writer {
             Progress { published: keyspace.published(), compacted: keyspace.compacted(), index: self.index }
         };
         self.core.progress.send_replace(progress);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::core::Identity;
+    use crate::disk::{Files, Folder, Switch};
+
+    /// A writer on a folder, without a network.
+    fn writer(folder: &std::path::Path, retention: Retention) -> Arc<Core> {
+        let switch = Switch::default();
+        let folder = Folder::claim(folder).unwrap();
+        let (journal, recovered) = Journal::open(folder, &Files, switch.clone(), (1, 2)).unwrap();
+        let (jobs, queue) = mpsc::channel(QUEUED_REQUESTS);
+        let identity = Identity { cluster: 1, member: 2, term: recovered.term };
+        let closing = CancellationToken::new();
+        let core = Arc::new(Core::new(identity, recovered.keyspace, 0, switch, String::new(), closing, jobs));
+        tokio::spawn(Writer::new(core.clone(), journal, LeaseBook::default(), retention).run(queue));
+        core
+    }
+
+    async fn put(core: &Core, key: &str, lease: i64) -> i64 {
+        let request = PbPutRequest { key: key.into(), lease, ..PbPutRequest::default() };
+        core.submit(1, |reply| Request::Put(request, reply)).await.unwrap().header.unwrap().revision
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_not_renewed_takes_its_keys_along_in_one_revision_when_its_time_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let core = writer(folder.path(), Retention::UNBOUNDED);
+        let (id, ttl) = core.submit(0, |reply| Request::Grant { id: 7, ttl: 10, reply }).await.unwrap();
+        assert_eq!((id, ttl), (7, 10));
+        put(&core, "a", 7).await;
+        assert_eq!(put(&core, "b", 7).await, 3);
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(core.submit(0, |reply| Request::Renew { id: 7, reply }).await, Ok(Some(10)));
+        let mut progress = core.progress.subscribe();
+        let renewed = Instant::now();
+        progress.changed().await.unwrap();
+        assert_eq!(renewed.elapsed().as_secs(), 10);
+        assert_eq!(progress.borrow().published, 4);
+        assert_eq!(core.keyspace.read().events(4, 4).count(), 2);
+        assert_eq!(core.submit(0, |reply| Request::Renew { id: 7, reply }).await, Ok(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_store_publishes_nothing_in_a_whole_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let core = writer(folder.path(), Retention::UNBOUNDED);
+        put(&core, "a", 0).await;
+        let mut progress = core.progress.subscribe();
+        let day = Duration::from_secs(24 * 3600);
+        assert!(tokio::time::timeout(day, progress.changed()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn history_over_the_retention_is_forgotten_and_what_lives_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let core = writer(folder.path(), Retention { revisions: 10, bytes: usize::MAX });
+        for n in 0..40 {
+            put(&core, if n == 0 { "first" } else { "k" }, 0).await;
+        }
+        // An answered compaction means that the one before it, by the writer itself, is done.
+        let refused = core.submit(0, |reply| Request::Compact(0, reply)).await;
+        assert_eq!(refused, Err(Refusal::Compacted));
+        let keyspace = core.keyspace.read();
+        assert!(keyspace.published() - keyspace.compacted() <= 10, "{}", keyspace.compacted());
+        assert!(keyspace.view().get(b"first").is_some() && keyspace.view().get(b"k").is_some());
+        assert!(keyspace.events(0, 100).count() <= 11);
     }
 }

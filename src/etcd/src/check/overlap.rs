@@ -101,3 +101,47 @@ impl Deletes {
         self.spans.range::<[u8], _>(upto).next_back().is_some_and(|(_, end)| key < end.as_slice())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use etcd_client::proto::{PbPutRequest, PbTxnRequest};
+
+    use super::*;
+
+    fn op(request: PbTxnOpRequest) -> PbTxnRequestOp {
+        PbTxnRequestOp { request: Some(request) }
+    }
+
+    fn put(key: &str) -> PbTxnRequestOp {
+        op(PbTxnOpRequest::RequestPut(PbPutRequest { key: key.into(), ..PbPutRequest::default() }))
+    }
+
+    fn delete(key: &str, end: &str) -> PbTxnRequestOp {
+        op(PbTxnOpRequest::RequestDeleteRange(PbDeleteRequest { key: key.into(), range_end: end.into(), prev_kv: false }))
+    }
+
+    fn txn(success: Vec<PbTxnRequestOp>, failure: Vec<PbTxnRequestOp>) -> PbTxnRequestOp {
+        op(PbTxnOpRequest::RequestTxn(PbTxnRequest { compare: Vec::new(), success, failure }))
+    }
+
+    #[test]
+    fn a_key_is_put_once_and_never_both_put_and_deleted() {
+        let refused = Err(Refusal::DuplicateKey);
+        assert_eq!(check(&[put("a"), put("b"), delete("c", "")]), Ok(()));
+        assert_eq!(check(&[put("a"), put("a")]), refused);
+        assert_eq!(check(&[put("b"), delete("a", "c")]), refused);
+        assert_eq!(check(&[put("c"), delete("a", "c")]), Ok(()));
+        assert_eq!(check(&[delete("a", "c"), delete("b", "d"), delete("b", "")]), Ok(()));
+        assert_eq!(check(&[delete("a", "c"), delete("e", "g"), delete("b", "f"), put("d")]), refused);
+    }
+
+    #[test]
+    fn the_branches_of_a_nested_transaction_exclude_each_other_and_nothing_else() {
+        let refused = Err(Refusal::DuplicateKey);
+        assert_eq!(check(&[txn(vec![put("a")], vec![put("a")])]), Ok(()));
+        assert_eq!(check(&[txn(vec![put("a")], vec![]), put("a")]), refused);
+        assert_eq!(check(&[txn(vec![put("a")], vec![]), txn(vec![], vec![put("a")])]), refused);
+        assert_eq!(check(&[txn(vec![], vec![delete("a", "c")]), put("b")]), refused);
+        assert_eq!(check(&[delete("a", "c"), txn(vec![put("b")], vec![])]), refused);
+    }
+}

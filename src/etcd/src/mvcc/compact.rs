@@ -63,3 +63,67 @@ fn forget(versions: &mut Vec<Arc<Version>>, revision: i64, forgotten: &mut Vec<A
     let gone = versions.get(latest).is_some_and(|version| version.is_tombstone() && version.modified < revision);
     forgotten.extend(versions.drain(..latest + usize::from(gone)));
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::mvcc::Span;
+
+    fn write(keyspace: &mut Keyspace, key: &'static str, value: &'static str) {
+        let mut transaction = keyspace.begin();
+        transaction.put(Bytes::from(key), Bytes::from(value), 0);
+        transaction.finish();
+        keyspace.publish();
+    }
+
+    fn delete(keyspace: &mut Keyspace, key: &str) {
+        let mut transaction = keyspace.begin();
+        transaction.delete(&Span::new(key.as_bytes(), &[]));
+        transaction.finish();
+        keyspace.publish();
+    }
+
+    #[test]
+    fn a_compaction_forgets_what_was_superseded_and_what_was_deleted_before_it() {
+        let mut keyspace = Keyspace::new();
+        write(&mut keyspace, "a", "1");
+        write(&mut keyspace, "a", "2");
+        write(&mut keyspace, "b", "1");
+        delete(&mut keyspace, "b");
+        write(&mut keyspace, "a", "3");
+        let forgotten = keyspace.compact(5).unwrap();
+        assert_eq!(forgotten.iter().map(|version| version.modified).collect::<Vec<_>>(), [2, 4]);
+        assert_eq!(keyspace.view().before(b"a", 6).map(|version| version.modified), Some(3));
+        assert_eq!(keyspace.events(0, 9).map(|version| version.modified).collect::<Vec<_>>(), [5, 6]);
+        let forgotten = keyspace.compact(6).unwrap();
+        assert_eq!(forgotten.iter().map(|version| version.modified).collect::<Vec<_>>(), [5, 3]);
+        assert!(!keyspace.index.contains_key(&b"b"[..]));
+    }
+
+    #[test]
+    fn the_past_and_the_future_can_not_be_compacted() {
+        let mut keyspace = Keyspace::new();
+        write(&mut keyspace, "a", "1");
+        assert_eq!(keyspace.compact(3), Err(Refusal::FutureRevision));
+        assert_eq!(keyspace.compact(2), Ok(Vec::new()));
+        assert_eq!(keyspace.compact(2), Err(Refusal::Compacted));
+    }
+
+    #[test]
+    fn a_compaction_is_overdue_by_count_or_by_weight_and_then_leaves_half() {
+        let mut keyspace = Keyspace::new();
+        for _ in 0..100 {
+            write(&mut keyspace, "a", "1");
+        }
+        assert_eq!(keyspace.overdue_compaction(101, usize::MAX), None);
+        assert_eq!(keyspace.overdue_compaction(50, usize::MAX), Some(101 - 25));
+        let weight = keyspace.log_weight;
+        assert_eq!(keyspace.overdue_compaction(i64::MAX, weight), None);
+        let revision = keyspace.overdue_compaction(i64::MAX, weight - 1).unwrap();
+        keyspace.compact(revision).unwrap();
+        assert!(keyspace.log_weight <= weight / 2 + weight / 50, "{} of {weight}", keyspace.log_weight);
+        assert_eq!(keyspace.overdue_compaction(i64::MAX, weight - 1), None);
+    }
+}

@@ -4,6 +4,7 @@ mod cluster;
 mod kv;
 mod lease;
 mod maintenance;
+mod status;
 mod watch;
 
 use std::pin::Pin;
@@ -17,16 +18,19 @@ use tonic::service::Routes;
 use crate::core::Core;
 use crate::limits::MESSAGE_BYTES;
 
+use status::InGoWords;
+
 /// A stream of answers.
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// All services over one core.
-pub(crate) fn routes(core: &Arc<Core>) -> Routes {
-    Routes::new(PbKvServer::new(kv::Kv(core.clone())).max_decoding_message_size(MESSAGE_BYTES))
+pub(crate) fn routes(core: &Arc<Core>) -> InGoWords<Routes> {
+    let routes = Routes::new(PbKvServer::new(kv::Kv(core.clone())).max_decoding_message_size(MESSAGE_BYTES))
         .add_service(PbWatchServer::new(watch::Watch(core.clone())).max_decoding_message_size(MESSAGE_BYTES))
         .add_service(PbLeaseServer::new(lease::Lease(core.clone())).max_decoding_message_size(MESSAGE_BYTES))
         .add_service(PbClusterServer::new(cluster::Cluster(core.clone())).max_decoding_message_size(MESSAGE_BYTES))
-        .add_service(PbMaintenanceServer::new(maintenance::Maintenance(core.clone())).max_decoding_message_size(MESSAGE_BYTES))
+        .add_service(PbMaintenanceServer::new(maintenance::Maintenance(core.clone())).max_decoding_message_size(MESSAGE_BYTES));
+    InGoWords(routes.prepare())
 }
 
 /// What a server of Go's gRPC says of a method that it does not have.

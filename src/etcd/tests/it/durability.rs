@@ -87,3 +87,78 @@ async fn a_folder_in_use_is_refused_with_words_that_say_so() {
     assert!(refused.to_string().contains("in use by another process"));
     server.shutdown().await;
 }
+
+/// Writers run into the stop at full speed: each knows the last of its writes that was answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answered_write_is_lost_and_no_unanswered_one_was_shown_when_the_stop_comes_amid_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path()).await;
+    let mut watching = client(&server).await;
+    let mut stream = watching.watch("/w/", Some(WatchOptions::new().with_prefix())).await.unwrap();
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let mut kv = client(&server).await;
+        writers.spawn(async move {
+            let mut answered = 0;
+            while kv.put(format!("/w/{writer}"), format!("{}", answered + 1), None).await.is_ok() {
+                answered += 1;
+            }
+            (writer, answered)
+        });
+    }
+    let mut shown = 0;
+    while shown < 400 {
+        shown = stream.message().await.unwrap().unwrap().header().unwrap().revision();
+    }
+    server.kill().await;
+    while let Ok(Some(message)) = stream.message().await {
+        shown = message.header().unwrap().revision();
+    }
+
+    let server = start(folder.path()).await;
+    let mut kv = client(&server).await;
+    while let Some(ended) = writers.join_next().await {
+        let (writer, answered) = ended.unwrap();
+        let found = kv.get(format!("/w/{writer}"), None).await.unwrap();
+        let value: i64 = found.kvs()[0].value_str().unwrap().parse().unwrap();
+        assert!(value == answered || value == answered + 1, "writer {writer}: {answered} answered, {value} found");
+    }
+    let revision = kv.get("/", None).await.unwrap().header().unwrap().revision();
+    assert!(revision >= shown, "revision {shown} was shown, and {revision} is there");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_watch_streams_with_etcds_words_and_frees_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path()).await;
+    let mut kv = client(&server).await;
+    let mut stream = kv.watch("/a", None).await.unwrap();
+    assert!(stream.message().await.unwrap().unwrap().created());
+    server.shutdown().await;
+    let ended = stream.message().await.unwrap_err();
+    assert!(ended.to_string().contains("etcdserver: server stopped"), "{ended}");
+    start(folder.path()).await.shutdown().await;
+}
+
+#[tokio::test]
+async fn compacted_history_stays_compacted_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path()).await;
+    let mut kv = client(&server).await;
+    for value in ["1", "2", "3"] {
+        kv.put("/a", value, None).await.unwrap();
+    }
+    kv.put("/b", "1", None).await.unwrap();
+    kv.delete("/b", None).await.unwrap();
+    kv.compact(4, None).await.unwrap();
+    server.kill().await;
+
+    let server = start(folder.path()).await;
+    let mut kv = client(&server).await;
+    let refused = kv.get("/a", Some(GetOptions::new().with_revision(3))).await.unwrap_err();
+    assert!(refused.to_string().contains("required revision has been compacted"), "{refused}");
+    let kept = kv.get("/a", Some(GetOptions::new().with_revision(4))).await.unwrap();
+    assert_eq!((kept.kvs()[0].value(), kept.kvs()[0].version(), kept.header().unwrap().revision()), (&b"3"[..], 3, 6));
+    server.shutdown().await;
+}

@@ -4,5 +4,6 @@ mod differential;
 mod durability;
 mod etcdctl;
 mod fixture;
+mod limits;
 mod real;
 mod wire;

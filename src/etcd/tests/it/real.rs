@@ -17,8 +17,13 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Starts etcd on free ports, and waits until it accepts connections.
+    /// Starts etcd on free ports, and waits until it accepts connections. Between being found free and being used a port
+    /// can be taken by somebody else; then other ones are tried.
     pub fn start() -> Self {
+        (0..5).find_map(|_| Self::try_start()).expect("etcd starts on one of five pairs of free ports")
+    }
+
+    fn try_start() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
         let (client, peer) = free_ports();
         let peer_url = format!("http://127.0.0.1:{peer}");
@@ -33,17 +38,23 @@ impl Etcd {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("etcd can't be started ({error}): {INSTALL}"));
-        let etcd = Etcd { process, address: format!("127.0.0.1:{client}"), _folder: folder };
-        etcd.wait();
-        etcd
+        let mut etcd = Etcd { process, address: format!("127.0.0.1:{client}"), _folder: folder };
+        etcd.wait().then_some(etcd)
     }
 
-    fn wait(&self) {
+    /// Whether it came up.
+    fn wait(&mut self) -> bool {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while std::net::TcpStream::connect(&self.address).is_err() {
-            assert!(Instant::now() < deadline, "etcd did not listen on {} in time", self.address);
+        while Instant::now() < deadline {
+            if self.process.try_wait().expect("our child").is_some() {
+                return false;
+            }
+            if std::net::TcpStream::connect(&self.address).is_ok() {
+                return true;
+            }
             std::thread::sleep(Duration::from_millis(5));
         }
+        false
     }
 }
 

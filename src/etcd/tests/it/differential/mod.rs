@@ -30,9 +30,6 @@ fn random_operations_come_out_as_in_a_real_etcd() {
             }
             pair.as_mut().expect("just started").run(&case).await
         });
-        if std::env::var_os("TRACE").is_some() {
-            eprintln!("case done {result:?}");
-        }
         result.map_err(|difference| {
             *pair = None;
             proptest::test_runner::TestCaseError::fail(difference)

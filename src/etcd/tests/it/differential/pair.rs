@@ -76,9 +76,6 @@ impl Pair {
     }
 
     async fn step(&mut self, op: &Op, base: i64) -> Result<(), String> {
-        if std::env::var_os("TRACE").is_some() {
-            eprintln!("{op:?}");
-        }
         let ours = outcome(&mut self.ours, op, base).await;
         let theirs = outcome(&mut self.theirs, op, base).await;
         if ours != theirs {
