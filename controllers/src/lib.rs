@@ -3,6 +3,7 @@
 //! crashes alone, and talks to the others only through the store. `CONTRIBUTING.md` draws who writes what.
 
 pub mod admission;
+pub mod gateway;
 pub mod health;
 pub mod runtime;
 pub mod scaling;

@@ -12,7 +12,8 @@ mod session;
 
 use std::time::Duration;
 
-use podium_http::{Credentials, Url};
+pub use podium_http::Credentials;
+use podium_http::Url;
 use podium_proto::mesos::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;

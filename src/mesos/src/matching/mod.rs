@@ -9,7 +9,7 @@ mod facts;
 mod slot;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use podium_proto::mesos::v1;
 use podium_proto::wire::amounts::{Amounts, thousandths};
@@ -360,20 +360,13 @@ pub fn place(slots: &mut [Slot], groups: &[Group<'_>], rules: &Rules) -> Vec<Pla
     all
 }
 
-/// For a pod that waits: how many of the slots are of no use to it, by reason. A slot that would do now
-/// counts under no reason.
+/// For a pod that waits: why each slot is of no use to it; none where it would fit now.
 #[must_use]
-pub fn explain(slots: &[Slot], group: &Group<'_>, rules: &Rules) -> BTreeMap<Reason, u32> {
+pub fn explain(slots: &[Slot], group: &Group<'_>, rules: &Rules) -> Vec<Option<Reason>> {
     let candidate = Candidate::new(group, slots, rules);
     let mut verdicts = Verdicts::default();
     verdicts.begin(&candidate.checker, slots.len());
-    let mut refused = BTreeMap::new();
-    for (index, slot) in slots.iter().enumerate() {
-        if let Some(reason) = candidate.refusal(index, slot, rules, &mut verdicts) {
-            *refused.entry(reason).or_default() += 1;
-        }
-    }
-    refused
+    slots.iter().enumerate().map(|(index, slot)| candidate.refusal(index, slot, rules, &mut verdicts)).collect()
 }
 
 /// Whether a definition's constraints can be read at all; a reason in words if not.

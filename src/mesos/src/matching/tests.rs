@@ -208,7 +208,7 @@ fn refusals_come_in_funnel_order() {
     let rules = Rules { maintenance_before_ms: 10, ..Rules::default() };
     let (waiting, wants) = (ids(1), definition(0.1, &[], Vec::new()));
     let reason = |offer: &v1::Offer, definition: &PodDefinition, rules: &Rules| {
-        explain(&slots([offer]), &group(definition, &waiting, &[]), rules).into_keys().next()
+        explain(&slots([offer]), &group(definition, &waiting, &[]), rules).remove(0)
     };
     let plain = offer(0, 10_000, 31_000..=31_001, "a");
     assert_eq!(reason(&plain, &wants, &rules), None);

@@ -1,0 +1,327 @@
+//! The asynchronous part of the gateway: hands the core what happens, and does what it says.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use podium_mesos::client::{self, Calls, Event, MesosConfig, Stop, SubscriptionOver};
+use podium_store::Kind;
+use podium_store::index::{Changes, Kinds, Position};
+use podium_store::writer::Outcome;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::core::{Call, Core, Output, Token};
+use super::framework::identity;
+use super::{GatewayState, Settings, secrets};
+use crate::runtime::{Failure, Term};
+
+/// Events that are taken in before anything is decided about them.
+const BURST: usize = 1_024;
+
+/// Writes that may be unanswered before offers have to wait.
+const UNANSWERED: usize = 512;
+
+/// Runs the gateway for one term: until its leadership is lost, or it fails. `state` tells the process what it knows.
+pub async fn run(settings: Arc<Settings>, state: watch::Sender<GatewayState>, term: Term) -> Result<(), Failure> {
+    let result = serve(&settings, &state, term).await;
+    let trouble = result.as_ref().err().map(ToString::to_string);
+    state.send_replace(GatewayState { trouble, ..GatewayState::default() });
+    result
+}
+
+async fn serve(settings: &Settings, state: &watch::Sender<GatewayState>, term: Term) -> Result<(), Failure> {
+    let lost = term.lost.clone();
+    let started = tokio::select! {
+        () = lost.cancelled() => return Ok(()),
+        started = start(settings, state, term) => started?,
+    };
+    started.run().await
+}
+
+async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, term: Term) -> Result<Driver<'a>, Failure> {
+    // Nothing is decided on what is older than the election.
+    while term.index.position().revision < term.create_revision {
+        if term.index.wait_for(term.create_revision, Duration::from_secs(60)).await.is_err() {
+            tracing::warn!("the index has not reached the gateway's election yet");
+        }
+    }
+    let identity = identity(&term, settings).await?;
+    state.send_replace(GatewayState {
+        leads: true,
+        framework_id: Some(identity.framework_id.clone()),
+        cluster_id: Some(identity.cluster_id.clone()),
+        ..GatewayState::default()
+    });
+    let mut core = Core::new(settings.clone(), identity.clone());
+    let mut changes = term.index.changes(Kinds::of(&[Kind::Accepted, Kind::Version, Kind::Instance, Kind::Tombstone]));
+    // The first batch names every pod: subscribed only when all is known, so that no task of ours seems strange.
+    if term.index.read(|index| index.pods().len() > 0) {
+        let batch = changes.next().await;
+        take_in(&mut core, &term, batch.pods.iter());
+    }
+    let roles: Vec<String> = core.roles().iter().cloned().collect();
+    let (roles, watched) = watch::channel(roles);
+    let mut framework = client::framework_info(&settings.framework_name, &settings.user, &identity.framework_id);
+    framework.principal = settings.credentials.as_ref().map(|credentials| credentials.principal.clone());
+    let config = MesosConfig {
+        credentials: settings.credentials.clone(),
+        longest_backoff: Duration::from_secs(settings.longest_backoff_seconds),
+        ..MesosConfig::new(settings.masters.clone(), framework, watched)
+    };
+    let cancel = term.lost.child_token();
+    let events = client::connect(config, cancel.clone()).map_err(|error| Failure(error.to_string()))?;
+    let positions = term.index.positions();
+    Ok(Driver {
+        core,
+        term,
+        changes,
+        positions,
+        events,
+        roles,
+        state,
+        calls: None,
+        queued: VecDeque::new(),
+        answers: FuturesUnordered::new(),
+        unanswered_since: None,
+        _cancel: cancel.drop_guard(),
+    })
+}
+
+fn take_in<'a>(core: &mut Core, term: &Term, pods: impl Iterator<Item = &'a podium_types::id::PodId>) {
+    let now = term.clock.now().0;
+    for id in pods {
+        term.index.read(|index| core.pod_changed(id, index.pod(id), index.revision(), now));
+    }
+}
+
+struct Driver<'a> {
+    core: Core,
+    term: Term,
+    changes: Changes,
+    positions: watch::Receiver<Position>,
+    events: mpsc::Receiver<Event>,
+    roles: watch::Sender<Vec<String>>,
+    state: &'a watch::Sender<GatewayState>,
+    /// Of the present subscription.
+    calls: Option<Calls>,
+    /// Calls in their order, yet to be handed over.
+    queued: VecDeque<Call>,
+    answers: FuturesUnordered<BoxFuture<'static, (Token, Outcome)>>,
+    /// Since when writes are without any answer.
+    unanswered_since: Option<Instant>,
+    _cancel: tokio_util::sync::DropGuard,
+}
+
+/// Whether the term goes on.
+enum Next {
+    Continue,
+    /// Another leads.
+    Over,
+}
+
+impl Driver<'_> {
+    async fn run(mut self) -> Result<(), Failure> {
+        let lost: CancellationToken = self.term.lost.clone();
+        loop {
+            self.settle().await;
+            let wake = self.next_wake();
+            let next = tokio::select! {
+                biased;
+                () = lost.cancelled() => return Ok(()),
+                Some(answer) = self.answers.next(), if !self.answers.is_empty() => self.answered(answer),
+                event = self.events.recv() => match event {
+                    Some(event) => self.happened(event)?,
+                    None => return Err(Failure("the Mesos client has ended".to_owned())),
+                },
+                batch = self.changes.next() => {
+                    if batch.replaced {
+                        return Ok(());
+                    }
+                    take_in(&mut self.core, &self.term, batch.pods.iter());
+                    Next::Continue
+                }
+                Ok(()) = self.positions.changed(), if self.core.awaits_index() => Next::Continue,
+                () = sleep_until(wake) => Next::Continue,
+            };
+            if matches!(next, Next::Over) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes an answer, and those that are there already.
+    fn answered(&mut self, first: (Token, Outcome)) -> Next {
+        let now = self.term.clock.now().0;
+        let mut next = Some(first);
+        while let Some((token, outcome)) = next {
+            if outcome == Outcome::NotLeader {
+                return Next::Over;
+            }
+            self.core.written(token, outcome, now);
+            next = self.answers.next().now_or_never().flatten();
+        }
+        self.unanswered_since = (!self.answers.is_empty()).then(Instant::now);
+        Next::Continue
+    }
+
+    /// Takes an event, and those that are there already.
+    fn happened(&mut self, first: Event) -> Result<Next, Failure> {
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(event) = next {
+            self.take_event(event)?;
+            taken += 1;
+            next = if taken < BURST { self.events.try_recv().ok() } else { None };
+        }
+        Ok(Next::Continue)
+    }
+
+    fn take_event(&mut self, event: Event) -> Result<(), Failure> {
+        let now = self.term.clock.now().0;
+        match event {
+            Event::Subscribed { calls, framework_id, master } => {
+                if framework_id != self.core.identity.framework_id {
+                    return Err(Failure(format!("Mesos knows us as {framework_id} and not as {}", self.core.identity.framework_id)));
+                }
+                self.calls = Some(calls);
+                self.queued.clear();
+                let region = master.as_ref().and_then(|master| Some(master.domain.as_ref()?.fault_domain.as_ref()?.region.name.clone()));
+                let address = master.as_ref().and_then(|master| {
+                    let address = master.address.as_ref()?;
+                    let host = address.hostname.as_ref().or(address.ip.as_ref())?;
+                    Some(format!("{host}:{}", address.port))
+                });
+                self.core.subscribed(region, now);
+                self.state.send_modify(|state| {
+                    state.master = address;
+                    state.trouble = None;
+                });
+            }
+            Event::Disconnected { reason } => {
+                self.calls = None;
+                self.queued.clear();
+                self.core.disconnected();
+                self.trouble(&reason);
+            }
+            Event::Unavailable { reason } => self.trouble(&reason),
+            Event::Offers(offers) => self.core.offered(offers),
+            Event::Rescind(offer) => self.core.rescinded(&offer),
+            Event::Update(status) => self.core.update(&status, now),
+            // What it hints at is told by updates and reconciliation.
+            Event::Failure(failure) => tracing::debug!(?failure, "an executor ended or an agent was lost"),
+            Event::Stopped(Stop::Cancelled) => {}
+            Event::Stopped(Stop::FailedOver) => {
+                return Err(Failure("another process has subscribed to Mesos with our framework id".to_owned()));
+            }
+            Event::Stopped(Stop::Removed { message }) => {
+                return Err(Failure(format!(
+                    "Mesos has removed our framework, and with it every task ({message}); delete the key `framework` to begin as a new one"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble(&self, reason: &str) {
+        self.state.send_if_modified(|state| {
+            let news = state.trouble.as_deref() != Some(reason);
+            if news {
+                state.trouble = Some(reason.to_owned());
+            }
+            news
+        });
+    }
+
+    /// Decides on everything that was taken in, and does it.
+    async fn settle(&mut self) {
+        let now = self.term.clock.now().0;
+        let position = self.term.index.position();
+        let limit = Duration::from_millis(u64::try_from(self.core.settings.cut_off_ms).unwrap_or(0));
+        self.core.cut_off = self.unanswered_since.is_some_and(|since| since.elapsed() >= limit);
+        for (id, uuid) in self.core.reloads_due(position.revision) {
+            self.term.index.read(|index| self.core.reload(&id, uuid, index.pod(&id), now));
+        }
+        let busy = self.term.pulse.busy();
+        // More launches wait until some are written down; cut off, offers are declined at once.
+        if self.core.cut_off || self.answers.len() < UNANSWERED {
+            let wanted = self.core.wanted_secrets();
+            let values = secrets::read(self.core.settings.secrets_dir.as_deref(), wanted);
+            self.core.place(&values, position.revision, now);
+        }
+        self.core.tick(now);
+        drop(busy);
+        self.subscribe_for_roles();
+        self.carry_out().await;
+        self.state.send_if_modified(|state| {
+            let before = state.clone();
+            self.core.tell(state);
+            *state != before
+        });
+    }
+
+    fn subscribe_for_roles(&self) {
+        self.roles.send_if_modified(|roles| {
+            let news = roles.len() != self.core.roles().len();
+            if news {
+                *roles = self.core.roles().iter().cloned().collect();
+            }
+            news
+        });
+    }
+
+    async fn carry_out(&mut self) {
+        for output in self.core.take() {
+            match output {
+                Output::Call(call) => self.queued.push_back(call),
+                Output::Write(token, group) => {
+                    let ticket = self.term.writer.submit(group).await;
+                    self.unanswered_since.get_or_insert_with(Instant::now);
+                    self.answers.push(Box::pin(async move { (token, ticket.await) }));
+                }
+            }
+        }
+        let Some(calls) = self.calls.clone() else {
+            // Made for a subscription that is over: the next one begins from the state.
+            self.queued.clear();
+            return;
+        };
+        while let Some(call) = self.queued.pop_front() {
+            if make(&calls, call).await.is_err() {
+                self.queued.clear();
+                return;
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Option<Instant> {
+        let due = self.core.next_wake().map(|at| Instant::now() + self.term.clock.until(at));
+        let limit = Duration::from_millis(u64::try_from(self.core.settings.cut_off_ms).unwrap_or(0));
+        let cut_off = self.unanswered_since.map(|since| since + limit).filter(|_| !self.core.cut_off);
+        [due, cut_off].into_iter().flatten().min()
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn make(calls: &Calls, call: Call) -> Result<(), SubscriptionOver> {
+    match call {
+        Call::Accept { offer_ids, operations, refuse_seconds } => calls.accept(offer_ids, operations, refuse_seconds).await,
+        Call::Decline { offer_ids, refuse_seconds } => calls.decline(offer_ids, refuse_seconds).await,
+        Call::Revive(roles) => calls.revive(roles).await,
+        Call::Suppress(roles) => calls.suppress(roles).await,
+        Call::Kill { task_id, agent_id } => calls.kill(&task_id, agent_id.as_deref()).await,
+        Call::Shutdown { executor_id, agent_id } => calls.shutdown(&executor_id, &agent_id).await,
+        Call::Acknowledge(ack) => calls.acknowledge(&ack.agent_id, &ack.task_id, ack.uuid).await,
+        Call::Reconcile(tasks) => calls.reconcile(tasks).await,
+    }
+}

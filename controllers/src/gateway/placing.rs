@@ -1,0 +1,262 @@
+//! From offers and waiting instances to launches: one pass over all offers at hand places a whole batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use podium_mesos::matching::{self, AgentFacts, Group as Candidates, Placed, Rules, Slot};
+use podium_mesos::secret::SecretValues;
+use podium_mesos::task_group::{self, Launch, Placement};
+use podium_proto::mesos::v1::TaskState;
+use podium_proto::mesos::v1::offer::{Operation, operation};
+use podium_proto::records::{Observed, observed};
+use podium_store::Key;
+use podium_store::writer::{Compare, Group, Op};
+use podium_types::condition::{self, Condition};
+use podium_types::definition::PodDefinition;
+use podium_types::id::{InstanceId, PodId, Version};
+use uuid::Uuid;
+
+use super::core::{Call, Core, Output, PendingSlot, Pod, Token, as_known};
+use super::entry::Writing;
+
+/// Pods whose refusals are counted in one pass.
+const MOST_EXPLAINED: usize = 64;
+
+/// Instances of one config of one pod, ready to be matched.
+struct Batch {
+    pod: PodId,
+    definition: Arc<PodDefinition>,
+    role: String,
+    waiting: Vec<Uuid>,
+    counted: Vec<AgentFacts>,
+    since_ms: i64,
+}
+
+impl Batch {
+    fn candidates(&self) -> Candidates<'_> {
+        Candidates { definition: &self.definition, role: &self.role, waiting: &self.waiting, counted: &self.counted }
+    }
+}
+
+impl Core {
+    /// Sources of the secrets that waiting instances need; their values are wanted by [`Core::place`].
+    pub fn wanted_secrets(&self) -> BTreeSet<String> {
+        if self.offers.is_empty() {
+            return BTreeSet::new();
+        }
+        let pods = self.ready.iter().filter_map(|id| self.pods.get(id));
+        let definitions = pods.flat_map(|pod| pod.ready.keys().filter_map(|config| pod.definitions.get(config)));
+        definitions.flat_map(|definition| definition.secrets.values().map(|secret| secret.source.clone())).collect()
+    }
+
+    /// Uses or declines every offer at hand. `revision` is the store's: launches carry it in a label.
+    pub fn place(&mut self, secrets: &SecretValues, revision: i64, now: i64) {
+        if self.offers.is_empty() {
+            return;
+        }
+        let offers = std::mem::take(&mut self.offers);
+        let mut slots = matching::slots(offers.values());
+        if self.cut_off {
+            self.decline(&slots, &BTreeSet::new());
+            return;
+        }
+        let mut batches = self.batches();
+        batches.sort_by(|a, b| (a.since_ms, &a.pod).cmp(&(b.since_ms, &b.pod)));
+        let rules = Rules {
+            accepted_roles: self.settings.accepted_roles,
+            home_region: self.home_region.clone(),
+            maintenance_before_ms: now,
+            share_gpu_agents: self.settings.share_gpu_agents,
+            max_per_offer: self.settings.max_per_offer,
+        };
+        let candidates: Vec<Candidates<'_>> = batches.iter().map(Batch::candidates).collect();
+        let placed = matching::place(&mut slots, &candidates, &rules);
+        let mut used: BTreeMap<usize, u64> = BTreeMap::new();
+        for one in placed {
+            let (Some(slot), Some(batch)) = (slots.get(one.slot), batches.get(one.group)) else { continue };
+            let slot_id = *used.entry(one.slot).or_insert_with(|| self.open_slot(slot));
+            self.launch(slot_id, slot, batch, one, secrets, revision, now);
+        }
+        let used: BTreeSet<usize> = used.into_keys().collect();
+        self.explain(&slots, &batches, &rules, now);
+        self.decline(&slots, &used);
+    }
+
+    fn batches(&self) -> Vec<Batch> {
+        let pods = self.ready.iter().filter_map(|id| Some((id, self.pods.get(id)?)));
+        let configs = pods.flat_map(|(id, pod)| pod.ready.iter().map(move |(config, ready)| (id, pod, config, ready)));
+        configs
+            .filter_map(|(id, pod, config, ready)| {
+                let definition = pod.definitions.get(config)?.clone();
+                let constrained = !definition.scheduling.placement.constraints.is_empty();
+                Some(Batch {
+                    pod: id.clone(),
+                    role: ready.role.clone(),
+                    waiting: ready.uuids.iter().copied().collect(),
+                    counted: if constrained { counted(pod) } else { Vec::new() },
+                    since_ms: pod.waiting.since_ms(),
+                    definition,
+                })
+            })
+            .collect()
+    }
+
+    fn open_slot(&mut self, slot: &Slot) -> u64 {
+        let id = self.next_slot;
+        self.next_slot = self.next_slot.wrapping_add(1);
+        let pending = PendingSlot {
+            offer_ids: slot.offer_ids.clone(),
+            undecided: 0,
+            operations: Vec::new(),
+            members: Vec::new(),
+            role: slot.role.clone(),
+        };
+        self.slots.insert(id, pending);
+        id
+    }
+
+    /// Records the intent to launch. What can't be built is recorded as refused, in words.
+    #[allow(clippy::too_many_arguments, reason = "all of one launch")]
+    fn launch(&mut self, slot_id: u64, slot: &Slot, batch: &Batch, placed: Placed, secrets: &SecretValues, revision: i64, now: i64) {
+        let uuid = placed.instance;
+        let Some(entry) = self.pods.get_mut(&batch.pod).and_then(|pod| pod.entries.get_mut(&uuid)) else { return };
+        let Some(held) = entry.instance.clone() else { return };
+        let instance = InstanceId { pod: batch.pod.clone(), uuid };
+        let placement = Placement {
+            agent_id: slot.agent_id.clone(),
+            hostname: slot.facts.hostname.clone(),
+            host_ports: placed.host_ports,
+            executor_resources: placed.executor_resources,
+            task_resources: placed.task_resources,
+        };
+        let built = task_group::build(&Launch {
+            definition: &batch.definition,
+            instance: &instance,
+            incarnation: held.value.incarnation,
+            placement: &placement,
+            identity: task_group::Identity {
+                framework_id: &self.identity.framework_id,
+                cluster_id: &self.identity.cluster_id,
+                revision,
+                config: Version::from_millis(held.value.config_ms),
+            },
+            settings: &self.settings.task_group,
+            secrets,
+        });
+        let mut record = record(&instance, held.value.incarnation, held.value.config_ms, &batch.definition, &placement, slot, now);
+        let operation = match built {
+            Ok((executor, task_group)) => Some(Box::new(Operation {
+                r#type: Some(operation::Type::LaunchGroup.into()),
+                launch_group: Some(operation::LaunchGroup { executor, task_group }),
+                ..Operation::default()
+            })),
+            Err(error) => {
+                tracing::warn!(%instance, %error, "an instance can't be launched as it is defined");
+                refuse(&mut record, &error.to_string(), now);
+                None
+            }
+        };
+        let key = Key::Observed(batch.pod.clone(), uuid);
+        let group = Group::new(batch.pod.clone())
+            .when(Compare::Unchanged(Key::Instance(batch.pod.clone(), uuid), held.mod_revision))
+            .when(as_known(key.clone(), entry.revision))
+            .then(Op::record(key, record.clone()));
+        entry.observed = Some(record);
+        entry.held_by = Some(slot_id);
+        entry.writing = Some(Writing::Launch { slot: slot_id, operation });
+        if let Some(slot) = self.slots.get_mut(&slot_id) {
+            slot.undecided += 1;
+            slot.members.push((batch.pod.clone(), uuid));
+        }
+        self.out.push(Output::Write(Token::Observed(batch.pod.clone(), uuid), group));
+        self.look(&batch.pod, uuid, now);
+    }
+
+    /// For pods that still wait: why these agents are of no use.
+    fn explain(&mut self, slots: &[Slot], batches: &[Batch], rules: &Rules, now: i64) {
+        let mut explained = 0;
+        for batch in batches {
+            let Some(pod) = self.pods.get_mut(&batch.pod) else { continue };
+            if explained >= MOST_EXPLAINED || pod.ready.is_empty() || !pod.waiting.is_remarkable(now.saturating_add(2_000)) {
+                continue;
+            }
+            explained += 1;
+            let reasons = matching::explain(slots, &batch.candidates(), rules);
+            pod.waiting.saw(slots.iter().map(|slot| slot.agent_id.clone()).zip(reasons));
+        }
+    }
+
+    /// Declines the slots that were not used: briefly where something waits that may fit another time.
+    fn decline(&mut self, slots: &[Slot], used: &BTreeSet<usize>) {
+        let (mut briefly, mut long) = (Vec::new(), Vec::new());
+        for (_, slot) in slots.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
+            let waits = self.cut_off || self.role_waits(&slot.role);
+            if waits { &mut briefly } else { &mut long }.extend(slot.offer_ids.iter().cloned());
+        }
+        for (offer_ids, refuse_seconds) in [(briefly, self.settings.decline_waiting_seconds), (long, self.settings.decline_seconds)] {
+            if !offer_ids.is_empty() {
+                self.call(Call::Decline { offer_ids, refuse_seconds });
+            }
+        }
+    }
+}
+
+/// Where the pod's instances are that constraints count: launched, not ended, not lost, and of the present config.
+fn counted(pod: &Pod) -> Vec<AgentFacts> {
+    let observed = pod.entries.values().filter_map(|entry| entry.observed.as_ref());
+    observed
+        .filter(|observed| observed.config_ms >= pod.config_ms)
+        .filter(|observed| {
+            let condition = condition::of_observed(observed, None);
+            !condition.is_terminal() && !matches!(condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown)
+        })
+        .map(|observed| AgentFacts {
+            hostname: observed.hostname.clone(),
+            region: (!observed.region.is_empty()).then(|| observed.region.clone()),
+            zone: (!observed.zone.is_empty()).then(|| observed.zone.clone()),
+            attributes: observed.attributes.clone(),
+        })
+        .collect()
+}
+
+fn record(
+    instance: &InstanceId,
+    incarnation: u32,
+    config_ms: i64,
+    definition: &PodDefinition,
+    placement: &Placement,
+    slot: &Slot,
+    now: i64,
+) -> Observed {
+    let tasks = definition.containers.iter().zip(&placement.host_ports).map(|(container, ports)| observed::Task {
+        container: container.name.clone(),
+        task_id: instance.task_id(&container.name, incarnation).to_string(),
+        host_ports: ports.iter().map(|port| u32::from(port.unwrap_or(0))).collect(),
+        ..observed::Task::default()
+    });
+    Observed {
+        incarnation,
+        config_ms,
+        agent_id: placement.agent_id.clone(),
+        hostname: placement.hostname.clone(),
+        region: slot.facts.region.clone().unwrap_or_default(),
+        zone: slot.facts.zone.clone().unwrap_or_default(),
+        agent_url: slot.agent_url.clone().unwrap_or_default(),
+        executor_id: instance.executor_id(incarnation),
+        tasks: tasks.collect(),
+        provisioned_ms: now,
+        role: slot.role.clone(),
+        attributes: slot.facts.attributes.clone(),
+        ..Observed::default()
+    }
+}
+
+/// The launch is refused before any task runs.
+fn refuse(record: &mut Observed, message: &str, now: i64) {
+    record.message = message.to_owned();
+    for task in &mut record.tasks {
+        task.state = Some(TaskState::TaskError.into());
+        task.message = message.to_owned();
+        task.since_ms = now;
+    }
+}
