@@ -31,6 +31,8 @@ pub struct Member<'a> {
     pub condition: Condition,
     /// Running, and every checked container has said that it is healthy.
     pub healthy: bool,
+    /// Since when nobody can say how it is, by Mesos' time stamps; `None`: it is not away. Milliseconds.
+    pub away_since_ms: Option<i64>,
     /// Its agent is away for so long that it no longer counts.
     pub inactive: bool,
     /// It was given up: its record is to go.
@@ -67,6 +69,7 @@ impl<'a> Member<'a> {
             let definition = definitions.of(config);
             condition::is_healthy(&held.value, record, reach, |container| has_check(definition, container))
         };
+        let away_since_ms = record.filter(|_| is_away(condition)).and_then(away_since);
         Self {
             uuid,
             config,
@@ -74,7 +77,9 @@ impl<'a> Member<'a> {
             observed,
             condition,
             healthy,
-            inactive: is_away(condition) && reach.is_some_and(|reach| reach.inactive),
+            away_since_ms,
+            // A record of an earlier absence says nothing about this one.
+            inactive: reach.is_some_and(|reach| reach.inactive && Some(reach.unreachable_ms) == away_since_ms),
             expunged: reach.is_some_and(|reach| reach.expunged),
         }
     }
@@ -122,6 +127,12 @@ impl<'a> Member<'a> {
 /// The definition of the version in force, also while the pod is being deleted: grace periods and times come from it.
 pub fn definition_in_force(view: &PodView) -> Option<Arc<PodDefinition>> {
     definition_of(view, Version::from_millis(view.accepted.as_ref()?.value.version_ms))
+}
+
+/// When the agent was lost, or Mesos' knowledge of the tasks.
+fn away_since(observed: &Observed) -> Option<i64> {
+    let away = observed.tasks.iter().filter(|task| is_away(condition::of_task(task)));
+    away.map(|task| if task.unreachable_ms > 0 { task.unreachable_ms } else { task.since_ms }).max()
 }
 
 /// Whether nobody can say how it is: its agent is away, or Mesos has no record of it.

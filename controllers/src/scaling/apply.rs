@@ -15,15 +15,17 @@ use crate::runtime::{Ids, Now};
 /// One intent as one group. What the decision rested on is compared: the sets' numbers, the instances, what was observed.
 pub fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Group {
     match intent {
-        Intent::Create { config, count, not_before_ms } => create(view, config, count, not_before_ms, now, ids),
+        Intent::Create { config, count, away, not_before_ms } => {
+            let group = away.iter().fold(on_sets(view, [config].into()), |group, uuid| group.when(as_observed(view, *uuid)));
+            create(view, group, config, count, not_before_ms, now, ids)
+        }
         Intent::Stop { uuids, survivors } => stop(view, &uuids, &survivors, now),
         Intent::Remove(uuids) => remove(view, &uuids),
         Intent::Relaunch { instances, delay } => relaunch(view, &instances, delay),
     }
 }
 
-fn create(view: &PodView, config: Version, count: usize, not_before_ms: i64, now: Now, ids: &mut dyn Ids) -> Group {
-    let mut group = on_sets(view, [config].into());
+fn create(view: &PodView, mut group: Group, config: Version, count: usize, not_before_ms: i64, now: Now, ids: &mut dyn Ids) -> Group {
     for _ in 0..count {
         let instance = Instance {
             config_ms: config.as_millis(),
@@ -47,10 +49,7 @@ fn stop(view: &PodView, uuids: &[Uuid], survivors: &[Uuid], now: Now) -> Group {
         let instance = Instance { goal: Goal::Decommissioned.into(), stopped_ms: now.0, ..held.value };
         group = group.when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::record(key, instance));
     }
-    uuids
-        .iter()
-        .chain(survivors)
-        .fold(group, |group, uuid| group.when(Compare::as_seen(Key::Observed(view.id.clone(), *uuid), view.observed.get(uuid))))
+    uuids.iter().chain(survivors).fold(group, |group, uuid| group.when(as_observed(view, *uuid)))
 }
 
 fn remove(view: &PodView, uuids: &[Uuid]) -> Group {
@@ -61,7 +60,7 @@ fn remove(view: &PodView, uuids: &[Uuid]) -> Group {
         group = group.when(Compare::as_seen(key.clone(), view.instances.get(uuid))).then(Op::Delete(key));
         group = group.when(match view.reach.get(uuid) {
             Some(reach) if reach.value.expunged => Compare::Unchanged(Key::Reach(view.id.clone(), *uuid), reach.mod_revision),
-            _ => Compare::as_seen(Key::Observed(view.id.clone(), *uuid), view.observed.get(uuid)),
+            _ => as_observed(view, *uuid),
         });
     }
     group
@@ -76,10 +75,8 @@ fn relaunch(view: &PodView, instances: &[(Uuid, i64)], delay: Delay) -> Group {
         let Some(held) = view.instances.get(uuid) else { continue };
         let key = Key::Instance(view.id.clone(), *uuid);
         let instance = Instance { incarnation: held.value.incarnation.saturating_add(1), not_before_ms: *not_before_ms, ..held.value };
-        group = group
-            .when(Compare::Unchanged(key.clone(), held.mod_revision))
-            .when(Compare::as_seen(Key::Observed(view.id.clone(), *uuid), view.observed.get(uuid)))
-            .then(Op::record(key, instance));
+        group =
+            group.when(Compare::Unchanged(key.clone(), held.mod_revision)).when(as_observed(view, *uuid)).then(Op::record(key, instance));
     }
     group
 }
@@ -89,6 +86,11 @@ fn on_sets(view: &PodView, configs: BTreeSet<Version>) -> Group {
     configs.into_iter().fold(Group::new(view.id.clone()), |group, config| {
         group.when(Compare::as_seen(Key::Set(view.id.clone(), config), view.sets.get(&config)))
     })
+}
+
+/// That nothing was heard of it since.
+fn as_observed(view: &PodView, uuid: Uuid) -> Compare {
+    Compare::as_seen(Key::Observed(view.id.clone(), uuid), view.observed.get(&uuid))
 }
 
 fn configs(view: &PodView, uuids: &[Uuid]) -> BTreeSet<Version> {

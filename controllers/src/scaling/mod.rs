@@ -2,7 +2,8 @@
 //! launches again what ended, removes the records of what is gone.
 //!
 //! It counts by looking at the set of instances each time, never by a counter, and so repairs differences in either
-//! direction. It never stops a healthy instance that the pod's floor protects. Writes `instances` and `delays`.
+//! direction. It never stops a healthy instance that the pod's floor protects, and creates none beyond the ceiling,
+//! whatever the numbers of the sets say. Writes `instances` and `delays`.
 
 mod apply;
 mod backoff;
@@ -11,7 +12,7 @@ mod victims;
 
 use std::collections::BTreeMap;
 
-use podium_proto::records::Delay;
+use podium_proto::records::{Delay, ReplicaSet};
 use podium_store::Kind;
 use podium_store::view::PodView;
 use podium_store::writer::Group;
@@ -28,8 +29,8 @@ const CREATED_PER_GROUP: usize = 60;
 /// Instances that one group stops, at two compares each.
 const STOPPED_PER_GROUP: usize = 25;
 
-/// Healthy instances that a group may rest on: what it stops, these and the sets keep below 128 compares.
-const SURVIVORS: usize = 50;
+/// Instances that a group may rest on beside those that it changes: together they keep below 128 compares.
+const RESTED_ON: usize = 50;
 
 /// Instances that one group removes, at two compares each.
 const REMOVED_PER_GROUP: usize = 30;
@@ -53,6 +54,8 @@ pub enum Intent {
         config: Version,
         /// How many.
         count: usize,
+        /// Those that do not count because they are away: should one of them return first, the ceiling may not hold.
+        away: Vec<Uuid>,
         /// Launch no earlier; 0: at once.
         not_before_ms: i64,
     },
@@ -61,7 +64,7 @@ pub enum Intent {
         /// Who.
         uuids: Vec<Uuid>,
         /// The healthy ones by which the floor holds without them: should one of these fail first, nobody is stopped.
-        /// At most [`SURVIVORS`] are named; beyond that a failure within the same milliseconds goes unseen.
+        /// At most [`RESTED_ON`] are named; beyond that a failure within the same milliseconds goes unseen.
         survivors: Vec<Uuid>,
     },
     /// The records of these go: nothing of them runs, or they were given up.
@@ -107,22 +110,32 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
     }
     let floor = view.sets.values().map(|set| set.value.floor as usize).max().unwrap_or(0);
     let mut spare = census.healthy().saturating_sub(floor);
+    let mut occupied = census.members.iter().filter(|member| member.occupies()).count();
+    let away = census.members.iter().filter(|member| member.inactive && !member.expunged);
+    plan.away.extend(away.map(|member| member.uuid).take(RESTED_ON));
     let selection = definition.as_ref().map_or(KillSelection::YoungestFirst, |definition| definition.scheduling.kill_selection);
     for (config, set) in &view.sets {
         let mut members = counted.remove(config).unwrap_or_default();
         let wanted = set.value.wanted as usize;
         if members.len() < wanted {
-            plan.missing.push((*config, wanted - members.len()));
+            let missing = (wanted - members.len()).min(bound(&set.value).saturating_sub(occupied));
+            occupied += missing;
+            plan.missing.push((*config, missing));
         } else {
             let surplus = members.len() - wanted;
             let victims = victims::take(&mut members, surplus, selection, &mut spare);
             plan.dismiss(&victims);
         }
-        plan.survivors.extend(members.iter().filter(|member| member.is_healthy()).map(|member| member.uuid).take(SURVIVORS));
+        plan.survivors.extend(members.iter().filter(|member| member.is_healthy()).map(|member| member.uuid).take(RESTED_ON));
         plan.ended.extend(members.into_iter().filter(|member| member.condition.is_terminal()).copied());
     }
-    plan.survivors.truncate(floor.min(SURVIVORS));
+    plan.survivors.truncate(floor.min(RESTED_ON));
     Decision::now(plan.into_intents(view, &census, definition.as_deref(), now.0))
+}
+
+/// As many instances as the pod may have.
+fn bound(set: &ReplicaSet) -> usize {
+    if set.ceiling == 0 { usize::MAX } else { set.ceiling as usize }
 }
 
 /// Whether a record has nothing left to say: not wanted with nothing running, or given up.
@@ -138,6 +151,7 @@ struct Plan<'a> {
     survivors: Vec<Uuid>,
     ended: Vec<Member<'a>>,
     missing: Vec<(Version, usize)>,
+    away: Vec<Uuid>,
 }
 
 impl Plan<'_> {
@@ -159,7 +173,7 @@ impl Plan<'_> {
             intents.extend(pacer.relaunch(&self.ended));
             for (config, missing) in self.missing {
                 let not_before_ms = pacer.pace_of(config).not_before_ms(now);
-                intents.extend(chunks(missing).map(|count| Intent::Create { config, count, not_before_ms }));
+                intents.extend(chunks(missing).map(|count| Intent::Create { config, count, away: self.away.clone(), not_before_ms }));
             }
         }
         intents.truncate(GROUPS);

@@ -14,7 +14,7 @@ use podium_types::condition;
 use podium_types::definition::UnreachableStrategy;
 use uuid::Uuid;
 
-use crate::runtime::{Census, Controller, Decision, Ids, Member, Now, definition_in_force, is_away};
+use crate::runtime::{Census, Controller, Decision, Ids, Member, Now, definition_in_force};
 
 /// Instances that one group is about, at two writes and up to three compares each.
 const PER_GROUP: usize = 30;
@@ -82,7 +82,7 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
     let deleting = view.accepted.as_ref().is_some_and(|accepted| Phase::try_from(accepted.value.phase) == Ok(Phase::Deleting));
     for member in Census::take(view).members {
         let unwanted = deleting || !member.is_wanted();
-        match away_since(&member) {
+        match member.away_since_ms {
             None if view.reach.contains_key(&member.uuid) && !member.expunged => decision.intents.push(Intent::Forget(member.uuid)),
             Some(since) if !member.expunged => judge(&mut decision, &member, since, if unwanted { GIVE_UP } else { times(strategy) }, now),
             _ => {}
@@ -124,21 +124,10 @@ fn judge(decision: &mut Decision<Intent>, member: &Member<'_>, since: i64, times
     decision.wake_at(expunge_at);
     match (member.inactive, now >= inactive_at) {
         (false, true) => decision.intents.push(Intent::Deactivate { uuid: member.uuid, unreachable_ms: since }),
-        // It was back in between, or the time was raised since.
-        (true, false) => decision.intents.push(Intent::Forget(member.uuid)),
         (false, false) => decision.wake_at(inactive_at),
-        (true, true) => {}
+        // Its replacement may run already: it stays inactive even if the time was raised since.
+        (true, _) => {}
     }
-}
-
-/// When the agent of an instance was lost; `None`: it is not away.
-fn away_since(member: &Member<'_>) -> Option<i64> {
-    if !is_away(member.condition) {
-        return None;
-    }
-    let tasks = &member.observed?.value.tasks;
-    let away = tasks.iter().filter(|task| is_away(condition::of_task(task)));
-    away.map(|task| if task.unreachable_ms > 0 { task.unreachable_ms } else { task.since_ms }).max()
 }
 
 /// Whether all tasks that a tombstone is for have ended. The gateway keeps what it observed while a tombstone stands:

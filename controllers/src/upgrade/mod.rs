@@ -174,11 +174,12 @@ impl<'a> Rollout<'a> {
         let (mut sets, mut obsolete) = (Vec::new(), Vec::new());
         for (config, wanted) in wanted {
             let held = self.view.sets.get(&config).map(|set| &set.value);
+            let set = ReplicaSet { schema: 0, wanted, floor: self.capacity.floor, ceiling: self.capacity.ceiling };
             let records = self.configs.get(&config).map_or(0, |tally| tally.records);
             if config != self.config && wanted == 0 && records == 0 && held.is_none_or(|set| set.wanted == 0) {
                 obsolete.extend(held.map(|_| config));
-            } else if held.is_none_or(|set| set.wanted != wanted || set.floor != self.capacity.floor) {
-                sets.push((config, ReplicaSet { schema: 0, wanted, floor: self.capacity.floor }));
+            } else if held.is_none_or(|held| ReplicaSet { schema: 0, ..*held } != set) {
+                sets.push((config, set));
             }
         }
         sets.truncate(SETS);

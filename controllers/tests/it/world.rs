@@ -10,7 +10,7 @@ use bytes::Bytes;
 use podium_controllers::runtime::{Controller, Ids, Now};
 use podium_controllers::scaling::Scaling;
 use podium_controllers::unreachable::Unreachable;
-use podium_controllers::upgrade::{Capacity, Upgrade};
+use podium_controllers::upgrade::Upgrade;
 use podium_proto::mesos::v1::TaskState;
 use podium_proto::records::accepted::Phase;
 use podium_proto::records::deployment::Kind;
@@ -93,8 +93,6 @@ pub struct World {
     pub names: Vec<Uuid>,
     /// What happened, for people.
     pub log: Vec<String>,
-    /// The bounds by which controllers may still be acting.
-    capacities: (Capacity, Capacity),
 }
 
 struct Counter(u128);
@@ -133,8 +131,6 @@ pub enum Who {
 
 pub const ALL: [Who; 3] = [Who::Upgrade, Who::Scaling, Who::Unreachable];
 
-const NONE: Capacity = Capacity { instances: 0, floor: 0, ceiling: 0 };
-
 impl World {
     pub fn new(agents: usize) -> Self {
         Self {
@@ -152,7 +148,6 @@ impl World {
             ids: Counter(0),
             names: Vec::new(),
             log: Vec::new(),
-            capacities: (NONE, NONE),
         }
     }
 
@@ -292,8 +287,8 @@ impl World {
         for (uuid, held) in &view.instances {
             let observed = view.observed.get(uuid).map(|held| &held.value).filter(|seen| seen.incarnation == held.value.incarnation);
             let reach = view.reach.get(uuid).map(|held| held.value);
-            let away = observed.is_some_and(|seen| seen.tasks.iter().any(is_away));
-            let gone = reach.is_some_and(|reach| reach.expunged || (reach.inactive && away));
+            let lost = |since: i64| observed.is_some_and(|seen| seen.tasks.iter().any(|task| away_since(task) == Some(since)));
+            let gone = reach.is_some_and(|reach| reach.expunged || (reach.inactive && lost(reach.unreachable_ms)));
             let alive = observed.is_some_and(|observed| observed.tasks.iter().any(condition::task_is_alive));
             let running = held.value.goal == i32::from(Goal::Running);
             occupied += usize::from(!gone && (running || alive));
@@ -310,31 +305,14 @@ impl World {
         definition.is_some_and(|definition| definition.containers[0].health_check.is_some())
     }
 
-    /// The capacity that the version in force asks for.
-    fn capacity(&self) -> Capacity {
-        let view = self.view();
-        let Some(accepted) = &view.accepted else { return NONE };
-        if Phase::try_from(accepted.value.phase) == Ok(Phase::Deleting) {
-            return NONE;
-        }
-        let version = Version::from_millis(accepted.value.version_ms);
-        let definition = view.versions[&version].value.definition().unwrap();
-        Capacity::of(definition.scaling.instances, &definition.scheduling.upgrade)
-    }
-
+    /// By the bounds that stand in the sets when it is written, whatever was read to decide on it.
     fn check(&mut self, who: Who, before: (usize, usize)) {
         let after = self.counts();
-        if who == Who::Upgrade {
-            self.capacities = (self.capacities.1, self.capacity());
-        }
-        // What scaling does rests on the numbers of the last upgrade write that it has seen.
-        let known = [self.capacities.0, self.capacities.1, self.capacity()];
-        let ceiling = known.iter().map(|capacity| capacity.ceiling as usize).max().unwrap();
-        let floor = known.iter().map(|capacity| capacity.floor as usize).min().unwrap();
+        let view = self.view();
+        let ceiling = view.sets.values().map(|set| set.value.ceiling as usize).max().unwrap_or(0);
+        let floor = view.sets.values().map(|set| set.value.floor as usize).max().unwrap_or(0);
         assert!(after.0 <= before.0.max(ceiling), "{who:?} raised {} instances to {}, the ceiling is {ceiling}", before.0, after.0);
-        if who == Who::Scaling {
-            assert!(after.1 >= before.1.min(floor), "{who:?} took {} healthy instances to {}, the floor is {floor}", before.1, after.1);
-        }
+        assert!(after.1 >= before.1.min(floor), "{who:?} took {} healthy instances to {}, the floor is {floor}", before.1, after.1);
     }
 
     /// One step of the gateway and the cluster for every instance; how many things changed.
@@ -493,7 +471,7 @@ impl World {
         let text = match key {
             Key::Set(..) => {
                 let set: podium_proto::records::ReplicaSet = codec::decode(value).unwrap();
-                format!("{name} wanted {} floor {}", set.wanted, set.floor)
+                format!("{name} wanted {} of {}..{}", set.wanted, set.floor, set.ceiling)
             }
             Key::Instance(..) => {
                 let instance: Instance = codec::decode(value).unwrap();
@@ -591,8 +569,12 @@ impl Keys {
     }
 }
 
-fn is_away(task: &observed::Task) -> bool {
-    matches!(condition::of_task(task), Condition::Unreachable | Condition::Unknown)
+fn away_since(task: &observed::Task) -> Option<i64> {
+    match condition::of_task(task) {
+        Condition::Unreachable => Some(task.unreachable_ms),
+        Condition::Unknown => Some(task.since_ms),
+        _ => None,
+    }
 }
 
 /// A definition as a user would push it.

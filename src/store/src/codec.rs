@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn a_record_carries_this_builds_schema_and_reads_back() {
-        let bytes = encode(records::ReplicaSet { schema: 0, wanted: 3, floor: 2 });
-        assert_eq!(decode::<records::ReplicaSet>(&bytes), Ok(records::ReplicaSet { schema: SCHEMA, wanted: 3, floor: 2 }));
+        let bytes = encode(records::ReplicaSet { schema: 0, wanted: 3, floor: 2, ceiling: 4 });
+        assert_eq!(decode::<records::ReplicaSet>(&bytes), Ok(records::ReplicaSet { schema: SCHEMA, wanted: 3, floor: 2, ceiling: 4 }));
     }
 
     #[test]
     fn a_newer_record_is_not_interpreted() {
-        let bytes = records::ReplicaSet { schema: SCHEMA + 1, wanted: 3, floor: 2 }.encode_to_vec();
+        let bytes = records::ReplicaSet { schema: SCHEMA + 1, wanted: 3, floor: 2, ceiling: 4 }.encode_to_vec();
         assert_eq!(decode::<records::ReplicaSet>(&bytes), Err(DecodeError::Newer(SCHEMA + 1)));
         // Not even when its other fields have changed their types.
         let reshaped = [0x08, 0x02, 0x12, 0x01, b'x'];
