@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::agent::{Agent, AgentConfig, AgentError};
 use crate::master::{Master, MasterError, Settings};
-use crate::simulated::{SimulatedAgents, Simulation, SimulationHandle};
+use crate::simulated::{SimulatedAgents, Simulation, SimulationHandle, agent_id};
 
 /// Held for as long as an engine uses the folder.
 const LOCK: &str = "engine.lock";
@@ -101,12 +101,18 @@ impl Engine {
         let lock = lock(&data_dir)?;
         let master = Master::start(listener, data_dir.join("master"), settings).await?;
         let running = match agents {
-            Agents::Simulated(agents) => Running::Simulated(Simulation::start(&agents, master.address(), master.link())),
+            Agents::Simulated(agents) => {
+                master.expect_agents((0..agents.count).map(agent_id).collect()).await;
+                Running::Simulated(Simulation::start(&agents, master.address(), master.link()))
+            }
             Agents::Real(RealAgent { listener, resources, attributes, hostname, executor_command }) => {
                 let (data_dir, to_master) = (data_dir.join("agent"), master.link());
                 let config = AgentConfig { data_dir, listener, resources, attributes, hostname, executor_command, to_master };
                 match Agent::start(config).await {
-                    Ok(agent) => Running::Real(Box::new(agent)),
+                    Ok(agent) => {
+                        master.expect_agents(vec![agent.id().value.clone()]).await;
+                        Running::Real(Box::new(agent))
+                    }
                     Err(error) => {
                         master.stop().await;
                         return Err(error.into());

@@ -56,8 +56,12 @@ impl Agent {
         less(less(self.total.clone(), &self.allocated), &self.offered)
     }
 
+    /// Whether that is anything; cheap, since it is asked of every agent at once.
     pub(super) fn has_free(&self) -> bool {
-        !self.free().is_empty()
+        let (total, allocated, offered) = (self.total.scalars(), self.allocated.scalars(), self.offered.scalars());
+        let mut scalars = total.into_iter().zip(allocated).zip(offered);
+        scalars.any(|(((_, total), (_, allocated)), (_, offered))| total > allocated.saturating_add(offered))
+            || !self.free().ports.is_empty()
     }
 
     /// The framework's executors here.
@@ -170,6 +174,7 @@ impl State {
         // something that is no longer true, or nothing at all.
         let recovered = self.recovering.remove(&id);
         self.unreachable.remove(&id);
+        self.dismissed.remove(&id);
         let before = self.detach(&id, now);
         let announce = !recovered && before.is_none();
         let total = Amounts::of(&info.resources);
@@ -276,6 +281,18 @@ impl State {
         if self.remove_agent(agent_id, TaskState::TaskUnreachable, Reason::AgentRemoved, now) {
             tracing::warn!(agent = agent_id, "an agent is unreachable");
             self.unreachable.insert(agent_id.to_owned(), Departed { since });
+            self.unsaved = true;
+        }
+    }
+
+    /// These agents are all there are: others that were known before a restart are not coming back.
+    pub(super) fn expect_agents(&mut self, ids: &[String]) {
+        let missing: Vec<String> = self.recovering.iter().filter(|id| !ids.contains(id)).cloned().collect();
+        for id in missing {
+            tracing::info!(agent = id, "an agent known before the restart is no longer one of this engine's");
+            self.recovering.remove(&id);
+            self.dismissed.insert(id);
+            self.unsaved = true;
         }
     }
 
@@ -284,6 +301,7 @@ impl State {
         if self.recovering.remove(agent_id) {
             tracing::warn!(agent = agent_id, "an agent known before the restart did not come back");
             self.unreachable.insert(agent_id.to_owned(), Departed { since: now.time_info() });
+            self.unsaved = true;
             self.frameworks.send_all(&failure(agent_id.to_owned(), None));
         }
     }

@@ -325,7 +325,8 @@ impl State {
     fn tell_agents_of_subscription(&mut self, id: &str) {
         let Some(framework) = self.frameworks.get(id) else { return };
         for agent in self.agents.values_mut() {
-            if agent.executors.contains_key(id) {
+            // Updates of an executor that has ended may still wait.
+            if agent.executors.contains_key(id) || agent.tasks.contains_key(id) {
                 agent.send(ToAgent::FrameworkSubscribed { framework: Box::new(framework.info.clone()) });
             }
         }

@@ -105,6 +105,12 @@ impl Master {
         self.agents.clone()
     }
 
+    /// Names all agents that there are: what was known of others before a restart is answered as gone, at once
+    /// and not only when they have not come back in time.
+    pub async fn expect_agents(&self, ids: Vec<String>) {
+        self.owner.expect_agents(ids).await;
+    }
+
     /// Forgets everything as a newly elected master does: streams end, tasks are unknown until agents register again.
     /// For fault tests; agents see their links close.
     pub async fn fail_over(&self) {

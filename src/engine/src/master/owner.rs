@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use podium_proto::mesos::v1::TimeInfo;
 use podium_proto::mesos::v1::scheduler::{Call, call};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::agents::Departed;
 use super::framework::{Completed, Subscription};
 use super::persist::{Kept, Saver};
 use super::state::{Now, Settings, State, Timer};
@@ -82,6 +84,11 @@ impl Handle {
         let _ = self.commands.send(Command::StreamClosed { framework, stream }).await;
     }
 
+    pub(super) async fn expect_agents(&self, ids: Vec<String>) {
+        // When the owner task has ended nothing is expected any more.
+        let _ = self.ask(move |state, _| state.expect_agents(&ids)).await;
+    }
+
     pub(super) async fn fail_over(&self) {
         // As above.
         let _ = self.request(|done| Command::FailOver { done }).await;
@@ -94,6 +101,8 @@ pub(super) fn first_state(settings: Settings, address: SocketAddr, kept: &Kept) 
     let timeout = settings.agent_reregister_timeout;
     let mut state = State::new(settings, uuid::Uuid::new_v4().to_string(), address, now);
     state.recovering = kept.agents.iter().cloned().collect();
+    let since = |nanoseconds: i64| Departed { since: TimeInfo { nanoseconds } };
+    state.unreachable = kept.unreachable_agents.iter().map(|(id, time)| (id.clone(), since(*time))).collect();
     state.gone = kept.gone_agents.iter().cloned().collect();
     state.completed = kept
         .completed_frameworks
@@ -107,8 +116,10 @@ pub(super) fn first_state(settings: Settings, address: SocketAddr, kept: &Kept) 
 }
 
 fn keep(state: &State) -> Kept {
-    let agents = state.agents.keys().chain(&state.recovering).chain(state.unreachable.keys()).cloned().collect();
-    Kept::new(state.completed.iter().map(|completed| completed.id.clone()).collect(), agents, state.gone.iter().cloned().collect())
+    let agents = state.agents.keys().chain(&state.recovering).cloned().collect();
+    let unreachable = state.unreachable.iter().map(|(id, departed)| (id.clone(), departed.since.nanoseconds)).collect();
+    let completed = state.completed.iter().map(|completed| completed.id.clone()).collect();
+    Kept::new(completed, agents, unreachable, state.gone.iter().cloned().collect())
 }
 
 /// Runs until told to stop; dropping the state ends every framework's stream.

@@ -1,6 +1,7 @@
 //! What outlives the master's process: ids of completed frameworks, and of agents, about whose tasks
 //! reconciliation must stay silent until they are back. One small JSON file, replaced as a whole.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -22,13 +23,20 @@ pub(super) struct Kept {
     pub(super) completed_frameworks: Vec<String>,
     /// Agents that were registered.
     pub(super) agents: Vec<String>,
+    /// Agents that were unreachable, with the time since when in nanoseconds.
+    pub(super) unreachable_agents: BTreeMap<String, i64>,
     /// Agents that an operator marked as gone.
     pub(super) gone_agents: Vec<String>,
 }
 
 impl Kept {
-    pub(super) fn new(completed_frameworks: Vec<String>, agents: Vec<String>, gone_agents: Vec<String>) -> Self {
-        Self { version: VERSION, completed_frameworks, agents, gone_agents }
+    pub(super) fn new(
+        completed_frameworks: Vec<String>,
+        agents: Vec<String>,
+        unreachable_agents: BTreeMap<String, i64>,
+        gone_agents: Vec<String>,
+    ) -> Self {
+        Self { version: VERSION, completed_frameworks, agents, unreachable_agents, gone_agents }
     }
 }
 
@@ -102,12 +110,12 @@ mod tests {
     async fn what_is_saved_is_read_again_and_what_is_broken_or_newer_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(load(folder.path()).await.unwrap(), Kept::default());
-        let kept = Kept::new(vec!["f".to_owned()], vec!["a".to_owned()], vec![]);
+        let kept = Kept::new(vec!["f".to_owned()], vec!["a".to_owned()], BTreeMap::from([("b".to_owned(), 7)]), vec![]);
         let saver = Saver::start(folder.path().to_owned());
         saver.save(kept.clone());
         saver.finish().await;
         assert_eq!(load(folder.path()).await.unwrap(), kept);
-        for text in ["{", r#"{"version":2,"completed_frameworks":[],"agents":[],"gone_agents":[]}"#] {
+        for text in ["{", r#"{"version":2,"completed_frameworks":[],"agents":[],"unreachable_agents":{},"gone_agents":[]}"#] {
             std::fs::write(folder.path().join(FILE), text).unwrap();
             assert!(load(folder.path()).await.is_err(), "{text}");
         }

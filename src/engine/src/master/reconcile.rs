@@ -44,7 +44,9 @@ impl State {
             None if !self.recovering.is_empty() => return None,
             Some(agent) if self.agents.contains_key(agent) => (TaskState::TaskGone, "Task is unknown to the agent"),
             Some(_) if departed.is_some() => (TaskState::TaskUnreachable, "Agent is unreachable"),
-            Some(agent) if self.gone.contains(agent) => (TaskState::TaskGoneByOperator, "Agent has been marked gone"),
+            Some(agent) if self.gone.contains(agent) || self.dismissed.contains(agent) => {
+                (TaskState::TaskGoneByOperator, "Agent has been marked gone")
+            }
             _ => (TaskState::TaskUnknown, "Task is unknown"),
         };
         let told = framework.aware_or_lost(state);

@@ -132,6 +132,8 @@ pub(super) struct State {
     pub(super) recovering: BTreeSet<String>,
     pub(super) unreachable: BTreeMap<String, Departed>,
     pub(super) gone: BTreeSet<String>,
+    /// Agents from before the restart that this engine was started without.
+    pub(super) dismissed: BTreeSet<String>,
     pub(super) offers: HashMap<String, OfferRecord>,
     pub(super) next_offer: u64,
     pub(super) next_framework: u64,
@@ -163,6 +165,7 @@ impl State {
             recovering: BTreeSet::new(),
             unreachable: BTreeMap::new(),
             gone: BTreeSet::new(),
+            dismissed: BTreeSet::new(),
             offers: HashMap::new(),
             next_offer: 0,
             next_framework: 0,

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
-use super::agent::{SimAgent, SimExecutor, SimTask, by_agent, is_terminal};
+use super::agent::{Pair, SimAgent, SimExecutor, SimTask, by_agent, is_terminal};
 use super::faults::{Fault, NoSuch, Request};
 use super::script::{Health, grace};
 use super::streams::Acknowledged;
@@ -80,8 +80,13 @@ impl World {
         let messages = ReceiverStream::new(messages).map(Some).chain(futures_util::stream::once(async { None }));
         self.links.push(messages.map(move |message| (number, registration, message)).boxed());
         let executors = agent.known();
+        let over: Vec<Pair> =
+            agent.executors.iter().filter(|(_, executor)| executor.running.is_empty()).map(|(pair, _)| pair.clone()).collect();
         self.outbox.push(FromAgent::Register { info: Box::new(agent.info.clone()), address: self.address, executors, link });
         self.resend_all(number, |_| true);
+        for (framework, executor) in over {
+            self.executor_exited(number, framework, executor);
+        }
     }
 
     fn receive(&mut self, number: usize, registration: u64, message: Option<ToAgent>) {

@@ -222,6 +222,21 @@ impl Client {
         self.offers.pop_first().unwrap().1
     }
 
+    /// Waits for one offer of exactly so many cpus, giving back others: what was used is free again.
+    pub async fn offer_of(&mut self, cpus: f64) -> Offer {
+        let full = async {
+            loop {
+                let offer = self.offer().await;
+                let named = offer.resources.iter().filter(|resource| resource.name == "cpus");
+                if named.filter_map(|resource| resource.scalar).map(|scalar| scalar.value).sum::<f64>() == cpus {
+                    break offer;
+                }
+                self.decline(&offer, 0.0).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, full).await.expect("such an offer in time")
+    }
+
     /// The next status update, of any task.
     pub async fn update(&mut self) -> TaskStatus {
         self.until(|event| event.update.as_ref().map(|update| update.status.clone())).await

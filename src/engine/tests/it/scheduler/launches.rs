@@ -75,19 +75,7 @@ async fn a_task_id_is_free_again_only_when_its_last_update_is_acknowledged() {
     let failed = client.update().await;
     assert_eq!((failed.state, failed.message.as_deref()), (TaskState::TaskFailed.into(), Some("Command exited with status 7")));
     // The resources are free although nothing was acknowledged.
-    let offer = loop {
-        let offer = client.offer().await;
-        let cpus = offer
-            .resources
-            .iter()
-            .filter(|resource| resource.name == "cpus")
-            .filter_map(|resource| resource.scalar)
-            .map(|scalar| scalar.value);
-        if cpus.sum::<f64>() == 16.0 {
-            break offer;
-        }
-        client.decline(&offer, 0.0).await;
-    };
+    let offer = client.offer_of(16.0).await;
     let group = client.group("e2", vec![a_task("t", &offer, &[])]);
     client.accept(&[&offer], vec![group], 0.0).await;
     let refused = client.update().await;

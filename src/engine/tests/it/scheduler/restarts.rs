@@ -1,7 +1,6 @@
 //! What a restart of the master keeps.
 
 use podium_engine::Settings;
-use podium_engine::simulated::SimulatedAgents;
 use podium_proto::mesos::v1::TaskState;
 use podium_proto::mesos::v1::scheduler::{Call, call};
 
@@ -25,25 +24,48 @@ async fn a_completed_framework_stays_completed_after_a_restart() {
 }
 
 #[tokio::test]
-async fn after_a_restart_the_master_is_silent_about_agents_that_have_not_registered_yet() {
+async fn an_agent_that_the_engine_is_started_without_is_answered_as_gone_and_may_come_back_later() {
     let folder = tempfile::tempdir().unwrap();
     let first = engine(folder.path(), agents(1), Settings::default()).await;
     let mut client = Client::subscribe(first.address(), info_with_id("f")).await;
     client.launch_one("t", &[]).await;
     first.abort().await;
-    // The same folder, and the agent does not come back in time.
-    let settings = Settings { agent_reregister_timeout: std::time::Duration::from_secs(1), ..Settings::default() };
-    let second = engine(folder.path(), SimulatedAgents { count: 0, ..agents(0) }, settings).await;
+    let second = engine(folder.path(), agents(0), Settings::default()).await;
     let mut client = Client::subscribe(second.address(), info_with_id("f")).await;
     client.reconcile(&[("t", Some("simulated-S0"))]).await;
+    assert_eq!(client.update().await.state, i32::from(TaskState::TaskGoneByOperator));
+    second.shutdown().await;
+    let third = engine(folder.path(), agents(1), Settings::default()).await;
+    let mut client = Client::subscribe(third.address(), info_with_id("f")).await;
+    client.offer_of(16.0).await;
+    client.reconcile(&[("t", Some("simulated-S0"))]).await;
+    assert_eq!(client.update().await.state, i32::from(TaskState::TaskGone), "simulated tasks live in memory");
+    third.shutdown().await;
+}
+
+#[tokio::test]
+async fn agents_stay_unreachable_over_a_failover_and_others_are_given_up_in_time() {
+    let settings = Settings { agent_reregister_timeout: std::time::Duration::from_millis(500), ..Settings::default() };
+    let world = World::start_with(agents(2), settings).await;
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    world.simulation().lose(0).await.unwrap();
+    client.until(|event| event.failure.clone()).await;
+    // The other one is restarting meanwhile, and takes too long.
+    world.simulation().restart(1, std::time::Duration::from_secs(3600)).await.unwrap();
+    world.engine.fail_over_master().await;
+    while client.event().await.is_some() {}
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    client.reconcile(&[("t", Some("simulated-S1")), ("t", Some("simulated-S0"))]).await;
+    let first = client.update().await;
+    assert_eq!((first.state, first.agent_id.unwrap().value.as_str()), (TaskState::TaskUnreachable.into(), "simulated-S0"));
     let failure = client.until(|event| {
         assert!(event.update.is_none(), "silence until the agent is given up: {event:?}");
         event.failure.clone()
     });
-    assert_eq!(failure.await.agent_id.unwrap().value, "simulated-S0");
-    client.reconcile(&[("t", Some("simulated-S0"))]).await;
+    assert_eq!(failure.await.agent_id.unwrap().value, "simulated-S1");
+    client.reconcile(&[("t", Some("simulated-S1"))]).await;
     assert_eq!(client.update().await.state, i32::from(TaskState::TaskUnreachable));
-    second.shutdown().await;
+    world.stop().await;
 }
 
 #[tokio::test]

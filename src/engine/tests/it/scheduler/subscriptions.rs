@@ -88,6 +88,13 @@ async fn updates_not_acknowledged_are_sent_again_at_once_to_whoever_subscribes()
     assert_eq!((again.uuid, again.state), (first.uuid.clone(), first.state), "the same update, with the same uuid");
     client.acknowledge(&first).await;
     client.reach("t", TaskState::TaskRunning).await;
+    // Also when all that is left is the last word of an executor that has ended.
+    world.simulation().end_task("t", TaskState::TaskFailed).await.unwrap();
+    let last = client.update().await;
+    client.until(|event| event.failure.clone()).await;
+    drop(client);
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    assert_eq!(client.update().await.uuid, last.uuid);
     world.stop().await;
 }
 
@@ -113,9 +120,7 @@ async fn a_framework_that_stays_away_too_long_is_removed_with_its_tasks_and_its_
     assert_eq!(refusal(&world, away, &[]).await, "Framework has been removed");
     // Everything is free again.
     let mut other = Client::subscribe(world.address(), info("other", &[])).await;
-    let offer = other.offer().await;
-    let cpus = offer.resources.iter().find(|resource| resource.name == "cpus").unwrap();
-    assert_eq!(cpus.scalar.unwrap().value, 16.0);
+    other.offer_of(16.0).await;
     world.stop().await;
 }
 
