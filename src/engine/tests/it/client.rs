@@ -58,14 +58,20 @@ impl Kind {
     }
 }
 
-/// Sends one request on its own connection, which lives as long as the answer's body is read.
-pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+async fn connect(address: SocketAddr) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(async move {
         // The answer's reader sees what goes wrong.
         let _ = connection.await;
     });
+    sender
+}
+
+/// Sends one request on its own connection, which lives as long as the answer's body is read.
+pub async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+    let mut sender = connect(address).await;
     tokio::time::timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap()
 }
 
@@ -118,6 +124,27 @@ pub fn info_with_id(id: &str) -> FrameworkInfo {
 
 type Events = std::pin::Pin<Box<dyn futures_util::Stream<Item = Result<Bytes, recordio::Error>> + Send>>;
 
+/// The connection that all calls share, so that they are handled in their order.
+#[derive(Default)]
+struct Calls {
+    connection: tokio::sync::Mutex<Option<hyper::client::conn::http1::SendRequest<Full<Bytes>>>>,
+}
+
+impl Calls {
+    async fn send(&self, address: SocketAddr, request: Request<Full<Bytes>>) -> (StatusCode, String) {
+        let mut connection = self.connection.lock().await;
+        let mut sender = match connection.take().filter(|sender| !sender.is_closed()) {
+            Some(sender) => sender,
+            None => connect(address).await,
+        };
+        sender.ready().await.unwrap();
+        let response = tokio::time::timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
+        let answer = text_of(response).await;
+        *connection = Some(sender);
+        answer
+    }
+}
+
 /// A subscribed framework.
 pub struct Client {
     pub address: SocketAddr,
@@ -126,6 +153,7 @@ pub struct Client {
     pub stream_id: String,
     pub heartbeat_seconds: f64,
     events: Events,
+    calls: Calls,
     /// Offers not yet used.
     pub offers: BTreeMap<String, Offer>,
 }
@@ -163,7 +191,16 @@ impl Client {
         let stream_id = response.headers()["mesos-stream-id"].to_str().unwrap().to_owned();
         let body = response.into_body().into_data_stream().map(|data| data.map_err(std::io::Error::other));
         let events = Box::pin(FramedRead::new(StreamReader::new(body), recordio::Codec::new(recordio::MAX_RECORD)));
-        let mut client = Self { address, kind, id: String::new(), stream_id, heartbeat_seconds: 0.0, events, offers: BTreeMap::new() };
+        let mut client = Self {
+            address,
+            kind,
+            id: String::new(),
+            stream_id,
+            heartbeat_seconds: 0.0,
+            events,
+            calls: Calls::default(),
+            offers: BTreeMap::new(),
+        };
         let first = client.next().await.expect("a stream begins with an event");
         if let Some(error) = first.error {
             assert!(client.next().await.is_none(), "a stream ends after ERROR");
@@ -269,7 +306,7 @@ impl Client {
         let call = Call { framework_id: Some(FrameworkId { value: self.id.clone() }), r#type: Some(kind.into()), ..rest };
         let headers = [("mesos-stream-id", stream_id)];
         let request = post(self.address, "/api/v1/scheduler", Some(self.kind.name()), &headers, self.kind.write(&call));
-        text_of(send(self.address, request).await).await
+        self.calls.send(self.address, request).await
     }
 
     /// Sends a call that must be taken.

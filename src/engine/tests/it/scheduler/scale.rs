@@ -22,12 +22,14 @@ async fn every_agent_is_offered_once_and_runs_what_it_was_given() {
             (0..3).map(|group| client.group(&format!("e{number}-{group}"), vec![a_task(&format!("t{number}-{group}"), offer, &[])]));
         client.accept(&[offer], operations.collect(), 3600.0).await;
     }
-    let mut running = BTreeSet::new();
+    let mut running = BTreeMap::new();
     while running.len() < AGENTS * 3 {
         let status = client.update().await;
         client.acknowledge(&status).await;
         if status.state == i32::from(TaskState::TaskRunning) {
-            assert!(running.insert(status.task_id.value.clone()), "{} ran twice", status.task_id.value);
+            // What waits too long for its acknowledgement is sent again, with the same uuid.
+            let before = running.insert(status.task_id.value.clone(), status.uuid.clone());
+            assert!(before.is_none() || before == Some(status.uuid), "{} ran twice", status.task_id.value);
         }
     }
     client.reconcile(&[]).await;
@@ -35,6 +37,6 @@ async fn every_agent_is_offered_once_and_runs_what_it_was_given() {
     while known.len() < running.len() {
         known.insert(client.update().await.task_id.value);
     }
-    assert_eq!(known, running);
+    assert!(known.iter().eq(running.keys()), "reconciliation knows others than those that run");
     world.stop().await;
 }
