@@ -135,3 +135,53 @@ fn deadline(ttl: i64, now: Instant) -> Instant {
     let ttl = Duration::from_secs(u64::try_from(ttl).unwrap_or(0));
     now.checked_add(ttl).unwrap_or_else(|| now + GENERATION)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_granted_for_at_least_the_shortest_time_and_at_most_the_longest() {
+        let mut book = LeaseBook::default();
+        let now = Instant::now();
+        assert_eq!(book.grant(1, -5, now), Ok(LEASE_TTL_MIN));
+        assert_eq!(book.grant(1, 10, now), Err(Refusal::LeaseExists));
+        assert_eq!(book.grant(2, LEASE_TTL_MAX + 1, now), Err(Refusal::TtlTooLarge));
+        assert_eq!(book.grant(2, LEASE_TTL_MAX, now), Ok(LEASE_TTL_MAX));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn leases_run_out_in_their_order_and_a_renewal_puts_one_off() {
+        let mut book = LeaseBook::default();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        book.grant(1, 10, start).unwrap();
+        book.grant(2, 20, start).unwrap();
+        assert_eq!((book.ids(), book.next_deadline()), (vec![1, 2], Some(after(10))));
+        assert_eq!(book.expired(after(9)), []);
+        assert_eq!(book.renew(1, after(9)), Some(10));
+        assert_eq!(book.expired(after(19)), [1]);
+        assert_eq!(book.expired(after(20)), [1, 2]);
+        assert_eq!(book.status(2, after(15)).unwrap().remaining, 5);
+        assert_eq!(book.renew(3, start), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_belongs_to_the_lease_of_its_last_put_alone() {
+        let mut book = LeaseBook::default();
+        let mut keyspace = crate::mvcc::Keyspace::new();
+        let now = Instant::now();
+        book.grant(1, 10, now).unwrap();
+        book.grant(2, 10, now).unwrap();
+        for (key, lease) in [("a", 1), ("b", 1), ("c", 1), ("a", 2), ("b", 0)] {
+            let mut transaction = keyspace.begin();
+            transaction.put(key.into(), Bytes::new(), lease);
+            book.follow(&transaction.finish());
+        }
+        let mut transaction = keyspace.begin();
+        transaction.delete(&crate::mvcc::Span::new(b"c", b""));
+        book.follow(&transaction.finish());
+        assert_eq!(book.status(1, now).unwrap().keys, Vec::<Bytes>::new());
+        assert_eq!(book.revoke(2), Ok(BTreeSet::from(["a".into()])));
+    }
+}

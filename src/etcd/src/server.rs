@@ -238,13 +238,14 @@ fn restore_leases(leases: &[(i64, i64)], keyspace: &Keyspace) -> LeaseBook {
 
 /// Runs the writer; a disk that fails closes the server.
 async fn write(writer: Writer, queue: mpsc::Receiver<crate::writer::Job>, closing: CancellationToken) -> Result<(), redb::Error> {
+    // However it ends, by a panic too: nobody may wait for a writer that is gone.
+    let _closed = closing.clone().drop_guard();
     let ended = writer.run(queue).await;
     if let Err(error) = &ended
         && !closing.is_cancelled()
     {
         tracing::error!(%error, "the store can't be written any more: the server stops");
     }
-    closing.cancel();
     ended
 }
 

@@ -213,3 +213,48 @@ impl From<redb::Error> for Unreadable {
         Unreadable::Store(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::disk::Files;
+
+    fn open(path: &Path) -> Result<(Journal, Recovered), StartError> {
+        Journal::open(Folder::claim(path)?, &Files, Switch::default(), (5, 6))
+    }
+
+    #[test]
+    fn a_store_keeps_its_ids_and_begins_a_new_term_at_each_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, first) = open(folder.path()).unwrap();
+        drop(journal);
+        let again = Journal::open(Folder::claim(folder.path()).unwrap(), &Files, Switch::default(), (7, 8)).unwrap().1;
+        assert_eq!((first.cluster, first.member), (5, 6));
+        assert_eq!((again.cluster, again.member, again.term), (5, 6, first.term + 1));
+    }
+
+    #[test]
+    fn a_store_of_a_newer_format_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = open(folder.path()).unwrap();
+        let transaction = journal.begin().unwrap();
+        transaction.open_table(NUMBERS).unwrap().insert(NUMBER_FORMAT, FORMAT + 1).unwrap();
+        transaction.commit().unwrap();
+        drop(journal);
+        let refused = open(folder.path()).unwrap_err();
+        assert!(matches!(refused, StartError::NewerFormat { found: 2, known: 1, .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_store_is_refused_and_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("etcd.redb");
+        let text = "not a store ".repeat(1000);
+        std::fs::write(&file, &text).unwrap();
+        let refused = open(folder.path()).unwrap_err();
+        assert!(matches!(refused, StartError::Store { .. }), "{refused}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+}

@@ -280,3 +280,140 @@ fn reach(keyspace: &Keyspace, from: i64, to: i64) -> i64 {
     }
     to
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Identity = Identity { cluster: 1, member: 2, term: 3 };
+
+    fn keyspace(puts: &[(&'static str, &'static str)]) -> Keyspace {
+        let mut keyspace = Keyspace::new();
+        puts.iter().for_each(|(key, value)| put(&mut keyspace, key, value));
+        keyspace
+    }
+
+    fn put(keyspace: &mut Keyspace, key: &'static str, value: &'static str) {
+        let mut transaction = keyspace.begin();
+        transaction.put(Bytes::from(key), Bytes::from(value), 0);
+        transaction.finish();
+        keyspace.publish();
+    }
+
+    fn wanted(key: &str, end: &str, start: i64) -> Wanted {
+        let span = Span::new(key.as_bytes(), end.as_bytes());
+        Wanted { id: 0, span, start, puts: true, deletions: true, previous: false, fragment: false, progress: false }
+    }
+
+    /// All that is to be sent, as watcher and the revisions of its events.
+    fn told(watchers: &mut Watchers, keyspace: &Keyspace) -> Vec<(i64, Vec<i64>)> {
+        let mut told = Vec::new();
+        loop {
+            let responses = watchers.advance(keyspace);
+            if responses.is_empty() {
+                return told;
+            }
+            let revisions = |response: &PbWatchResponse| {
+                response.events.iter().filter_map(|event| event.kv.as_ref()).map(|kv| kv.mod_revision).collect()
+            };
+            told.extend(responses.iter().map(|response| (response.watch_id, revisions(response))));
+        }
+    }
+
+    #[test]
+    fn a_watcher_of_the_past_is_told_it_once_and_then_what_follows() {
+        let mut keyspace = keyspace(&[("a", "1"), ("b", "1"), ("a", "2")]);
+        let mut watchers = Watchers::new(US, 4);
+        watchers.create(wanted("a", "", 2), 4);
+        watchers.create(wanted("a", "c", 3), 4);
+        watchers.create(wanted("a", "c", 0), 4);
+        assert_eq!(told(&mut watchers, &keyspace), [(0, vec![2, 4]), (1, vec![3, 4])]);
+        put(&mut keyspace, "a", "3");
+        assert_eq!(told(&mut watchers, &keyspace), [(0, vec![5]), (1, vec![5]), (2, vec![5])]);
+        assert_eq!(told(&mut watchers, &keyspace), []);
+    }
+
+    #[test]
+    fn a_watcher_of_the_future_hears_nothing_before_it() {
+        let mut keyspace = keyspace(&[]);
+        let mut watchers = Watchers::new(US, 1);
+        watchers.create(wanted("a", "", 3), 1);
+        put(&mut keyspace, "a", "1");
+        assert_eq!(told(&mut watchers, &keyspace), []);
+        put(&mut keyspace, "a", "2");
+        assert_eq!(told(&mut watchers, &keyspace), [(0, vec![3])]);
+    }
+
+    #[test]
+    fn a_canceled_watcher_hears_nothing_more_and_its_id_is_free() {
+        let mut keyspace = keyspace(&[]);
+        let mut watchers = Watchers::new(US, 1);
+        watchers.create(Wanted { id: 7, ..wanted("a", "", 0) }, 1);
+        assert!(watchers.create(Wanted { id: 7, ..wanted("b", "", 0) }, 1).canceled);
+        assert!(watchers.cancel(7, 1).is_some_and(|response| response.canceled));
+        assert!(watchers.cancel(7, 1).is_none());
+        put(&mut keyspace, "a", "1");
+        assert_eq!(told(&mut watchers, &keyspace), []);
+        assert!(!watchers.create(Wanted { id: 7, ..wanted("b", "", 0) }, 2).canceled);
+    }
+
+    #[test]
+    fn who_was_too_slow_for_a_compaction_is_told_so_and_who_needs_nothing_of_it_is_not() {
+        let mut keyspace = keyspace(&[]);
+        let mut watchers = Watchers::new(US, 1);
+        watchers.create(wanted("a", "", 0), 1);
+        watchers.create(wanted("a", "", 5), 1);
+        for value in ["1", "2", "3", "4"] {
+            put(&mut keyspace, "a", value);
+        }
+        keyspace.compact(4).unwrap();
+        let lost = watchers.advance(&keyspace);
+        assert_eq!(lost.len(), 1);
+        assert_eq!((lost[0].watch_id, lost[0].canceled, lost[0].compact_revision), (0, true, 4));
+        assert_eq!(told(&mut watchers, &keyspace), [(1, vec![5])]);
+        watchers.create(wanted("a", "", 3), 5);
+        assert_eq!(watchers.advance(&keyspace)[0].compact_revision, 4);
+    }
+
+    #[test]
+    fn an_answer_to_a_progress_request_comes_after_all_events_before_it() {
+        let keyspace = keyspace(&[("a", "1")]);
+        let mut watchers = Watchers::new(US, 1);
+        watchers.create(wanted("a", "", 0), 1);
+        watchers.ask_progress();
+        assert_eq!(told(&mut watchers, &keyspace), [(0, vec![2]), (NO_WATCHER, vec![])]);
+    }
+
+    #[test]
+    fn only_quiet_watchers_that_asked_are_notified_of_progress() {
+        let mut keyspace = keyspace(&[]);
+        let mut watchers = Watchers::new(US, 1);
+        watchers.create(Wanted { progress: true, ..wanted("a", "", 0) }, 1);
+        watchers.create(Wanted { progress: true, ..wanted("b", "", 0) }, 1);
+        watchers.create(wanted("c", "", 0), 1);
+        put(&mut keyspace, "a", "1");
+        told(&mut watchers, &keyspace);
+        let notified: Vec<_> = watchers.progress().iter().map(|response| response.watch_id).collect();
+        assert_eq!(notified, [1]);
+        assert_eq!(watchers.progress().len(), 2);
+    }
+
+    #[test]
+    fn large_histories_come_in_several_responses_of_whole_revisions_unless_fragments_are_wanted() {
+        let large: &'static str = "x".repeat(700 * 1024).leak();
+        let mut keyspace = keyspace(&[("a", large), ("a", large), ("a", large)]);
+        let mut transaction = keyspace.begin();
+        ["a", "b", "c", "d"].iter().for_each(|key| transaction.put(Bytes::from(*key), Bytes::from(large), 0));
+        transaction.finish();
+        keyspace.publish();
+        let mut watchers = Watchers::new(US, 5);
+        watchers.create(wanted("a", "z", 2), 5);
+        assert_eq!(told(&mut watchers, &keyspace), [(0, vec![2, 3]), (0, vec![4]), (0, vec![5; 4])]);
+        watchers.create(Wanted { fragment: true, ..wanted("a", "z", 5) }, 5);
+        let fragments = watchers.advance(&keyspace);
+        assert_eq!(
+            fragments.iter().map(|response| (response.events.len(), response.fragment)).collect::<Vec<_>>(),
+            [(2, true), (2, false)]
+        );
+    }
+}

@@ -5,5 +5,6 @@ mod durability;
 mod etcdctl;
 mod fixture;
 mod limits;
+mod power;
 mod real;
 mod wire;
