@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use podium_store::{Index, Session, SessionConfig, Store};
 use podium_types::definition::Settings;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::gateway::{self, GatewayState};
 use crate::health::Health;
 use crate::runtime::{Clock, Controller, Stage, drive, supervise};
 use crate::scaling::Scaling;
@@ -36,6 +38,8 @@ pub struct Config {
     pub identity: String,
     /// How long a crashed leader's work stands still.
     pub lease_ttl: Duration,
+    /// How to reach Mesos, and whom to tell what the gateway knows; without it nothing is launched.
+    pub gateway: Option<(gateway::Settings, watch::Sender<GatewayState>)>,
 }
 
 /// The running controllers of a process.
@@ -68,6 +72,9 @@ impl Controllers {
         starter.start(Scaling);
         starter.start(Unreachable);
         starter.start(Health);
+        if let Some((settings, state)) = config.gateway {
+            starter.start_gateway(settings, state);
+        }
         Self { stop, tasks, session: Some(session) }
     }
 
@@ -99,6 +106,14 @@ impl Starter<'_> {
         if self.which.contains(name) {
             let (stage, controller) = (self.stage.clone(), Arc::new(controller));
             self.tasks.spawn(async move { supervise(stage, name, |term| drive(controller.clone(), term)).await });
+        }
+    }
+
+    fn start_gateway(&mut self, settings: gateway::Settings, state: watch::Sender<GatewayState>) {
+        if self.which.contains(gateway::NAME) {
+            let (stage, settings) = (self.stage.clone(), Arc::new(settings));
+            let work = move |term| gateway::run(settings.clone(), state.clone(), term);
+            self.tasks.spawn(async move { supervise(stage, gateway::NAME, work).await });
         }
     }
 }

@@ -74,6 +74,7 @@ impl Replica {
             settings: Settings::default(),
             identity: identity.to_owned(),
             lease_ttl: TTL,
+            gateway: None,
         });
         Self { controllers, gateway: Work::start(store, index, identity, Cluster) }
     }

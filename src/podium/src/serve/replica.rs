@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use podium_api::{ApiConfig, Info, Limits};
-use podium_controllers::Controllers;
+use podium_controllers::{Controllers, gateway};
 use podium_store::{Index, Store, StoreConfig};
 use podium_types::definition::Settings;
 use tokio::net::TcpListener;
@@ -42,7 +42,9 @@ impl Replica {
         }
         let index = Index::start(&store);
         index.ready().await;
-        let settings = Settings { default_network_name: parts.default_network_name, default_role: args.role.clone() };
+        let settings = Settings { default_network_name: parts.default_network_name.clone(), default_role: args.role.clone() };
+        let (gateway_state, _) = gateway::state_channel();
+        let gateway = gateway_settings(args, &parts, &settings);
         let controllers = Controllers::start(podium_controllers::Config {
             store: store.clone(),
             index: index.clone(),
@@ -50,6 +52,7 @@ impl Replica {
             settings: settings.clone(),
             identity: parts.identity.clone(),
             lease_ttl: args.lease_ttl(),
+            gateway: Some((gateway, gateway_state)),
         });
         let info = Info {
             framework_name: FRAMEWORK_NAME.to_owned(),
@@ -72,6 +75,25 @@ impl Replica {
         self.controllers.shutdown().await;
         self.api.shutdown().await;
     }
+}
+
+/// How the gateway reaches Mesos and what it adds to every pod.
+fn gateway_settings(args: &ServeArgs, parts: &Parts, settings: &Settings) -> gateway::Settings {
+    let mut gateway = gateway::Settings {
+        masters: parts.mesos.clone(),
+        framework_name: FRAMEWORK_NAME.to_owned(),
+        default_role: args.role.clone(),
+        secrets_dir: args.secrets_dir.clone(),
+        ..gateway::Settings::default()
+    };
+    gateway.task_group.default_network_name.clone_from(&settings.default_network_name);
+    // Where the agent is root, tasks run as this account; elsewhere it is a wish.
+    if !rustix::process::geteuid().is_root()
+        && let Ok(user) = std::env::var("USER")
+    {
+        gateway.user = user;
+    }
+    gateway
 }
 
 /// As Mesos shows it.
