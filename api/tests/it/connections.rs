@@ -74,3 +74,21 @@ async fn a_shutdown_ends_idle_connections_at_once_and_stuck_ones_at_the_deadline
     to_the_end(stuck).await;
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let limits = podium_api::Limits { stall_timeout: Duration::from_millis(300), drain: 3 * SOON, ..limits() };
+    let mut world = World::with(1, limits).await;
+    // More than the kernel keeps for a connection.
+    let label = format!("\"labels\":{{\"x\":\"{}\"}},\"networks\"", "x".repeat(400_000));
+    for n in 0..40 {
+        let large = pod(&format!("/a{n}"), 1).replacen("\"networks\"", &label, 1);
+        assert_eq!(world.push(podium_http::Method::POST, "/v2/pods", &large).await.status, 201);
+    }
+    let mut stalled = connect(&world, "GET /v2/pods HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let mut start = [0; 12];
+    timeout(SOON, stalled.read_exact(&mut start)).await.unwrap().unwrap();
+    // With the connection still open this would take until the end of the drain.
+    timeout(2 * SOON, world.servers.remove(0).shutdown()).await.expect("the connection is cut");
+    drop(stalled);
+}

@@ -251,6 +251,12 @@ pub struct ValidateArgs {
     /// Definitions.
     #[command(flatten)]
     pub file: FileArgs,
+    /// The role that the server gives to pods that name none.
+    #[arg(long, env = "PODIUM_DEFAULT_ROLE", value_name = "ROLE", default_value = "*")]
+    pub default_role: String,
+    /// The network that the server gives to container networks that name none.
+    #[arg(long, env = "PODIUM_DEFAULT_NETWORK_NAME", value_name = "NAME", default_value = "default")]
+    pub default_network_name: String,
 }
 
 /// `podium diff`.

@@ -1,6 +1,6 @@
 //! What each command does: a few requests, and one answer on stdout.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -13,7 +13,7 @@ use super::documents::{self, Definition};
 use super::failure::Failure;
 use super::render;
 use super::status::{Deployment, PodStatus};
-use super::terminal::{Paint, Tone};
+use super::terminal::{Paint, Tone, printable};
 use super::wait::{self, Ends, Goal};
 use crate::cli::{
     ApplyArgs, Cli, ClientCommand, CompletionsArgs, DeleteArgs, DiffArgs, GetPodArgs, GetWhat, ListArgs, OutputFormat, ScaleArgs,
@@ -43,8 +43,10 @@ pub async fn execute(command: ClientCommand) -> Result<(), Failure> {
 }
 
 async fn apply(args: ApplyArgs) -> Result<(), Failure> {
-    let definitions = documents::judge(documents::load(&args.file.files)?, &offline())?;
+    let documents = documents::load(&args.file.files)?;
     let mut server = Connection::new(&args.server.server)?;
+    // All are judged before the first is sent: half of a file helps nobody.
+    let definitions = documents::judge(documents, &settings_of(&mut server).await?)?;
     let mut goals = Vec::new();
     for Definition { document, pod } in &definitions {
         let ends = ends_so_far(&mut server, &pod.id, &args.wait).await?;
@@ -137,7 +139,8 @@ async fn delete(args: DeleteArgs) -> Result<(), Failure> {
 }
 
 fn validate(args: ValidateArgs) -> Result<(), Failure> {
-    for Definition { document, pod } in documents::judge(documents::load(&args.file.files)?, &offline())? {
+    let settings = Settings { default_network_name: Some(args.default_network_name), default_role: args.default_role };
+    for Definition { document, pod } in documents::judge(documents::load(&args.file.files)?, &settings)? {
         say(&format!("{}: {} is valid", document.origin, pod.id))?;
     }
     Ok(())
@@ -146,9 +149,9 @@ fn validate(args: ValidateArgs) -> Result<(), Failure> {
 async fn diff(args: DiffArgs) -> Result<(), Failure> {
     let documents = documents::load(&args.file.files)?;
     let mut server = Connection::new(&args.server.server)?;
-    let info = server.get("/v2/info").await?.body;
+    let settings = settings_of(&mut server).await?;
     let mut different = 0;
-    for Definition { pod, .. } in documents::judge(documents, &settings_of(&info))? {
+    for Definition { pod, .. } in documents::judge(documents, &settings)? {
         let old = match server.get(&format!("/v2/pods{}", pod.id)).await {
             Ok(answer) => pretty_without_version(answer.body),
             Err(Failure::NotFound(_)) => String::new(),
@@ -169,7 +172,7 @@ async fn diff(args: DiffArgs) -> Result<(), Failure> {
 fn completions(args: CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "podium", &mut script);
-    Ok(std::io::stdout().lock().write_all(&script)?)
+    print(&String::from_utf8_lossy(&script))
 }
 
 async fn version(args: VersionArgs) -> Result<(), Failure> {
@@ -201,15 +204,12 @@ fn done(change: Option<&str>) -> &'static str {
     }
 }
 
-/// What definitions are judged by when no server is asked: as generous as any server can be.
-fn offline() -> Settings {
-    Settings { default_network_name: Some("default".to_owned()), ..Settings::default() }
-}
-
-fn settings_of(info: &Value) -> Settings {
+/// What this server judges definitions by.
+async fn settings_of(server: &mut Connection) -> Result<Settings, Failure> {
+    let info = server.get("/v2/info").await?.body;
     let config = |name: &str| info.get("marathon_config").and_then(|config| config.get(name)).and_then(Value::as_str).map(str::to_owned);
-    let default = Settings::default();
-    Settings { default_network_name: config("default_network_name"), default_role: config("mesos_role").unwrap_or(default.default_role) }
+    let default_role = config("mesos_role").unwrap_or_else(|| Settings::default().default_role);
+    Ok(Settings { default_network_name: config("default_network_name"), default_role })
 }
 
 /// What ended before a change, so that a wait blames only what ends after it.
@@ -253,7 +253,7 @@ fn pretty_without_version(mut definition: Value) -> String {
 
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("{} {warning}", Paint::for_stderr().tone("warning:", Some(Tone::Uneasy)));
+        eprintln!("{} {}", Paint::for_stderr().tone("warning:", Some(Tone::Uneasy)), printable(warning));
     }
 }
 
@@ -262,7 +262,11 @@ fn say(line: &str) -> Result<(), Failure> {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        // Who reads has seen enough: `podium get pods | head -1`.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 fn print_json(value: &Value) -> Result<(), Failure> {

@@ -76,7 +76,7 @@ impl Progress {
         let _ = if self.live {
             write!(stderr, "\r\x1b[2K{}", fit(text, columns())).and_then(|()| stderr.flush())
         } else {
-            writeln!(stderr, "{text}")
+            writeln!(stderr, "{}", printable(text))
         };
     }
 

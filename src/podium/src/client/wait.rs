@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::status::{Deployment, PodStatus, Termination};
-use super::terminal::Progress;
+use super::terminal::{Progress, printable};
 
 /// After as many ends of one instance it is said that the pod cannot start.
 const MAX_ENDS: usize = 3;
@@ -108,7 +108,7 @@ pub async fn until(server: &mut Connection, goals: Vec<Goal>, timeout: Duration)
         let mut progress = Progress::new();
         let last = one(server, &mut goal, deadline, timeout, &mut progress).await?;
         progress.clear();
-        eprintln!("{last}");
+        eprintln!("{}", printable(&last));
     }
     Ok(())
 }

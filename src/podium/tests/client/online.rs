@@ -84,7 +84,7 @@ async fn one_bad_definition_keeps_all_of_them_from_being_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_only_the_server_refuses_ends_with_4_and_names_the_file() {
+async fn a_definition_is_judged_by_the_servers_settings_and_the_file_is_named() {
     let world = World::new().await;
     // Its containers' network has no name, and this server has no default for it.
     let file = world.file(&pod("/a", 1).replace("\"host\"", "\"container\""));
@@ -169,7 +169,8 @@ async fn a_pod_that_cannot_start_ends_the_wait_with_1_and_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_can_be_named_by_flag_and_without_a_scheme() {
     let world = World::new().await;
-    let help = run(&["get", "pods", "--help"], &[], "").await;
-    assert!(help.out.contains("PODIUM_SERVER") && help.out.contains("http://127.0.0.1:8080"), "{}", help.out);
-    assert_eq!(world.podium(&["get", "pods"]).await.code, 0);
+    let address = world.address().to_string();
+    // The flag wins over the variable.
+    let ran = run(&["get", "pods", "--server", &address], &[("PODIUM_SERVER", "http://127.0.0.1:1")], "").await;
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 1), "{ran:?}");
 }

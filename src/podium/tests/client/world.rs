@@ -1,5 +1,6 @@
 //! A server on a store of its own, and the binary pointed at it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -49,6 +50,11 @@ impl World {
             limits: Limits::default(),
         };
         Self { server: Server::start(config).unwrap(), store, index, _etcd: etcd, folder }
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
     }
 
     /// Runs a command against the server.
