@@ -16,6 +16,8 @@ mod encoding;
 mod framework;
 mod group_rules;
 mod http;
+#[cfg(test)]
+mod invariants;
 mod offers;
 mod operator;
 mod owner;

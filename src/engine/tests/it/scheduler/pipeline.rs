@@ -26,7 +26,7 @@ async fn status(world: &World, content_type: Option<&str>, headers: &[(&str, &st
 async fn each_fault_of_a_request_has_its_status() {
     let world = World::start(agents(0)).await;
     let subscribe = r#"{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"n"}}}"#;
-    let cases: &[Case] = &[
+    let cases: &[Case<'_>] = &[
         (None, &[], subscribe, 400),
         (Some("application/json; charset=utf-8"), &[], subscribe, 415),
         (Some("text/plain"), &[], "", 415),

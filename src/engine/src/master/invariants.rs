@@ -1,0 +1,329 @@
+//! Random histories of a master: whatever happens in whatever order, its books agree with each other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use podium_proto::mesos::v1::offer::{Operation, operation};
+use podium_proto::mesos::v1::scheduler::{Event, call};
+use podium_proto::mesos::v1::{
+    AgentId, AgentInfo, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, OfferId, TaskGroupInfo, TaskId, TaskInfo, TaskState,
+    TaskStatus, executor_info,
+};
+use podium_proto::wire::amounts::Amounts;
+use podium_proto::wire::resources::{ranges_entry, scalar_entry};
+use proptest::prelude::*;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::offers::Scalars;
+use super::state::{Now, Settings, State};
+use crate::link::{FromAgent, KnownExecutor, ToAgent};
+
+const AGENTS: u8 = 3;
+const FRAMEWORKS: u8 = 3;
+const ROLES: [&str; 2] = ["a", "b"];
+
+/// Something that happens; numbers choose among what there is.
+#[derive(Debug, Clone)]
+enum Happening {
+    Register(u8),
+    Lose(u8),
+    Subscribe(u8),
+    Disconnect(u8),
+    Teardown(u8),
+    Accept { offer: usize, tasks: usize, cpus: i64, refuse: bool },
+    Decline { offer: usize, refuse: bool },
+    Revive(u8),
+    Suppress(u8),
+    Update { task: usize, state: TaskState },
+    Acknowledge { task: usize },
+    ExecutorEnds { executor: usize },
+    MarkGone(u8),
+    Later { milliseconds: u64 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let states = prop::sample::select(vec![
+        TaskState::TaskRunning,
+        TaskState::TaskFinished,
+        TaskState::TaskFailed,
+        TaskState::TaskKilled,
+        TaskState::TaskKilling,
+    ]);
+    prop_oneof![
+        4 => (0..AGENTS).prop_map(Happening::Register),
+        2 => (0..AGENTS).prop_map(Happening::Lose),
+        4 => (0..FRAMEWORKS).prop_map(Happening::Subscribe),
+        2 => (0..FRAMEWORKS).prop_map(Happening::Disconnect),
+        1 => (0..FRAMEWORKS).prop_map(Happening::Teardown),
+        9 => (any::<usize>(), 0_usize..4, 1_i64..3000, any::<bool>())
+            .prop_map(|(offer, tasks, cpus, refuse)| Happening::Accept { offer, tasks, cpus, refuse }),
+        4 => (any::<usize>(), any::<bool>()).prop_map(|(offer, refuse)| Happening::Decline { offer, refuse }),
+        2 => (0..FRAMEWORKS).prop_map(Happening::Revive),
+        1 => (0..FRAMEWORKS).prop_map(Happening::Suppress),
+        8 => (any::<usize>(), states).prop_map(|(task, state)| Happening::Update { task, state }),
+        6 => any::<usize>().prop_map(|task| Happening::Acknowledge { task }),
+        3 => any::<usize>().prop_map(|executor| Happening::ExecutorEnds { executor }),
+        1 => (0..AGENTS).prop_map(Happening::MarkGone),
+        6 => (0_u64..2000).prop_map(|milliseconds| Happening::Later { milliseconds }),
+    ]
+}
+
+/// A master and what would be around it.
+struct World {
+    state: State,
+    now: Now,
+    links: Vec<mpsc::Receiver<ToAgent>>,
+    streams: Vec<mpsc::Receiver<Box<Event>>>,
+    /// What each agent would tell when it registers.
+    running: BTreeMap<String, Vec<KnownExecutor>>,
+    launched: usize,
+}
+
+fn pick<T>(items: Vec<T>, index: usize) -> Option<T> {
+    let index = index.checked_rem(items.len())?;
+    items.into_iter().nth(index)
+}
+
+impl World {
+    fn new() -> Self {
+        let now = Now { instant: Instant::now(), wall: Duration::from_secs(1_700_000_000) };
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 5050));
+        let state = State::new(Settings::default(), "master".to_owned(), address, now);
+        Self { state, now, links: Vec::new(), streams: Vec::new(), running: BTreeMap::new(), launched: 0 }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let now = self.now;
+        let framework = |number: u8| format!("f{number}");
+        let agent = |number: u8| format!("s{number}");
+        match happening {
+            Happening::Register(number) => self.register(&agent(number)),
+            Happening::Lose(number) => self.state.agent_message(FromAgent::Lost { agent_id: AgentId { value: agent(number) } }, now),
+            Happening::Subscribe(number) => self.subscribe(&framework(number), usize::from(number)),
+            Happening::Disconnect(number) => self.state.disconnect(&framework(number), now),
+            Happening::Teardown(number) => self.state.remove_framework(&framework(number), now),
+            Happening::Accept { offer, tasks, cpus, refuse } => self.accept(offer, tasks, cpus, refuse),
+            Happening::Decline { offer, refuse } => {
+                if let Some((id, framework)) = self.offer(offer) {
+                    self.state.decline(&framework, vec![OfferId { value: id }], filters(refuse), now);
+                }
+            }
+            Happening::Revive(number) => self.state.revive(&framework(number), &[], now),
+            Happening::Suppress(number) => self.state.suppress(&framework(number), &[]),
+            Happening::Update { task, state } => self.update(task, state),
+            Happening::Acknowledge { task } => self.acknowledge(task),
+            Happening::ExecutorEnds { executor } => self.executor_ends(executor),
+            Happening::MarkGone(number) => drop(self.state.mark_gone(&agent(number), now)),
+            Happening::Later { milliseconds } => {
+                let step = Duration::from_millis(milliseconds);
+                self.now = Now { instant: now.instant + step, wall: now.wall + step };
+            }
+        }
+        self.state.advance(self.now);
+    }
+
+    fn register(&mut self, id: &str) {
+        let (link, messages) = mpsc::channel(1000);
+        self.links.push(messages);
+        let ports = std::iter::once(1000..=1100).collect();
+        let info = AgentInfo {
+            id: Some(AgentId { value: id.to_owned() }),
+            resources: vec![
+                scalar_entry("cpus", 4000),
+                scalar_entry("mem", 4_000_000),
+                scalar_entry("disk", 9_000_000),
+                ranges_entry("ports", &ports),
+            ],
+            ..AgentInfo::default()
+        };
+        let executors = self.running.get(id).cloned().unwrap_or_default();
+        let address = self.state.address;
+        self.state.agent_message(FromAgent::Register { info: Box::new(info), address, executors, link }, self.now);
+    }
+
+    fn subscribe(&mut self, id: &str, number: usize) {
+        let framework_info = FrameworkInfo {
+            user: "u".to_owned(),
+            name: id.to_owned(),
+            id: Some(FrameworkId { value: id.to_owned() }),
+            #[allow(deprecated)]
+            role: ROLES.get(number % 2).map(|role| (*role).to_owned()),
+            failover_timeout: Some(1.0),
+            ..FrameworkInfo::default()
+        };
+        let call = call::Subscribe { framework_info, ..call::Subscribe::default() };
+        self.streams.push(self.state.subscribe(call, self.now).events);
+    }
+
+    fn offer(&self, index: usize) -> Option<(String, String)> {
+        let mut offers: Vec<_> = self.state.offers.iter().map(|(id, offer)| (id.clone(), offer.framework.clone())).collect();
+        offers.sort();
+        pick(offers, index)
+    }
+
+    fn accept(&mut self, index: usize, count: usize, cpus: i64, refuse: bool) {
+        let Some((id, framework)) = self.offer(index) else { return };
+        let Some(agent) = self.state.offers.get(&id).map(|offer| offer.agent.clone()) else { return };
+        self.launched += 1;
+        let executor = ExecutorInfo {
+            executor_id: ExecutorId { value: format!("e{}", self.launched) },
+            framework_id: Some(FrameworkId { value: framework.clone() }),
+            r#type: Some(executor_info::Type::Default.into()),
+            resources: vec![scalar_entry("cpus", 10), scalar_entry("mem", 32_000), scalar_entry("disk", 1000)],
+            ..ExecutorInfo::default()
+        };
+        let tasks: Vec<TaskInfo> = (0..count)
+            .map(|task| TaskInfo {
+                task_id: TaskId { value: format!("t{}-{task}", self.launched) },
+                agent_id: AgentId { value: agent.clone() },
+                resources: vec![scalar_entry("cpus", cpus)],
+                ..TaskInfo::default()
+            })
+            .collect();
+        let group = operation::LaunchGroup { executor, task_group: TaskGroupInfo { tasks } };
+        let launch = Operation { r#type: Some(operation::Type::LaunchGroup.into()), launch_group: Some(group), ..Operation::default() };
+        let accept = call::Accept { offer_ids: vec![OfferId { value: id }], operations: vec![launch], filters: filters(refuse) };
+        self.state.accept(&framework, accept, self.now);
+        self.collect(&agent);
+    }
+
+    /// What arrives at an agent runs there, also while the master can't see it.
+    fn collect(&mut self, agent: &str) {
+        for link in &mut self.links {
+            while let Ok(message) = link.try_recv() {
+                if let ToAgent::RunTaskGroup { framework, executor, group } = message {
+                    let staging = |task: &TaskInfo| TaskStatus {
+                        task_id: task.task_id.clone(),
+                        state: TaskState::TaskStaging.into(),
+                        ..TaskStatus::default()
+                    };
+                    let tasks = group.tasks.into_iter().map(|task| (task.clone(), staging(&task))).collect();
+                    self.running.entry(agent.to_owned()).or_default().push(KnownExecutor {
+                        executor: *executor,
+                        framework: *framework,
+                        tasks,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Agent, framework and task of something that runs.
+    fn task(&self, index: usize) -> Option<(String, FrameworkId, TaskId)> {
+        let tasks = self.running.iter().flat_map(|(agent, executors)| {
+            executors.iter().flat_map(move |known| {
+                let framework = known.framework.id.clone().unwrap_or_default();
+                known.tasks.iter().map(move |(task, _)| (agent.clone(), framework.clone(), task.task_id.clone()))
+            })
+        });
+        pick(tasks.collect(), index)
+    }
+
+    fn update(&mut self, index: usize, state: TaskState) {
+        let Some((agent, framework_id, task_id)) = self.task(index) else { return };
+        let known = self.running.values_mut().flatten().flat_map(|known| &mut known.tasks).find(|(task, _)| task.task_id == task_id);
+        let Some((_, status)) = known else { return };
+        if TaskState::try_from(status.state).is_ok_and(super::tasks::is_terminal) {
+            return;
+        }
+        status.state = state.into();
+        status.uuid = Some(bytes::Bytes::from(task_id.value.clone()));
+        let status = Box::new(status.clone());
+        if self.state.agents.contains_key(&agent) {
+            let update = FromAgent::Update { agent_id: AgentId { value: agent }, framework_id, status, latest: state };
+            self.state.agent_message(update, self.now);
+        }
+    }
+
+    fn acknowledge(&mut self, index: usize) {
+        let Some((agent, framework, task_id)) = self.task(index) else { return };
+        let uuid = bytes::Bytes::from(task_id.value.clone());
+        let acknowledge = call::Acknowledge { agent_id: AgentId { value: agent.clone() }, task_id: task_id.clone(), uuid };
+        self.state.acknowledge(&framework.value, acknowledge);
+        for known in self.running.get_mut(&agent).into_iter().flatten() {
+            known.tasks.retain(|(task, status)| {
+                task.task_id != task_id || !TaskState::try_from(status.state).is_ok_and(super::tasks::is_terminal)
+            });
+        }
+    }
+
+    fn executor_ends(&mut self, index: usize) {
+        let executors = self.running.iter().flat_map(|(agent, known)| {
+            known
+                .iter()
+                .map(move |known| (agent.clone(), known.framework.id.clone().unwrap_or_default(), known.executor.executor_id.clone()))
+        });
+        let Some((agent, framework_id, executor_id)) = pick(executors.collect(), index) else { return };
+        if let Some(known) = self.running.get_mut(&agent) {
+            known.retain(|known| known.executor.executor_id != executor_id);
+        }
+        if self.state.agents.contains_key(&agent) {
+            let exited = FromAgent::ExecutorExited { agent_id: AgentId { value: agent }, framework_id, executor_id, status: 0 };
+            self.state.agent_message(exited, self.now);
+        }
+    }
+
+    fn check(&self) {
+        self.check_agents();
+        self.check_frameworks();
+        for (id, offer) in &self.state.offers {
+            assert!(self.state.agents.get(&offer.agent).is_some_and(|agent| agent.offers.contains(id)), "offer {id} of no agent");
+            let framework = self.state.frameworks.get(&offer.framework);
+            assert!(framework.is_some_and(|framework| framework.offers.contains(id) && framework.stream.is_some()), "offer {id} to nobody");
+        }
+    }
+
+    fn check_agents(&self) {
+        for agent in self.state.agents.values() {
+            let executors = agent.executors.values().flat_map(BTreeMap::values).map(|record| &record.amounts);
+            let here = self.state.frameworks.iter().flat_map(|framework| framework.tasks.values());
+            let here: Vec<_> = here.filter(|record| record.task.agent_id.value == agent.id).collect();
+            let mut used = Amounts::default();
+            executors
+                .chain(here.iter().filter(|record| !record.released).map(|record| &record.amounts))
+                .for_each(|amounts| used.add(amounts));
+            assert_eq!(agent.allocated, used, "allocated on {}", agent.id);
+            let mut offered = Amounts::default();
+            agent.offers.iter().filter_map(|id| self.state.offers.get(id)).for_each(|offer| offered.add(&offer.amounts));
+            assert_eq!(agent.offered, offered, "offered of {}", agent.id);
+            used.add(&offered);
+            assert!(agent.total.contains(&used), "{} promised more than it has", agent.id);
+            assert_eq!(agent.tasks.values().map(std::collections::BTreeSet::len).sum::<usize>(), here.len(), "tasks on {}", agent.id);
+        }
+    }
+
+    fn check_frameworks(&self) {
+        for framework in self.state.frameworks.iter() {
+            let mut used: BTreeMap<String, Scalars> = BTreeMap::new();
+            let tasks = framework.tasks.values().filter(|record| !record.released).map(|record| (&record.role, &record.amounts));
+            let executors = self.state.agents.values().filter_map(|agent| agent.executors.get(&framework.id)).flat_map(BTreeMap::values);
+            let offers = framework.offers.iter().filter_map(|id| self.state.offers.get(id)).map(|offer| (&offer.role, &offer.amounts));
+            for (role, amounts) in tasks.chain(executors.map(|record| (&record.role, &record.amounts))).chain(offers) {
+                used.entry(role.clone()).or_default().add(amounts);
+            }
+            for (role, allocated) in &framework.allocated {
+                assert_eq!(*allocated, used.get(role).copied().unwrap_or_default(), "of {} in {role}", framework.id);
+            }
+            assert!(used.keys().all(|role| framework.allocated.contains_key(role)), "{} has a role that is not booked", framework.id);
+        }
+    }
+}
+
+fn filters(refuse: bool) -> Option<Filters> {
+    Some(Filters { refuse_seconds: Some(if refuse { 1.0 } else { 0.0 }) })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #[test]
+    fn the_books_agree_whatever_happens(happenings in prop::collection::vec(happening(), 1..80)) {
+        let mut world = World::new();
+        world.happen(Happening::Register(0));
+        world.happen(Happening::Subscribe(0));
+        for happening in happenings {
+            world.happen(happening);
+            world.check();
+        }
+    }
+}
