@@ -1,11 +1,11 @@
 //! The agent's durable memory: one redb file, one writer thread, one disk synchronisation for all that is
 //! waiting. What must follow a write is given along with it and handed back when it is on disk.
 
-use std::{collections::BTreeMap, path::Path, thread::JoinHandle};
+use std::{collections::BTreeMap, path::Path};
 
 use prost::Message;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Changes with the meaning of what is stored.
 const VERSION: u64 = 1;
@@ -100,7 +100,16 @@ pub(super) type Records = BTreeMap<Vec<u8>, Vec<u8>>;
 /// The open file.
 pub(super) struct Journal<E> {
     batches: mpsc::Sender<Batch<E>>,
-    writer: JoinHandle<()>,
+    /// Ends when the file is closed.
+    closed: Closed,
+}
+
+/// Ends when a thread has let go of what it held; for any number of listeners.
+pub(super) type Closed = watch::Receiver<()>;
+
+/// Waits for the end of a thread.
+pub(super) async fn ended(mut closed: Closed) {
+    while closed.changed().await.is_ok() {}
 }
 
 /// What was on disk.
@@ -128,10 +137,14 @@ impl<E: Send + 'static> Journal<E> {
             Err(found) => return Err(JournalError::Version { path: name, found }),
         };
         let (batches, queue) = mpsc::channel(QUEUE);
-        let writer = std::thread::Builder::new().name("agent-journal".to_owned()).spawn(move || write(&database, &name, queue, &done));
-        let writer =
-            writer.map_err(|error| JournalError::Storage { path: path.display().to_string(), source: Box::new(redb::Error::Io(error)) })?;
-        Ok((Journal { batches, writer }, stored))
+        let (open, closed) = watch::channel(());
+        let writer = std::thread::Builder::new().name("agent-journal".to_owned()).spawn(move || {
+            write(&database, &name, queue, &done);
+            drop(database);
+            drop(open);
+        });
+        writer.map_err(|error| JournalError::Storage { path: path.display().to_string(), source: Box::new(redb::Error::Io(error)) })?;
+        Ok((Journal { batches, closed }, stored))
     }
 
     /// Queues a batch; waits while too many are queued. A writer that has failed says so through `done`.
@@ -139,10 +152,16 @@ impl<E: Send + 'static> Journal<E> {
         let _ = self.batches.send(batch).await;
     }
 
+    /// Tells when the file is closed, also after the journal was dropped.
+    pub fn closed(&self) -> Closed {
+        self.closed.clone()
+    }
+
     /// Writes what is queued and closes the file.
     pub async fn close(self) {
-        drop(self.batches);
-        let _ = tokio::task::spawn_blocking(move || self.writer.join()).await;
+        let Journal { batches, closed } = self;
+        drop(batches);
+        ended(closed).await;
     }
 }
 

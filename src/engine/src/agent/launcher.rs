@@ -10,9 +10,12 @@ use std::{
 };
 
 use rustix::process::Pid;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::owner::{Key, Message};
+use super::{
+    journal::Closed,
+    owner::{Key, Message},
+};
 use crate::executor::processes;
 
 /// An executor to start.
@@ -34,10 +37,12 @@ pub(super) struct Started {
 }
 
 /// Starts what is ordered until the orders end; the answers go to the agent's owner task.
-pub(super) fn start(command: Vec<OsString>, answers: mpsc::Sender<Message>) -> io::Result<mpsc::UnboundedSender<Order>> {
+pub(super) fn start(command: Vec<OsString>, answers: mpsc::Sender<Message>) -> io::Result<(mpsc::UnboundedSender<Order>, Closed)> {
     // Bounded by the executors that the agent knows: each is ordered once.
     let (orders, mut queue) = mpsc::unbounded_channel::<Order>();
+    let (open, closed) = watch::channel(());
     std::thread::Builder::new().name("agent-launcher".to_owned()).spawn(move || {
+        let _open = open;
         while let Some(order) = queue.blocking_recv() {
             let result = run(&command, &order).map_err(|error| error.to_string());
             if answers.blocking_send(Message::Started { key: order.key, result }).is_err() {
@@ -45,7 +50,7 @@ pub(super) fn start(command: Vec<OsString>, answers: mpsc::Sender<Message>) -> i
             }
         }
     })?;
-    Ok(orders)
+    Ok((orders, closed))
 }
 
 fn run(command: &[OsString], order: &Order) -> io::Result<Started> {

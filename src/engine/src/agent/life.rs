@@ -79,6 +79,7 @@ impl Owner {
             tracing::error!("the master sent a task group of a framework without an id");
             return;
         };
+        self.frameworks.insert(framework_id.clone(), framework.clone());
         let key = Key { framework: framework_id, executor: executor.executor_id.value.clone() };
         let keys: Vec<TaskKey> =
             group.tasks.iter().map(|task| TaskKey { framework: key.framework.clone(), task: task.task_id.value.clone() }).collect();
@@ -222,11 +223,8 @@ impl Owner {
     /// A kill of the framework's.
     pub fn kill_task(&mut self, framework: String, task: String, policy: Option<KillPolicy>) {
         let task = TaskKey { framework, task };
-        let Some(known) = self.tasks.get(&task).filter(|known| !known.stream.closed()) else {
-            let framework =
-                self.executors.iter().find(|(key, _)| key.framework == task.framework).map(|(_, executor)| &executor.record.framework);
-            let state = dropped(framework);
-            self.tasks.remove(&task);
+        let Some(known) = self.tasks.get(&task) else {
+            let state = dropped(self.frameworks.get(&task.framework));
             self.refuse(task, &Verdict::new(state, Reason::ExecutorTerminated, "the agent knows no such task"));
             return;
         };
@@ -270,6 +268,7 @@ impl Owner {
     }
 
     pub fn shut_down_framework(&mut self, framework: &str) {
+        self.frameworks.remove(framework);
         let keys: Vec<Key> = self.executors.keys().filter(|key| key.framework == framework).cloned().collect();
         for key in keys {
             if let Some(executor) = self.executors.get_mut(&key) {

@@ -101,6 +101,8 @@ pub struct Agent {
     messages: mpsc::Sender<owner::Message>,
     owner: JoinHandle<()>,
     server: JoinHandle<()>,
+    /// What still holds the folder when the owner has gone.
+    threads: [journal::Closed; 2],
 }
 
 impl Agent {
@@ -141,6 +143,8 @@ impl Agent {
             port: Some(i32::from(address.port())),
             ..AgentInfo::default()
         };
+        let (launcher, launcher_closed) = launcher::start(config.executor_command, messages.clone())?;
+        let threads = [journal.closed(), launcher_closed];
         let files = files::Files::new(&data_dir, &id.value);
         let owner = owner::Owner {
             agent_id: id.clone(),
@@ -149,7 +153,7 @@ impl Agent {
             folder: data_dir,
             journal,
             durable,
-            launcher: launcher::start(config.executor_command, messages.clone())?,
+            launcher,
             survivors: survivors::Survivors::start(),
             messages: inbox,
             own: messages.clone(),
@@ -157,6 +161,7 @@ impl Agent {
             from_master,
             link,
             outbox: VecDeque::new(),
+            frameworks: memory.frameworks(),
             executors: memory.executors.into_iter().collect::<HashMap<_, _>>(),
             tasks: memory.tasks.into_iter().collect::<HashMap<_, _>>(),
             timers: BTreeSet::new(),
@@ -169,7 +174,7 @@ impl Agent {
         let context = Arc::new(http::Context { owner: messages.clone(), files, hostname: config.hostname });
         let owner = tokio::spawn(owner.run());
         let server = tokio::spawn(http::serve(config.listener, context));
-        Ok(Agent { id, address, messages, owner, server })
+        Ok(Agent { id, address, messages, owner, server, threads })
     }
 
     /// Its id, the same for the life of its folder.
@@ -200,6 +205,9 @@ impl Agent {
         self.server.abort();
         let _ = (&mut self.owner).await;
         let _ = (&mut self.server).await;
+        for thread in self.threads.clone() {
+            journal::ended(thread).await;
+        }
     }
 }
 

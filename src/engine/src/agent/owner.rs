@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use podium_proto::mesos::v1::{
-    AgentId, AgentInfo, KillPolicy, TaskState, executor,
+    AgentId, AgentInfo, FrameworkInfo, KillPolicy, TaskState, executor,
     task_status::{self, Reason},
 };
 use tokio::{
@@ -167,6 +167,8 @@ pub(super) struct Owner {
     pub link: mpsc::Sender<ToAgent>,
     /// Bounded by what is known: at most a head for each task and an end for each executor.
     pub outbox: VecDeque<FromAgent>,
+    /// As of their latest word: what they can do decides in which words they are answered.
+    pub frameworks: HashMap<String, FrameworkInfo>,
     pub executors: HashMap<Key, Executor>,
     pub tasks: HashMap<TaskKey, Task>,
     pub timers: BTreeSet<(Instant, Timer)>,

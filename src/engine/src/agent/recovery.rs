@@ -1,9 +1,13 @@
 //! What an agent finds when it starts again: its executors may have gone on, ended, or never been started.
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use podium_proto::mesos::v1::TaskStatus;
+use podium_proto::mesos::v1::{FrameworkInfo, TaskStatus};
 use rustix::process::Pid;
 use tokio::time::Instant;
 
@@ -31,15 +35,22 @@ pub(super) struct Memory {
     pub tasks: Vec<(TaskKey, Task)>,
 }
 
+impl Memory {
+    /// The frameworks of all executors.
+    pub fn frameworks(&self) -> HashMap<String, FrameworkInfo> {
+        self.executors.iter().map(|(key, executor)| (key.framework.clone(), executor.record.framework.clone())).collect()
+    }
+}
+
 /// Reads all records.
 pub(super) fn read(path: &Path, mut stored: Stored) -> Result<Memory, JournalError> {
     let mut take = |table| stored.tables.remove(&table).unwrap_or_default();
     let damaged = |table| JournalError::Damaged { path: path.display().to_string(), table };
     let executors: Vec<(Vec<u8>, ExecutorRecord)> = decode(path, "executors", take(Table::Executors))?;
-    let mut processes: std::collections::HashMap<Vec<u8>, ProcessRecord> =
+    let mut processes: HashMap<Vec<u8>, ProcessRecord> =
         decode(path, "processes", take(Table::Processes))?.into_iter().collect();
-    let mut known: std::collections::HashMap<Vec<u8>, TaskRecord> = decode(path, "tasks", take(Table::Tasks))?.into_iter().collect();
-    let mut queues: std::collections::HashMap<TaskKey, Vec<(u64, TaskStatus)>> = std::collections::HashMap::new();
+    let mut known: HashMap<Vec<u8>, TaskRecord> = decode(path, "tasks", take(Table::Tasks))?.into_iter().collect();
+    let mut queues: HashMap<TaskKey, Vec<(u64, TaskStatus)>> = HashMap::new();
     for (key, update) in decode::<UpdateRecord>(path, "updates", take(Table::Updates))? {
         let (task, number) = TaskKey::from_update(&key).ok_or_else(|| damaged("updates"))?;
         queues.entry(task).or_default().push((number, update.status));

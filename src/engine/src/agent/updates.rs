@@ -129,6 +129,7 @@ impl Owner {
         for (_, executor) in self.executors.iter_mut().filter(|(key, _)| key.framework == id.value) {
             executor.record.framework = framework.clone();
         }
+        self.frameworks.insert(id.value.clone(), framework);
         let heads: Vec<TaskKey> = self
             .tasks
             .iter()

@@ -1,4 +1,7 @@
 //! The agent and its executors as real processes over real HTTP; the test plays the master.
 
 mod groups;
+mod health;
+mod kills;
+mod recovery;
 mod rig;

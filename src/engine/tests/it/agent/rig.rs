@@ -198,6 +198,12 @@ impl Rig {
         }
     }
 
+    /// All that was acknowledged before is on disk: what is said after it was written after it.
+    pub async fn settled(&mut self) {
+        self.kill("nobody", None).await;
+        while self.update().await.task_id.value != "nobody" {}
+    }
+
     pub async fn acknowledge(&self, status: &TaskStatus) {
         let (task_id, uuid) = (status.task_id.clone(), status.uuid.clone().unwrap());
         // An agent that has just been stopped does not mind.
