@@ -47,8 +47,7 @@ pub(super) fn read(path: &Path, mut stored: Stored) -> Result<Memory, JournalErr
     let mut take = |table| stored.tables.remove(&table).unwrap_or_default();
     let damaged = |table| JournalError::Damaged { path: path.display().to_string(), table };
     let executors: Vec<(Vec<u8>, ExecutorRecord)> = decode(path, "executors", take(Table::Executors))?;
-    let mut processes: HashMap<Vec<u8>, ProcessRecord> =
-        decode(path, "processes", take(Table::Processes))?.into_iter().collect();
+    let mut processes: HashMap<Vec<u8>, ProcessRecord> = decode(path, "processes", take(Table::Processes))?.into_iter().collect();
     let mut known: HashMap<Vec<u8>, TaskRecord> = decode(path, "tasks", take(Table::Tasks))?.into_iter().collect();
     let mut queues: HashMap<TaskKey, Vec<(u64, TaskStatus)>> = HashMap::new();
     for (key, update) in decode::<UpdateRecord>(path, "updates", take(Table::Updates))? {

@@ -3,7 +3,9 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use podium_proto::mesos::v1::{
-    CommandInfo, ContainerInfo, Image, NetworkInfo, Secret, TaskInfo, TaskState, Volume, command_info::Uri, container_info,
+    CommandInfo, ContainerInfo, Image, NetworkInfo, Secret, TaskInfo, TaskState, Volume,
+    command_info::Uri,
+    container_info,
     environment::{self, Variable},
     image, secret,
     task_status::Reason,
@@ -105,15 +107,20 @@ async fn a_container_sees_its_own_environment_and_nothing_of_its_makers() {
     let mut quiet = with_variable(task("t", "env"), "GREETING", "hello world");
     let data = secret::Value { data: "s3cret".into() };
     let secret = Secret { r#type: Some(secret::Type::Value.into()), value: Some(data), ..Secret::default() };
-    let variable =
-        Variable { name: "TOKEN".into(), r#type: Some(environment::variable::Type::Secret.into()), secret: Some(secret), ..Variable::default() };
+    let variable = Variable {
+        name: "TOKEN".into(),
+        r#type: Some(environment::variable::Type::Secret.into()),
+        secret: Some(secret),
+        ..Variable::default()
+    };
     quiet.command.as_mut().unwrap().environment.as_mut().unwrap().variables.push(variable);
     rig.launch("e", vec![quiet]).await;
     rig.ends(&["t"]).await;
     let sandbox = rig.task_sandbox("e", "t");
     let printed = fs::read_to_string(sandbox.join("stdout")).unwrap();
     // What the shell sets by itself is not ours.
-    let mut lines: Vec<&str> = printed.lines().filter(|line| !["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|own| line.starts_with(own))).collect();
+    let mut lines: Vec<&str> =
+        printed.lines().filter(|line| !["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|own| line.starts_with(own))).collect();
     lines.sort_unstable();
     let container = sandbox.file_name().unwrap().to_str().unwrap();
     assert_eq!(
@@ -152,7 +159,8 @@ async fn two_containers_share_a_volume_and_a_host_path_is_seen() {
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("given"), "from the machine").unwrap();
     let writer = with_volume(task("writer", "echo shared > data/deep/file"), "data/deep", shared("volumes/v"));
-    let reader = with_volume(task("reader", "until [ -s mine/file ]; do sleep 0.01; done; cat mine/file host/given"), "mine", shared("volumes/v"));
+    let reader =
+        with_volume(task("reader", "until [ -s mine/file ]; do sleep 0.01; done; cat mine/file host/given"), "mine", shared("volumes/v"));
     let reader = with_volume(reader, "host", host(outside.to_str().unwrap()));
     rig.launch("e", vec![writer, reader]).await;
     let ends = rig.ends(&["writer", "reader"]).await;

@@ -119,7 +119,8 @@ async fn an_answer_below_400_is_healthy_and_any_other_is_not() {
 #[tokio::test]
 async fn failures_within_the_grace_period_are_not_reported() {
     let mut rig = Rig::new().await;
-    let patient = HealthCheck { grace_period_seconds: Some(3600.0), consecutive_failures: Some(1), ..command("echo . >> tries; test -e well") };
+    let patient =
+        HealthCheck { grace_period_seconds: Some(3600.0), consecutive_failures: Some(1), ..command("echo . >> tries; test -e well") };
     rig.launch("e", vec![checked("t", patient)]).await;
     rig.until("t", TaskState::TaskRunning).await;
     let sandbox = rig.task_sandbox("e", "t");

@@ -1,5 +1,7 @@
 //! The agent and its executors as real processes over real HTTP; the test plays the master.
 
+mod alone;
+mod api;
 mod groups;
 mod health;
 mod kills;

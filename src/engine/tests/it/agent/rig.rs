@@ -181,9 +181,14 @@ impl Rig {
 
     /// The next update, acknowledged unless told otherwise.
     pub async fn update(&mut self) -> TaskStatus {
-        if let Some(status) = self.updates.pop_front() {
-            return status;
+        match self.updates.pop_front() {
+            Some(status) => status,
+            None => self.fresh().await,
         }
+    }
+
+    /// The next update that has not been read past.
+    async fn fresh(&mut self) -> TaskStatus {
         loop {
             match self.word().await {
                 FromAgent::Update { status, .. } => {
@@ -210,11 +215,16 @@ impl Rig {
         let _ = self.link.send(ToAgent::Acknowledge { framework_id: framework().id.unwrap(), task_id, uuid }).await;
     }
 
-    /// The next update of `task` in `wanted`; others are read past.
+    /// The next update of `task` in `wanted`; what is read past is kept, that task's own aside.
     pub async fn until(&mut self, task: &str, wanted: TaskState) -> TaskStatus {
+        let mut kept = VecDeque::new();
         loop {
             let status = self.update().await;
-            if status.task_id.value == task && state(&status) == wanted {
+            if status.task_id.value != task {
+                kept.push_back(status);
+            } else if state(&status) == wanted {
+                kept.append(&mut self.updates);
+                self.updates = kept;
                 return status;
             }
         }

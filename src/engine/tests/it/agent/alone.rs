@@ -1,0 +1,179 @@
+//! The executor without its agent: a listener that speaks just enough of the protocol stands in, as a real
+//! Mesos agent would, in protobuf.
+
+use std::{path::Path, process::Child, time::Duration};
+
+use podium_proto::{
+    mesos::v1::{
+        AgentInfo, ContainerId, ExecutorInfo, FrameworkInfo, TaskGroupInfo, TaskInfo, TaskState,
+        executor::{Call, Event, call, event},
+    },
+    wire::recordio,
+};
+use prost::Message as _;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::rig::{PATIENCE, eventually, executor, framework, state, task};
+
+/// One connection of the executor's, with the call that it brought.
+async fn accept(listener: &TcpListener) -> (TcpStream, Call) {
+    let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.expect("the executor does not come").unwrap();
+    let call = read(&mut stream).await.unwrap();
+    (stream, call)
+}
+
+async fn read(stream: &mut TcpStream) -> Option<Call> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(at) = bytes.windows(4).position(|part| part == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..at]).to_lowercase();
+            assert!(head.starts_with("post /api/v1/executor") && head.contains("content-type: application/x-protobuf"), "{head}");
+            let length: usize = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap().parse().unwrap();
+            if bytes.len() >= at + 4 + length {
+                return Some(Call::decode(&bytes[at + 4..at + 4 + length]).unwrap());
+            }
+        }
+        let mut part = [0; 4096];
+        match timeout(PATIENCE, stream.read(&mut part)).await.unwrap().unwrap_or(0) {
+            0 => return None,
+            read => bytes.extend_from_slice(&part[..read]),
+        }
+    }
+}
+
+async fn send(stream: &mut TcpStream, event: &Event) {
+    let record = recordio::encode(&event.encode_to_vec());
+    stream.write_all(format!("{:x}\r\n", record.len()).as_bytes()).await.unwrap();
+    stream.write_all(&record).await.unwrap();
+    stream.write_all(b"\r\n").await.unwrap();
+}
+
+fn of(kind: event::Type) -> Event {
+    Event { r#type: Some(kind.into()), ..Event::default() }
+}
+
+async fn welcome(stream: &mut TcpStream) {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    let subscribed = event::Subscribed {
+        executor_info: executor("e") as ExecutorInfo,
+        framework_info: framework() as FrameworkInfo,
+        agent_info: AgentInfo::default(),
+        container_id: Some(ContainerId { value: "parent".into(), parent: None }),
+    };
+    send(stream, &Event { subscribed: Some(subscribed), ..of(event::Type::Subscribed) }).await;
+}
+
+async fn launch(stream: &mut TcpStream, tasks: Vec<TaskInfo>) {
+    let launch = event::LaunchGroup { task_group: TaskGroupInfo { tasks } };
+    send(stream, &Event { launch_group: Some(launch), ..of(event::Type::LaunchGroup) }).await;
+}
+
+/// Takes updates on a call connection until one is of `wanted`; answers 202 and acknowledges nothing.
+async fn until(listener: &TcpListener, wanted: TaskState) {
+    loop {
+        let (mut stream, mut call) = accept(listener).await;
+        loop {
+            let reached = call.update.is_some_and(|update| state(&update.status) == wanted);
+            stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            if reached {
+                return;
+            }
+            match read(&mut stream).await {
+                Some(next) => call = next,
+                None => break,
+            }
+        }
+    }
+}
+
+/// The executor as an agent would start it; ended with the test.
+struct Executor(Child);
+
+impl Executor {
+    fn start(folder: &Path, port: u16, more: &[(&str, &str)]) -> Executor {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_podium-executor"));
+        command.env_clear().env("MESOS_AGENT_ENDPOINT", format!("127.0.0.1:{port}"));
+        command.env("MESOS_FRAMEWORK_ID", "framework").env("MESOS_EXECUTOR_ID", "e").env("MESOS_SLAVE_ID", "A");
+        command.env("MESOS_DIRECTORY", folder).envs(more.iter().copied());
+        Executor(command.spawn().unwrap())
+    }
+
+    /// Its exit code.
+    async fn end(&mut self) -> i32 {
+        let child = &mut self.0;
+        eventually("the executor ends", || child.try_wait().unwrap()).await.code().unwrap_or(-1)
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn running(more: &[(&str, &str)]) -> (TempDir, TcpListener, TcpStream, Executor) {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let executor = Executor::start(folder.path(), listener.local_addr().unwrap().port(), more);
+    let (mut stream, call) = accept(&listener).await;
+    assert_eq!(call.r#type, Some(call::Type::Subscribe.into()));
+    assert_eq!(call.subscribe.as_ref().map(|subscribe| subscribe.unacknowledged_tasks.len()), Some(0));
+    welcome(&mut stream).await;
+    launch(&mut stream, vec![task("t", "trap '' TERM; touch ready; while :; do sleep 0.05; done")]).await;
+    until(&listener, TaskState::TaskRunning).await;
+    let ready = folder.path().join("tasks/t/ready");
+    eventually("the container ignores SIGTERM", || ready.exists().then_some(())).await;
+    (folder, listener, stream, executor)
+}
+
+fn container(folder: &TempDir) -> Vec<i32> {
+    let sandbox = std::fs::canonicalize(folder.path()).unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    entries
+        .filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(sandbox.join("containers"))))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_checkpointed_executor_comes_back_with_all_that_was_not_acknowledged() {
+    let (folder, listener, stream, _executor) = running(&[("MESOS_CHECKPOINT", "1"), ("MESOS_RECOVERY_TIMEOUT", "1hrs")]).await;
+    drop(stream);
+    let (_stream, call) = accept(&listener).await;
+    let subscribe = call.subscribe.unwrap();
+    assert_eq!(subscribe.unacknowledged_tasks.iter().map(|task| task.task_id.value.as_str()).collect::<Vec<_>>(), ["t"]);
+    let states: Vec<TaskState> = subscribe.unacknowledged_updates.iter().map(|update| state(&update.status)).collect();
+    assert_eq!(states, [TaskState::TaskStarting, TaskState::TaskRunning]);
+    assert!(!container(&folder).is_empty(), "the container goes on");
+}
+
+#[tokio::test]
+async fn an_agent_gone_for_longer_than_the_recovery_time_out_ends_everything() {
+    let (folder, listener, stream, mut executor) = running(&[("MESOS_CHECKPOINT", "1"), ("MESOS_RECOVERY_TIMEOUT", "300ms")]).await;
+    let start = std::time::Instant::now();
+    drop((listener, stream));
+    executor.end().await;
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert!(container(&folder).is_empty());
+}
+
+#[tokio::test]
+async fn without_checkpointing_the_end_of_the_agent_is_the_end() {
+    let (folder, listener, stream, mut executor) = running(&[]).await;
+    drop((listener, stream));
+    executor.end().await;
+    assert!(container(&folder).is_empty());
+}
+
+#[tokio::test]
+async fn an_executor_without_its_environment_says_what_is_missing() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_podium-executor")).env_clear().output().unwrap();
+    assert!(!output.status.success());
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(words.contains("MESOS_") && words.contains("is not set"), "{words}");
+}
