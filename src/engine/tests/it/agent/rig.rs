@@ -288,7 +288,7 @@ impl Rig {
     /// The executor process itself.
     pub fn executor_pid(&self, executor: &str) -> i32 {
         let wanted = format!("{MARKER}={}/{executor}", self.agent_id.value);
-        let found = all().find(|pid| environment(*pid).iter().any(|entry| *entry == wanted));
+        let found = all().find(|pid| environment(*pid).contains(&wanted));
         found.expect("there is no such executor")
     }
 }
