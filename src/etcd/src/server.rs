@@ -176,7 +176,7 @@ impl Server {
         self.address
     }
 
-    /// Completes when the server has stopped by itself because its disk failed.
+    /// Completes when the server takes no more requests: it has stopped by itself, because its disk failed.
     pub async fn failed(&self) {
         self.core.closing.cancelled().await;
     }

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_inverted_span_holds_nothing_and_offers_no_bounds() {
-        for (key, end) in [(&b"b"[..], &b"a"[..]), (b"b", b"b"), (b"", b"\0\0")].into_iter().take(2) {
+        for (key, end) in [(&b"b"[..], &b"a"[..]), (b"b", b"b")] {
             let span = Span::new(key, end);
             assert!(span.is_empty() && span.bounds().is_none() && !span.contains(key));
         }

@@ -19,6 +19,7 @@ impl Etcdctl {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("etcdctl");
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.0.to_string()).args(arguments);
+        command.args(["--dial-timeout=15s", "--command-timeout=15s"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }

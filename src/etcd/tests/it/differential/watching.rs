@@ -12,8 +12,8 @@ use super::case::Watching;
 use super::pair::absolute;
 use crate::wire::Wire;
 
-/// How long the other server may take for what ours has told.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take for anything: only a difference costs that much.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One stream with all watchers of a list.
 pub struct Watch {
