@@ -20,6 +20,8 @@ mod secrets;
 mod state;
 mod status;
 mod strays;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

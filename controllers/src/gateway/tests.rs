@@ -1,0 +1,462 @@
+//! The core in scenarios: what happens, and what it then says is to be done. No network, no clock, no store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use podium_mesos::secret::SecretValues;
+use podium_proto::mesos::v1::task_status::Reason;
+use podium_proto::mesos::v1::{self, Offer, OfferId, TaskState, TaskStatus};
+use podium_proto::records::{Accepted, Goal, Instance, Observed, Tombstone};
+use podium_proto::wire::resources::{ranges_entry, scalar_entry};
+use podium_store::Key;
+use podium_store::view::{Held, PodView, StoredDefinition};
+use podium_store::writer::{Compare, Group, Op, Outcome};
+use podium_types::definition::{Settings as Reading, read};
+use podium_types::id::{PodId, Version};
+use uuid::Uuid;
+
+use super::Settings;
+use super::core::{Call, Core, Output, Token};
+use super::framework::Identity;
+use super::state::GatewayState;
+
+const CONFIG: i64 = 1_000;
+const NOW: i64 = 1_700_000_000_000;
+
+fn pod() -> PodId {
+    PodId::new("/a").unwrap()
+}
+
+fn uuid(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn task_id(n: u128, incarnation: u32) -> String {
+    format!("a.instance-{}.c.{incarnation}", uuid(n))
+}
+
+/// One pod's records, the core, and what it said so far.
+struct World {
+    core: Core,
+    view: PodView,
+    revision: i64,
+    now: i64,
+    writes: Vec<(Token, Group)>,
+    calls: Vec<Call>,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        let identity = Identity { framework_id: "F".into(), cluster_id: "C".into(), lease: 7 };
+        let mut view = PodView::new(pod());
+        let json = br#"{"id":"/a","containers":[{"name":"c","exec":{"command":{"shell":"x"}},"resources":{"cpus":0.1,"mem":32},
+            "environment":{"S":{"secret":"s"}}}],"secrets":{"s":{"source":"s"}}}"#;
+        let definition = read(json, &Reading::default()).unwrap().definition;
+        let stored = StoredDefinition::known(Bytes::from_static(json), Arc::new(definition));
+        view.versions.insert(Version::from_millis(CONFIG), held(stored, 1));
+        view.accepted = Some(held(Accepted { config_ms: CONFIG, version_ms: CONFIG, ..Accepted::default() }, 1));
+        World { core: Core::new(settings, identity), view, revision: 10, now: NOW, writes: Vec::new(), calls: Vec::new() }
+    }
+
+    fn subscribed() -> Self {
+        let mut world = Self::new(Settings::default());
+        world.core.subscribed(None, world.now);
+        world.settle();
+        world.calls.clear();
+        world
+    }
+
+    fn instance(&mut self, n: u128, goal: Option<Goal>, incarnation: u32) {
+        self.revision += 1;
+        match goal {
+            Some(goal) => {
+                let instance = Instance { config_ms: CONFIG, goal: goal.into(), incarnation, ..Instance::default() };
+                self.view.instances.insert(uuid(n), held(instance, self.revision));
+            }
+            None => drop(self.view.instances.remove(&uuid(n))),
+        }
+        self.core.pod_changed(&pod(), Some(&self.view), self.revision, self.now);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        let secrets: SecretValues = [("s".to_owned(), podium_mesos::secret::SecretValue::new("v"))].into();
+        self.core.place(&secrets, self.revision, self.now);
+        self.core.tick(self.now);
+        for output in self.core.take() {
+            match output {
+                Output::Call(call) => self.calls.push(call),
+                Output::Write(token, group) => self.writes.push((token, group)),
+            }
+        }
+    }
+
+    fn offer(&mut self, n: u32) {
+        let ports = std::iter::once(31_000..=31_009).collect();
+        let resources = vec![
+            scalar_entry("cpus", 1_000),
+            scalar_entry("mem", 1_000_000),
+            scalar_entry("disk", 1_000_000),
+            ranges_entry("ports", &ports),
+        ];
+        let offer = Offer {
+            id: OfferId { value: format!("O{n}") },
+            framework_id: v1::FrameworkId { value: "F".into() },
+            agent_id: v1::AgentId { value: "S1".into() },
+            hostname: "host1".into(),
+            resources,
+            ..Offer::default()
+        };
+        self.core.offered(vec![offer]);
+        self.settle();
+    }
+
+    /// Answers the oldest write.
+    fn answer(&mut self, outcome: Outcome) {
+        let (token, group) = self.writes.remove(0);
+        if outcome.committed().is_some() {
+            for op in group.ops {
+                if let (Op::Put(Key::Observed(_, uuid), bytes), Some(revision)) = (op, outcome.committed()) {
+                    let record = <Observed as prost::Message>::decode(bytes).unwrap();
+                    self.view.observed.insert(uuid, held(record, revision));
+                }
+            }
+        }
+        self.core.written(token, outcome, self.now);
+        self.settle();
+    }
+
+    fn commit(&mut self) {
+        self.revision += 1;
+        self.answer(Outcome::Committed { revision: self.revision });
+    }
+
+    fn update(&mut self, task: &str, state: TaskState, uuid: Option<u8>) {
+        let reason = if uuid.is_none() { Some(Reason::Reconciliation.into()) } else { None };
+        let status = TaskStatus {
+            task_id: v1::TaskId { value: task.into() },
+            state: state.into(),
+            uuid: uuid.map(|uuid| Bytes::from(vec![uuid; 16])),
+            agent_id: Some(v1::AgentId { value: "S1".into() }),
+            reason,
+            ..TaskStatus::default()
+        };
+        self.core.update(&status, self.now);
+        self.settle();
+    }
+
+    fn calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.calls)
+    }
+
+    fn at(&mut self, now: i64) {
+        self.now = now;
+        self.settle();
+    }
+
+    /// An instance that runs, with everything acknowledged.
+    fn running() -> Self {
+        let mut world = Self::subscribed();
+        world.instance(1, Some(Goal::Running), 1);
+        world.offer(1);
+        world.commit();
+        world.update(&task_id(1, 1), TaskState::TaskRunning, Some(1));
+        world.commit();
+        world.calls.clear();
+        world
+    }
+
+    fn state(&self) -> GatewayState {
+        let mut state = GatewayState::default();
+        self.core.tell(&mut state);
+        state
+    }
+}
+
+fn held<T>(value: T, revision: i64) -> Held<T> {
+    Held { value, mod_revision: revision, create_revision: revision }
+}
+
+fn kills(calls: &[Call]) -> Vec<&str> {
+    let kill = |call| match call {
+        &Call::Kill { ref task_id, .. } => Some(task_id.as_str()),
+        _ => None,
+    };
+    calls.iter().filter_map(kill).collect()
+}
+
+fn acknowledged(calls: &[Call]) -> usize {
+    calls.iter().filter(|call| matches!(call, Call::Acknowledge(_))).count()
+}
+
+#[test]
+fn a_launch_is_recorded_before_it_is_sent_and_compares_the_instance() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    assert_eq!(world.calls(), [Call::Revive(vec!["*".into()])]);
+    world.offer(1);
+    assert_eq!(world.calls(), [Call::Suppress(vec!["*".into()])], "nothing is accepted yet");
+    let (_, group) = &world.writes[0];
+    assert!(group.compares.contains(&Compare::Unchanged(Key::Instance(pod(), uuid(1)), 11)));
+    assert!(group.compares.contains(&Compare::Absent(Key::Observed(pod(), uuid(1)))));
+    world.commit();
+    let calls = world.calls();
+    let [Call::Accept { offer_ids, operations, .. }] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!(offer_ids[0].value, "O1");
+    let launched = operations[0].launch_group.as_ref().unwrap();
+    assert_eq!(launched.task_group.tasks[0].task_id.value, task_id(1, 1));
+}
+
+#[test]
+fn one_accept_carries_every_launch_of_its_offer() {
+    let mut world = World::subscribed();
+    for n in 1..=3 {
+        world.instance(n, Some(Goal::Running), 1);
+    }
+    world.calls();
+    world.offer(1);
+    world.commit();
+    world.commit();
+    assert!(!world.calls().iter().any(|call| matches!(call, Call::Accept { .. })));
+    world.commit();
+    let calls = world.calls();
+    let accepts: Vec<usize> =
+        calls.iter().filter_map(|call| if let Call::Accept { operations, .. } = call { Some(operations.len()) } else { None }).collect();
+    assert_eq!(accepts, [3]);
+}
+
+#[test]
+fn a_launch_whose_instance_changed_is_not_sent_and_the_offer_goes_back() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    world.offer(1);
+    world.calls();
+    world.answer(Outcome::Conflict { revision: 50 });
+    assert!(matches!(world.calls().as_slice(), [Call::Decline { .. }]));
+    assert_eq!(world.core.reloads_due(49), []);
+    assert_eq!(world.core.reloads_due(50), [(pod(), uuid(1))]);
+    world.core.reload(&pod(), uuid(1), Some(&world.view), world.now);
+    world.settle();
+    assert_eq!(world.state().waiting, 1);
+}
+
+#[test]
+fn an_update_is_acknowledged_only_when_it_is_durable_and_a_duplicate_at_once() {
+    let mut world = World::running();
+    world.update(&task_id(1, 1), TaskState::TaskFinished, Some(2));
+    assert_eq!(acknowledged(&world.calls()), 0);
+    world.commit();
+    assert_eq!(acknowledged(&world.calls()), 1);
+    world.update(&task_id(1, 1), TaskState::TaskFinished, Some(2));
+    assert!(world.writes.is_empty());
+    assert_eq!(acknowledged(&world.calls()), 1);
+}
+
+#[test]
+fn an_update_during_a_write_waits_for_a_write_of_its_own() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    world.offer(1);
+    world.commit();
+    world.update(&task_id(1, 1), TaskState::TaskStarting, Some(1));
+    world.update(&task_id(1, 1), TaskState::TaskRunning, Some(2));
+    world.calls();
+    world.commit();
+    assert_eq!(acknowledged(&world.calls()), 1);
+    world.commit();
+    assert_eq!(acknowledged(&world.calls()), 1);
+    let record = &world.view.observed[&uuid(1)].value;
+    assert_eq!(record.tasks[0].state, Some(TaskState::TaskRunning.into()));
+}
+
+#[test]
+fn reconciliation_without_a_uuid_is_not_acknowledged() {
+    let mut world = World::running();
+    world.update(&task_id(1, 1), TaskState::TaskUnreachable, None);
+    world.commit();
+    assert_eq!(acknowledged(&world.calls()), 0);
+}
+
+#[test]
+fn what_is_not_wanted_is_killed_again_and_again_until_it_ended_and_then_forgotten() {
+    let mut world = World::running();
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
+    world.at(NOW + 9_999);
+    assert_eq!(kills(&world.calls()).len(), 0);
+    world.at(NOW + 10_000);
+    assert_eq!(kills(&world.calls()).len(), 1);
+    world.at(NOW + 90_000);
+    assert!(world.calls().iter().any(|call| matches!(call, Call::Shutdown { .. })));
+    world.update(&task_id(1, 1), TaskState::TaskKilled, Some(2));
+    world.commit();
+    world.instance(1, None, 1);
+    let (_, group) = &world.writes[0];
+    assert_eq!(group.ops, [Op::Delete(Key::Observed(pod(), uuid(1)))]);
+    world.commit();
+    world.at(NOW + 900_000);
+    assert_eq!(kills(&world.calls()).len(), 0);
+}
+
+#[test]
+fn a_launch_without_an_echo_is_asked_about_and_not_repeated() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    world.offer(1);
+    world.commit();
+    world.calls();
+    world.at(NOW + 60_000);
+    assert!(world.calls().contains(&Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))])));
+    world.offer(2);
+    assert!(world.writes.is_empty(), "silence is no reason to launch again");
+}
+
+#[test]
+fn a_takeover_asks_about_everything_that_has_not_ended() {
+    let before = World::running();
+    let mut world = World::new(Settings::default());
+    world.view = before.view;
+    world.revision = before.revision;
+    world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
+    world.core.subscribed(None, world.now);
+    world.settle();
+    let asked: Vec<Call> = world.calls().into_iter().filter(|call| matches!(call, Call::Reconcile(_))).collect();
+    assert_eq!(asked, [Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))]), Call::Reconcile(Vec::new())]);
+}
+
+#[test]
+fn a_launch_recorded_while_the_subscription_was_lost_is_asked_about() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    world.offer(1);
+    world.core.disconnected();
+    world.core.subscribed(None, world.now);
+    world.settle();
+    assert!(!world.calls().contains(&Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))])), "its record is not durable yet");
+    world.commit();
+    assert!(world.calls().contains(&Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))])));
+}
+
+#[test]
+fn an_old_incarnation_and_a_buried_task_are_killed_but_a_strange_one_is_only_shown() {
+    let mut world = World::running();
+    world.update(&task_id(1, 1), TaskState::TaskFailed, Some(2));
+    world.commit();
+    world.instance(1, Some(Goal::Running), 3);
+    world.calls();
+    world.update(&task_id(1, 2), TaskState::TaskRunning, Some(3));
+    let calls = world.calls();
+    assert_eq!((kills(&calls), acknowledged(&calls)), (vec![task_id(1, 2).as_str()], 1));
+
+    let tombstone = Tombstone { task_ids: vec![task_id(9, 1)], ..Tombstone::default() };
+    world.view.tombstones.insert(uuid(9), held(tombstone, 20));
+    world.instance(2, Some(Goal::Running), 1);
+    world.calls();
+    world.update(&task_id(9, 1), TaskState::TaskRunning, None);
+    assert_eq!(kills(&world.calls()), [task_id(9, 1)]);
+
+    world.update(&task_id(77, 1), TaskState::TaskRunning, Some(4));
+    world.update("somebody-else", TaskState::TaskRunning, Some(4));
+    let calls = world.calls();
+    assert_eq!((kills(&calls).len(), acknowledged(&calls)), (0, 2));
+    assert_eq!(world.state().unknown.len(), 2);
+    world.update("somebody-else", TaskState::TaskFinished, Some(5));
+    assert_eq!(world.state().unknown.len(), 1);
+}
+
+#[test]
+fn a_task_ahead_of_the_store_stops_all_kills() {
+    let mut world = World::running();
+    world.update(&task_id(1, 5), TaskState::TaskRunning, Some(3));
+    assert!(world.state().quarantine.is_some());
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    world.at(NOW + 100_000);
+    assert_eq!(kills(&world.calls()).len(), 0);
+    world.update(&task_id(1, 5), TaskState::TaskFinished, Some(4));
+    world.at(NOW + 102_000);
+    assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
+}
+
+#[test]
+fn a_running_task_of_the_present_incarnation_without_a_record_is_taken_on() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    world.update(&task_id(1, 1), TaskState::TaskRunning, Some(1));
+    world.commit();
+    let record = &world.view.observed[&uuid(1)].value;
+    assert_eq!((record.agent_id.as_str(), record.tasks[0].state), ("S1", Some(TaskState::TaskRunning.into())));
+    world.offer(1);
+    assert!(world.writes.is_empty(), "it is not launched again");
+}
+
+#[test]
+fn cut_off_from_the_store_offers_are_declined_and_nothing_is_killed() {
+    let mut world = World::running();
+    world.core.cut_off = true;
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    world.instance(2, Some(Goal::Running), 1);
+    world.calls();
+    world.offer(5);
+    let calls = world.calls();
+    assert!(matches!(calls.as_slice(), [Call::Decline { .. }]), "{calls:?}");
+    assert!(world.writes.is_empty());
+    world.core.cut_off = false;
+    world.at(NOW + 2_000);
+    assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
+}
+
+#[test]
+fn what_cannot_be_built_is_recorded_in_words_and_nothing_is_launched() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    world.calls();
+    let ports = std::iter::once(31_000..=31_009).collect();
+    let offer = Offer {
+        id: OfferId { value: "O1".into() },
+        framework_id: v1::FrameworkId { value: "F".into() },
+        agent_id: v1::AgentId { value: "S1".into() },
+        resources: vec![
+            scalar_entry("cpus", 1_000),
+            scalar_entry("mem", 1_000_000),
+            scalar_entry("disk", 1_000_000),
+            ranges_entry("ports", &ports),
+        ],
+        ..Offer::default()
+    };
+    world.core.offered(vec![offer]);
+    assert_eq!(world.core.wanted_secrets(), ["s".to_owned()].into());
+    world.core.place(&SecretValues::new(), 1, world.now);
+    world.settle();
+    world.commit();
+    let record = &world.view.observed[&uuid(1)].value;
+    assert!(record.message.contains("secret `s` has no value"), "{}", record.message);
+    assert_eq!(record.tasks[0].state, Some(TaskState::TaskError.into()));
+    assert!(world.calls().iter().any(|call| matches!(call, Call::Decline { .. })));
+}
+
+#[test]
+fn an_unanswered_update_is_read_again_and_asked_about() {
+    let mut world = World::running();
+    world.update(&task_id(1, 1), TaskState::TaskFinished, Some(2));
+    world.answer(Outcome::Unknown { revision: 90 });
+    assert_eq!(acknowledged(&world.calls()), 0);
+    assert_eq!(world.core.reloads_due(90), [(pod(), uuid(1))]);
+    world.core.reload(&pod(), uuid(1), Some(&world.view), world.now);
+    world.settle();
+    assert!(world.calls().contains(&Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))])));
+}
+
+#[test]
+fn offers_are_declined_for_long_when_nothing_waits_and_briefly_when_something_does_not_fit() {
+    let mut world = World::subscribed();
+    world.offer(1);
+    assert!(matches!(world.calls().as_slice(), [Call::Decline { refuse_seconds, .. }] if *refuse_seconds == 120.0));
+    for n in 1..=9 {
+        world.instance(n, Some(Goal::Running), 1);
+    }
+    world.calls();
+    world.offer(2);
+    assert_eq!(world.writes.len(), 5, "of 0.2 cpus each");
+    world.offer(3);
+    assert_eq!(world.writes.len(), 9);
+}
