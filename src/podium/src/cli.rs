@@ -105,7 +105,7 @@ pub struct OutputArgs {
 /// Whether to wait for the end of what was asked for.
 #[derive(Debug, Clone, Args)]
 pub struct WaitArgs {
-    /// Wait until it is done, showing progress; ends non-zero, with the reason, if it cannot be done.
+    /// Wait until it is done (a pod: has been STABLE for a second), showing progress; ends non-zero, with the reason, if it cannot be done.
     #[arg(short, long)]
     pub wait: bool,
     /// How long to wait at most: 90, 90s, 5m, 1h.

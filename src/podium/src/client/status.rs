@@ -1,5 +1,8 @@
 //! The parts of a pod's status that the commands look at, read leniently: a newer server may say more.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,6 +22,8 @@ pub struct PodStatus {
     pub message: Option<String>,
     /// Since when.
     pub status_since: Option<String>,
+    /// The server's time of the answer.
+    pub last_updated: Option<String>,
     /// Its instances.
     pub instances: Vec<InstanceStatus>,
     /// What ended lately.
@@ -148,6 +153,13 @@ impl PodStatus {
     /// How many instances are stable.
     pub fn stable(&self) -> usize {
         self.instances.iter().filter(|instance| instance.status == "STABLE").count()
+    }
+
+    /// How long nothing has changed, by the server's own clock; `None`: it does not say.
+    pub fn stable_for(&self) -> Option<Duration> {
+        let time = |text: &Option<String>| text.as_deref()?.parse::<Timestamp>().ok();
+        let passed = time(&self.last_updated)?.as_millisecond() - time(&self.status_since)?.as_millisecond();
+        Some(Duration::from_millis(u64::try_from(passed).unwrap_or(0)))
     }
 
     /// Why it is not stable, in the best words there are.

@@ -13,6 +13,8 @@ use super::terminal::{Progress, printable};
 
 /// After as many ends of one instance it is said that the pod cannot start.
 const MAX_ENDS: usize = 3;
+/// A container that ends at once runs for a moment, too: a pod must have been stable for so long.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Between two questions at first; each is half as long again as the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// Between two questions at most.
@@ -69,7 +71,10 @@ pub fn judge(status: &PodStatus, deploying: bool, ends: &mut Ends) -> Verdict {
     ends.note(status);
     let count = format!("{} of {} instances stable", status.stable(), status.spec.scaling.instances);
     if status.status == "STABLE" && !deploying {
-        return Verdict::Done(format!("{} is STABLE: {count}", status.id));
+        return match status.instances.is_empty() || status.stable_for().is_none_or(|time| time >= SETTLED) {
+            true => Verdict::Done(format!("{} is STABLE: {count}", status.id)),
+            false => Verdict::Waiting(format!("{} is STABLE: {count}; seeing whether it stays so", status.id)),
+        };
     }
     let reason = status.reason();
     if let Some((instance, times)) = ends.keeps_ending(status) {
@@ -134,10 +139,11 @@ async fn one(
             Err(Failure::Unreachable(words)) if silent_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => progress.show(&words),
             Err(failure) => return Err(failure),
         }
-        if Instant::now() + pause >= deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             return Err(Failure::TimedOut(format!("timed out after {timeout:?}: {last}")));
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.min(left)).await;
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
@@ -200,6 +206,16 @@ mod tests {
                     .to_owned()
             )
         );
+    }
+
+    #[test]
+    fn a_pod_that_has_only_just_become_stable_may_yet_fall() {
+        let mut stable = status("STABLE", &[("a.1", "STABLE"), ("a.2", "STABLE")], &[]);
+        stable.status_since = Some("2026-01-01T00:00:00.500Z".to_owned());
+        for (now, done) in [("2026-01-01T00:00:01.499Z", false), ("2026-01-01T00:00:01.500Z", true), ("2025-01-01T00:00:00.000Z", false)] {
+            stable.last_updated = Some(now.to_owned());
+            assert_eq!(matches!(judge(&stable, false, &mut Ends::default()), Verdict::Done(_)), done, "{now}");
+        }
     }
 
     #[test]
