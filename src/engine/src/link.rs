@@ -83,7 +83,8 @@ pub enum FromAgent {
         info: Box<AgentInfo>,
         /// `ip:port` of its own HTTP listener, as in `slave(1)@ip:port`.
         address: std::net::SocketAddr,
-        /// What runs there already.
+        /// What runs there already; and what has ended while updates of it are unacknowledged: for that, the updates
+        /// and an [`FromAgent::ExecutorExited`] follow at once.
         executors: Vec<KnownExecutor>,
         /// Where the master sends.
         link: mpsc::Sender<ToAgent>,

@@ -87,6 +87,14 @@ impl Owner {
             // The master asked twice for what is known: the stream speaks for it.
             return;
         }
+        let names = [&key.framework, &key.executor].into_iter().chain(keys.iter().map(|key| &key.task));
+        if names.into_iter().any(|name| !names_a_folder(name)) {
+            tracing::error!(executor = key.executor, "the master sent a task group with an id that it should have refused");
+            for task in keys {
+                self.refuse(task, &Verdict::new(TaskState::TaskError, Reason::TaskGroupInvalid, "an id of the group cannot name a folder"));
+            }
+            return;
+        }
         if self.executors.contains_key(&key) || self.stopping.is_some() {
             let state = dropped(Some(&framework));
             let why = "the agent starts one executor for each task group, and this executor id has been used or the agent is stopping";
@@ -395,6 +403,11 @@ impl Owner {
 fn kill(task: String, policy: Option<KillPolicy>) -> Event {
     let kill = event::Kill { task_id: TaskId { value: task }, kill_policy: policy };
     Event { kill: Some(kill), ..event(event::Type::Kill) }
+}
+
+/// Ids become parts of paths: the master has checked them, and this is the last place that can.
+fn names_a_folder(id: &str) -> bool {
+    !matches!(id, "" | "." | "..") && !id.contains(['/', '\0'])
 }
 
 pub(super) fn shutdown_grace(executor: &ExecutorInfo) -> Duration {

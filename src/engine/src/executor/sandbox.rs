@@ -82,7 +82,9 @@ pub(crate) fn prepare(ground: &Ground<'_>, nested: &str, task: &TaskInfo) -> Res
 pub(crate) fn link_task(ground: &Ground<'_>, nested: &str, task: &TaskInfo) -> io::Result<()> {
     let tasks = ground.sandbox.join("tasks");
     DirBuilder::new().recursive(true).mode(0o750).create(&tasks)?;
-    symlink(ground.directory(nested), tasks.join(&task.task_id.value))
+    let name = inside(&task.task_id.value).filter(|name| name.components().count() == 1);
+    let name = name.ok_or_else(|| io::Error::other("the task's id cannot name a file"))?;
+    symlink(ground.directory(nested), tasks.join(name))
 }
 
 /// A program of the task's own kind for a health check: the task's environment and directory. What the

@@ -121,6 +121,15 @@ async fn a_kill_of_an_unknown_task_is_answered_with_its_end() {
 }
 
 #[tokio::test]
+async fn an_id_that_leads_out_of_the_sandboxes_is_refused() {
+    let mut rig = Rig::new().await;
+    rig.launch("../../escape", vec![task("t", "true")]).await;
+    let end = rig.update().await;
+    assert_eq!((state(&end), end.reason), (TaskState::TaskError, Some(Reason::TaskGroupInvalid.into())));
+    assert!(rig.processes().is_empty());
+}
+
+#[tokio::test]
 async fn a_group_killed_before_its_executor_subscribed_never_runs() {
     let mut rig = Rig::on(tempfile::tempdir().unwrap(), &["/bin/sleep", "1000"]).await;
     rig.launch("e", vec![task("one", "true"), task("two", "true")]).await;
