@@ -106,6 +106,8 @@ pub enum FromAgent {
         latest: TaskState,
     },
     /// An executor ended; `status` is the raw wait word, -1 unknown. Its tasks' terminal updates come by themselves.
+    /// Also sent after [`FromAgent::Register`] for each executor named there that has ended already: until then the master counts its
+    /// resources as used.
     ExecutorExited {
         /// Which agent.
         agent_id: AgentId,
