@@ -178,11 +178,7 @@ fn held<T>(value: T, revision: i64) -> Held<T> {
 }
 
 fn kills(calls: &[Call]) -> Vec<&str> {
-    let kill = |call| match call {
-        &Call::Kill { ref task_id, .. } => Some(task_id.as_str()),
-        _ => None,
-    };
-    calls.iter().filter_map(kill).collect()
+    calls.iter().filter_map(|call| if let Call::Kill { task_id, .. } = call { Some(task_id.as_str()) } else { None }).collect()
 }
 
 fn acknowledged(calls: &[Call]) -> usize {

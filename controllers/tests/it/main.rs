@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod batches;
+mod gateway;
 mod properties;
 mod pushes;
 mod replica;

@@ -1,0 +1,161 @@
+//! The gateway with all other controllers, on a real store and the embedded engine with simulated agents: each reached
+//! over its network protocol.
+
+use std::time::Duration;
+
+use podium_controllers::gateway::{self, GatewayState};
+use podium_controllers::{Config, Controllers, NAMES};
+use podium_engine::simulated::SimulatedAgents;
+use podium_engine::{Agents, Engine};
+use podium_proto::mesos::v1::TaskState;
+use podium_store::index::IndexState;
+use podium_store::{Index, Key, Store};
+use podium_types::definition::Settings;
+use podium_types::id::PodId;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::replica::{Server, delete, pod, push, until, until_runs, within};
+
+struct Cluster {
+    store: Store,
+    index: Index,
+    engine: Engine,
+    controllers: Option<Controllers>,
+    state: watch::Receiver<GatewayState>,
+    _server: Server,
+    _data: TempDir,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let server = Server::start().await;
+        let (store, index) = server.connect().await;
+        let data = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let agents = Agents::Simulated(SimulatedAgents { count: 2, ..SimulatedAgents::default() });
+        let settings = podium_engine::Settings::default();
+        let engine = Engine::start(podium_engine::Config { listener, data_dir: data.path().into(), agents, settings }).await.unwrap();
+        let (controllers, state) = controllers(&store, &index, &engine);
+        Self { store, index, engine, controllers: Some(controllers), state, _server: server, _data: data }
+    }
+
+    /// Other processes take over from the present one.
+    async fn replace_controllers(&mut self) {
+        within(self.controllers.take().unwrap().shutdown()).await;
+        let (controllers, state) = controllers(&self.store, &self.index, &self.engine);
+        (self.controllers, self.state) = (Some(controllers), state);
+    }
+
+    async fn stop(mut self) {
+        within(self.controllers.take().unwrap().shutdown()).await;
+        within(self.engine.shutdown()).await;
+    }
+
+    /// Task ids with their incarnation, sorted.
+    fn tasks(&self, id: &PodId) -> Vec<String> {
+        let tasks = |state: &IndexState| {
+            let observed = state.pod(id).map(|view| view.observed.values().flat_map(|held| &held.value.tasks));
+            observed.into_iter().flatten().map(|task| task.task_id.clone()).collect::<Vec<_>>()
+        };
+        let mut tasks = self.index.read(tasks);
+        tasks.sort();
+        tasks
+    }
+}
+
+fn controllers(store: &Store, index: &Index, engine: &Engine) -> (Controllers, watch::Receiver<GatewayState>) {
+    let (sender, state) = gateway::state_channel();
+    let settings = gateway::Settings { masters: vec![engine.address().to_string()], longest_backoff_seconds: 1, ..Default::default() };
+    let controllers = Controllers::start(Config {
+        store: store.clone(),
+        index: index.clone(),
+        which: NAMES.into(),
+        settings: Settings::default(),
+        identity: "gateway test".to_owned(),
+        lease_ttl: Duration::from_secs(5),
+        gateway: Some((settings, sender)),
+    });
+    (controllers, state)
+}
+
+async fn until_gone(index: &Index, id: &PodId) {
+    until(index, &format!("the end of {id}"), |state| {
+        state.pod(id).is_none_or(|view| view.accepted.is_none() && view.instances.is_empty() && view.observed.is_empty())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_runs_is_relaunched_when_it_fails_and_leaves_nothing_behind() {
+    let cluster = Cluster::start().await;
+    let web = pod("/web");
+    push(&cluster.store, &web, 5, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 5).await;
+    let before = cluster.tasks(&web);
+    assert!(before.iter().all(|task| task.ends_with(".c.1")), "{before:?}");
+
+    let victim = before[0].clone();
+    cluster.engine.simulation().unwrap().end_task(&victim, TaskState::TaskFailed).await.unwrap();
+    let again = format!("{}.2", victim.strip_suffix(".1").unwrap());
+    until(&cluster.index, "the next incarnation", |state| {
+        let tasks = state.pod(&web).unwrap().observed.values().flat_map(|held| &held.value.tasks);
+        tasks.into_iter().any(|task| task.task_id == again && task.state == Some(TaskState::TaskRunning.into()))
+    })
+    .await;
+    assert_eq!(cluster.tasks(&web)[1..], before[1..], "the others are not touched");
+
+    delete(&cluster.store, Key::Spec(web.clone())).await;
+    until_gone(&cluster.index, &web).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_takeover_launches_nothing_twice_and_loses_nothing() {
+    let mut cluster = Cluster::start().await;
+    let web = pod("/web");
+    push(&cluster.store, &web, 20, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 20).await;
+    let before = cluster.tasks(&web);
+    cluster.replace_controllers().await;
+    within(cluster.state.wait_for(|state| state.subscribed)).await.unwrap();
+    // The new gateway works, and what it found runs on under its old ids.
+    push(&cluster.store, &web, 21, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 21).await;
+    let after = cluster.tasks(&web);
+    assert!(before.iter().all(|task| after.contains(task)), "{before:?} became {after:?}");
+    assert!(cluster.state.borrow().unknown.is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_master_is_survived() {
+    let cluster = Cluster::start().await;
+    let web = pod("/web");
+    push(&cluster.store, &web, 3, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 3).await;
+    let before = cluster.tasks(&web);
+    within(cluster.engine.fail_over_master()).await;
+    push(&cluster.store, &web, 6, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 6).await;
+    let after = cluster.tasks(&web);
+    assert!(before.iter().all(|task| after.contains(task)), "{before:?} became {after:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fits_nowhere_waits_with_its_reasons() {
+    let cluster = Cluster::start().await;
+    let huge = pod("/huge");
+    let json = r#"{"id":"/huge","containers":[{"name":"c","exec":{"command":{"shell":"x"}},"resources":{"cpus":1000,"mem":32}}]}"#;
+    super::replica::put(&cluster.store, Key::Spec(huge.clone()), json.to_owned()).await;
+    until(&cluster.index, "the reason why it waits", |state| {
+        let queue = state.pod(&huge).and_then(|view| view.queue.as_ref());
+        queue.is_some_and(|queue| queue.value.waiting == 1 && queue.value.refused.get("InsufficientCpus") == Some(&2))
+    })
+    .await;
+    delete(&cluster.store, Key::Spec(huge.clone())).await;
+    until(&cluster.index, "the end of the wait", |state| state.pod(&huge).is_none_or(|view| view.queue.is_none())).await;
+    cluster.stop().await;
+}
