@@ -2,7 +2,9 @@
 
 use podium_http::Method;
 use podium_store::Key;
-use podium_types::id::PodId;
+use podium_store::view::Deletion;
+use podium_store::writer::{Group, Op};
+use podium_types::id::{PodId, Version};
 use serde_json::json;
 
 use crate::world::{World, limits, pod};
@@ -39,6 +41,23 @@ async fn the_quick_start_of_the_documents_works_word_for_word() {
     assert_eq!(world.get("/v2/pods").await.json(), json!([]));
     assert_eq!(world.get("/v2/pods/simplepod::versions").await.status, 404);
     assert_eq!(world.get(&version).await.status, 200, "history survives deletion");
+}
+
+#[tokio::test]
+async fn the_note_of_a_deletion_is_no_version_and_goes_when_the_pod_comes_back() {
+    let world = World::new().await;
+    let (store, id) = (world.store().await, PodId::new("/a").unwrap());
+    let note = Key::Deleted(id.clone());
+    let noted = || Group::new(id.clone()).then(Op::Put(note.clone(), Deletion::to_json(Version::from_millis(1_627_380_000_000))));
+    store.commit(noted()).await.committed().unwrap();
+    let created = world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
+    assert_eq!(created.status, 201, "{created:?}");
+    assert!(store.get(&note).await.unwrap().is_none());
+
+    let revision = store.commit(noted()).await.committed().unwrap().to_string();
+    let versions = world.send(Method::GET, "/v2/pods/a::versions", &[("x-podium-min-revision", &revision)], "").await;
+    assert_eq!(versions.json(), json!([created.json()["version"]]));
+    assert_eq!(world.get("/v2/pods/a::versions/deleted").await.status, 422);
 }
 
 #[tokio::test]

@@ -16,8 +16,8 @@ mod prune;
 pub use plan::{DeletePlan, PlanError, Push, PushPlan, PushSource, Source, plan_delete, plan_push, plan_refusal};
 pub use prune::{KEPT_MS, KEPT_VERSIONS};
 
+use podium_proto::records::Accepted;
 use podium_proto::records::accepted::Phase;
-use podium_proto::records::{Accepted, Verdict};
 use podium_store::view::{Held, PodView};
 use podium_store::writer::{Compare, Group, Op};
 use podium_store::{Key, Kind};
@@ -112,7 +112,7 @@ pub fn decide(view: &PodView, settings: &Settings, now: Now) -> Decision<Intent>
         if is_active(view) {
             return Decision::now(vec![Intent::Delete]);
         }
-        if view.verdict.as_ref().is_some_and(|verdict| !verdict.value.violations.is_empty()) {
+        if view.verdict.is_some() {
             return Decision::now(vec![Intent::Acquit]);
         }
     }
@@ -135,27 +135,19 @@ fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Option<
         }
         Intent::Refuse(violations) => Some(plan_refusal(view, view.spec.as_ref()?.mod_revision, &violations, now.0)),
         Intent::Delete => plan_delete(view, Source::Spec, now.0, ids.draw(), true).ok().map(|plan| plan.group),
-        Intent::Acquit => {
-            let deleted_ms = view.verdict.as_ref().map_or(0, |verdict| verdict.value.deleted_ms);
-            let note = (deleted_ms != 0).then(|| Verdict { deleted_ms, ..Verdict::default() });
-            Some(verdict_group(view, Key::Spec(view.id.clone()), note))
-        }
-        Intent::Age => {
-            let verdict = Verdict { deleted_ms: now.0, ..Verdict::default() };
-            Some(verdict_group(view, Key::Accepted(view.id.clone()), Some(verdict)))
-        }
+        Intent::Acquit => Some(acquittal(view)),
+        Intent::Age => Some(prune::note(view, now)),
         Intent::Prune(versions) => Some(prune::group(view, versions)),
     }
 }
 
-/// Replaces the verdict while `absent` is absent.
-fn verdict_group(view: &PodView, absent: Key, verdict: Option<Verdict>) -> Group {
+/// Deletes the verdict while there is no spec that it could be about.
+fn acquittal(view: &PodView) -> Group {
     let key = Key::Verdict(view.id.clone());
-    let group = Group::new(view.id.clone()).when(Compare::Absent(absent)).when(Compare::as_seen(key.clone(), view.verdict.as_ref()));
-    group.then(match verdict {
-        Some(verdict) => Op::record(key, verdict),
-        None => Op::Delete(key),
-    })
+    Group::new(view.id.clone())
+        .when(Compare::Absent(Key::Spec(view.id.clone())))
+        .when(Compare::as_seen(key.clone(), view.verdict.as_ref()))
+        .then(Op::Delete(key))
 }
 
 #[cfg(test)]

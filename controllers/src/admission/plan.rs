@@ -162,6 +162,10 @@ pub fn plan_push(view: Option<&PodView>, push: Push, now_ms: i64, deployment: Uu
         .then(Op::Put(Key::Version(view.id.clone(), version), json.clone()))
         .then(put_accepted(view, version, config, &source))
         .then(Op::Delete(Key::Verdict(view.id.clone())));
+    if in_force.is_none() {
+        // Seen or not: the pod is back, and its history ages no more.
+        group = group.then(Op::Delete(Key::Deleted(view.id.clone())));
+    }
     let kind = match (change, &in_force) {
         (Change::Nothing | Change::SettingsOnly, _) => None,
         (Change::ScaleOnly, _) => Some(DeploymentKind::Scale),
@@ -202,9 +206,7 @@ pub fn plan_refusal(view: &PodView, spec_revision: i64, violations: &[Violation]
     let pod = &view.id;
     let violations =
         violations.iter().map(|violation| verdict::Violation { path: violation.path.clone(), message: violation.text() }).collect();
-    // The history of a pod that is gone goes on ageing.
-    let deleted_ms = view.verdict.as_ref().map_or(0, |verdict| verdict.value.deleted_ms);
-    let verdict = Verdict { schema: 0, spec_revision, violations, judged_ms: now_ms, deleted_ms };
+    let verdict = Verdict { schema: 0, spec_revision, violations, judged_ms: now_ms };
     Group::new(pod.clone())
         .when(Compare::Unchanged(Key::Spec(pod.clone()), spec_revision))
         .when(Compare::as_seen(Key::Verdict(pod.clone()), view.verdict.as_ref()))

@@ -1,11 +1,11 @@
 //! History: 50 versions a pod, never one in use; of a pod that is gone for 30 days.
 //!
-//! That a pod is gone is noted in its verdict (`deleted_ms`), since nothing else of it is left to carry a time.
+//! That a pod is gone is noted beside its versions, at `versions/<pod>/deleted`: nothing else of it is left to carry a time.
 
 use std::collections::BTreeSet;
 
 use podium_store::Key;
-use podium_store::view::PodView;
+use podium_store::view::{Deletion, PodView};
 use podium_store::writer::{Compare, Group, Op};
 use podium_types::id::Version;
 
@@ -36,18 +36,15 @@ pub(super) fn decide(view: &PodView, now: Now) -> Decision<Intent> {
 
 /// The history of a pod that is gone.
 fn aged(view: &PodView, now: Now) -> Decision<Intent> {
-    let verdict = view.verdict.as_ref().map(|verdict| &verdict.value);
-    let deleted = verdict.map_or(0, |verdict| verdict.deleted_ms);
     if view.versions.is_empty() {
         // Nothing is left that could age: neither is the note.
-        let noted = verdict.is_some_and(|verdict| verdict.violations.is_empty());
-        return if noted { Decision::now(vec![Intent::Prune(Vec::new())]) } else { Decision::nothing() };
+        return if view.deleted.is_some() { Decision::now(vec![Intent::Prune(Vec::new())]) } else { Decision::nothing() };
     }
-    if deleted == 0 {
+    let Some(deleted) = view.deleted.as_ref().and_then(|note| note.value.at) else {
         // A spec that was refused says that its author is still there.
         return if view.spec.is_none() { Decision::now(vec![Intent::Age]) } else { Decision::nothing() };
-    }
-    let end = deleted.saturating_add(KEPT_MS);
+    };
+    let end = deleted.as_millis().saturating_add(KEPT_MS);
     if now.0 >= end {
         return Decision::now(vec![Intent::Prune(view.versions.keys().take(AT_ONCE).copied().collect())]);
     }
@@ -64,14 +61,22 @@ fn in_use(view: &PodView) -> BTreeSet<Version> {
     times.map(Version::from_millis).chain(view.sets.keys().copied()).collect()
 }
 
+/// Notes that the pod is gone since now, while it is.
+pub(super) fn note(view: &PodView, now: Now) -> Group {
+    let key = Key::Deleted(view.id.clone());
+    Group::new(view.id.clone())
+        .when(Compare::Absent(Key::Accepted(view.id.clone())))
+        .when(Compare::as_seen(key.clone(), view.deleted.as_ref()))
+        .then(Op::Put(key, Deletion::to_json(Version::from_millis(now.0))))
+}
+
 /// Deletes these versions, and with the last of them the note that the pod is gone.
 pub(super) fn group(view: &PodView, versions: Vec<Version>) -> Group {
     let pod = &view.id;
     let mut group = Group::new(pod.clone()).when(Compare::as_seen(Key::Accepted(pod.clone()), view.accepted.as_ref()));
-    let noted = view.verdict.as_ref().is_some_and(|verdict| verdict.value.violations.is_empty());
-    if view.accepted.is_none() && noted && versions.len() == view.versions.len() {
-        let key = Key::Verdict(pod.clone());
-        group = group.when(Compare::as_seen(key.clone(), view.verdict.as_ref())).then(Op::Delete(key));
+    if view.accepted.is_none() && view.deleted.is_some() && versions.len() == view.versions.len() {
+        let key = Key::Deleted(pod.clone());
+        group = group.when(Compare::as_seen(key.clone(), view.deleted.as_ref())).then(Op::Delete(key));
     }
     group.ops.extend(versions.into_iter().map(|version| Op::Delete(Key::Version(pod.clone(), version))));
     group

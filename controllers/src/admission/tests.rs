@@ -4,7 +4,7 @@ use bytes::Bytes;
 use podium_proto::records::deployment::Kind as DeploymentKind;
 use podium_proto::records::{Deployment, Instance, ReplicaSet};
 use podium_store::codec::{self, Record};
-use podium_store::view::StoredDefinition;
+use podium_store::view::{Deletion, StoredDefinition};
 use podium_types::definition::Change;
 use podium_types::id::PodId;
 use uuid::Uuid;
@@ -65,6 +65,7 @@ impl World {
             Key::Accepted(_) => view.accepted = record(value, revision),
             Key::Verdict(_) => view.verdict = record(value, revision),
             Key::Deployment(_) => view.deployment = record(value, revision),
+            Key::Deleted(_) => view.deleted = value.map(|value| held(Deletion::from_json(value), revision)),
             Key::Version(_, version) => match value {
                 Some(value) => _ = view.versions.insert(*version, held(StoredDefinition::new(value.clone()), revision)),
                 None => _ = view.versions.remove(version),
@@ -313,8 +314,10 @@ fn a_pod_that_comes_back_goes_on_with_its_history() {
     world.commit(&plan.group);
     world.finish_deletion();
     world.settle();
+    assert!(world.view.deleted.is_some());
     world.now = 0;
     world.post(&spec(1, 32), false).unwrap();
+    assert!(world.view.deleted.is_none(), "its history ages no more");
     assert_eq!(world.accepted().version_ms, first + 1);
     assert_eq!(world.accepted().config_ms, first + 1);
     assert_eq!(world.view.versions.len(), 2);
@@ -340,15 +343,49 @@ fn the_history_of_a_deleted_pod_is_kept_for_thirty_days() {
     world.settle();
     world.finish_deletion();
     let end = world.settle().unwrap();
-    assert_eq!(end, world.view.verdict.as_ref().unwrap().value.deleted_ms + KEPT_MS);
+    assert_eq!(end, world.view.deleted.as_ref().unwrap().value.at.unwrap().as_millis() + KEPT_MS);
+    assert!(history_only(&world.view), "{:?}", world.view);
     // A refused push in between stops no clock.
     world.put("[]");
     assert_eq!(world.settle(), Some(end));
     world.del();
     assert_eq!(world.settle(), Some(end));
+    assert!(history_only(&world.view), "{:?}", world.view);
     world.now = end;
     world.settle();
     assert!(world.view.is_empty(), "{:?}", world.view);
+}
+
+fn history_only(view: &PodView) -> bool {
+    view.keys().iter().all(|(key, _)| key.kind() == Kind::Version)
+}
+
+#[test]
+fn a_note_that_tells_no_time_is_noted_anew() {
+    let mut world = World::new();
+    world.put(&spec(1, 32));
+    world.settle();
+    world.del();
+    world.settle();
+    world.finish_deletion();
+    world.view.deleted = Some(held(Deletion::from_json(b"long ago"), 5));
+    let end = world.settle().unwrap();
+    assert_eq!(end, world.view.deleted.as_ref().unwrap().value.at.unwrap().as_millis() + KEPT_MS);
+}
+
+#[test]
+fn a_pod_that_is_created_while_its_end_is_noted_is_not_noted() {
+    let mut world = World::new();
+    world.put(&spec(1, 32));
+    world.settle();
+    world.del();
+    world.settle();
+    world.finish_deletion();
+    let note = Admission::default().apply(&world.view, vec![Intent::Age], Now(world.now), &mut RandomIds);
+    let before = world.view.deleted.clone();
+    world.post(&spec(1, 32), false).unwrap();
+    assert!(!world.commit(&note[0]), "the pod is back");
+    assert!(before.is_none() && world.view.deleted.is_none());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use podium_proto::records::accepted::Phase as AcceptedPhase;
 use podium_proto::records::{
     Accepted, Delay, Deployment, Goal, Instance, Observed, Queue, Reach, Termination, Verdict, observed, termination, verdict,
 };
-use podium_store::view::{Held, StoredDefinition};
+use podium_store::view::{Deletion, Held, StoredDefinition};
 use podium_types::definition::{self, Settings};
 use podium_types::id::{PodId, Version};
 use serde_json::json;
@@ -393,8 +393,8 @@ fn the_status_goes_with_the_last_of_the_pod() {
     let mut view = pod(1);
     commit(&mut view, NOW);
     view.accepted = None;
-    // The note that its history ages is no verdict.
-    view.verdict = Some(held(Verdict { deleted_ms: NOW, ..Default::default() }));
+    // The note that its history ages is none of what a status tells of.
+    view.deleted = Some(held(Deletion { at: Some(Version::from_millis(NOW)) }));
     let decision = decide(&view, Now(NOW + 10_000));
     assert_eq!(decision, Decision::now(vec![Intent::Remove]));
     let groups = Health.apply(&view, decision.intents, Now(NOW), &mut crate::runtime::RandomIds);

@@ -565,7 +565,7 @@ impl Keys {
 
     /// All keys but those that the history keeps.
     pub fn all(&self) -> impl Iterator<Item = &Key> {
-        self.0.keys().filter(|key| !matches!(key, Key::Version(..)))
+        self.0.keys().filter(|key| !matches!(key, Key::Version(..) | Key::Deleted(_)))
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Key {
     Accepted(PodId),
     /// `versions/<pod>/<version>`: an accepted definition.
     Version(PodId, Version),
+    /// `versions/<pod>/deleted`: since when the pod is gone and its history ages.
+    Deleted(PodId),
     /// `verdicts/<pod>`: why a push was refused.
     Verdict(PodId),
     /// `deployments/<pod>`: the running deployment.
@@ -47,7 +49,7 @@ pub enum Key {
     Election(String, i64),
 }
 
-/// What a key is about; the filter of [`Changes`].
+/// What a key is about; the filter of [`Changes`]. [`Key::Deleted`] is of the history, and so of kind Version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "each is the variant of Key of the same name")]
 #[repr(u8)]
@@ -75,7 +77,7 @@ impl Key {
         match self {
             Self::Spec(_) => Kind::Spec,
             Self::Accepted(_) => Kind::Accepted,
-            Self::Version(..) => Kind::Version,
+            Self::Version(..) | Self::Deleted(_) => Kind::Version,
             Self::Verdict(_) => Kind::Verdict,
             Self::Deployment(_) => Kind::Deployment,
             Self::Set(..) => Kind::Set,
@@ -97,6 +99,7 @@ impl Key {
             Self::Spec(pod)
             | Self::Accepted(pod)
             | Self::Version(pod, _)
+            | Self::Deleted(pod)
             | Self::Verdict(pod)
             | Self::Deployment(pod)
             | Self::Set(pod, _)
@@ -123,7 +126,10 @@ impl Key {
             "deployments" => Self::Deployment(pod()?),
             "delays" => Self::Delay(pod()?),
             "queue" => Self::Queue(pod()?),
-            "versions" => versioned(rest, Self::Version)?,
+            "versions" => match rest.strip_suffix("/deleted") {
+                Some(safe) => Self::Deleted(PodId::from_safe_id(safe).ok()?),
+                None => versioned(rest, Self::Version)?,
+            },
             "sets" => versioned(rest, Self::Set)?,
             "instances" => numbered(rest, Self::Instance)?,
             "observed" => numbered(rest, Self::Observed)?,
@@ -156,6 +162,7 @@ impl fmt::Display for Key {
             Self::Spec(pod) => write!(f, "specs{pod}"),
             Self::Accepted(pod) => write!(f, "accepted/{}", pod.safe_id()),
             Self::Version(pod, version) => write!(f, "versions/{}/{version}", pod.safe_id()),
+            Self::Deleted(pod) => write!(f, "versions/{}/deleted", pod.safe_id()),
             Self::Verdict(pod) => write!(f, "verdicts/{}", pod.safe_id()),
             Self::Deployment(pod) => write!(f, "deployments/{}", pod.safe_id()),
             Self::Set(pod, config) => write!(f, "sets/{}/{config}", pod.safe_id()),
@@ -219,6 +226,7 @@ mod tests {
             Key::Spec(pod.clone()),
             Key::Accepted(pod.clone()),
             Key::Version(pod.clone(), version),
+            Key::Deleted(pod.clone()),
             Key::Verdict(pod.clone()),
             Key::Deployment(pod.clone()),
             Key::Set(pod.clone(), version),
@@ -242,6 +250,7 @@ mod tests {
         let spell = |key: Key| String::from_utf8(keys.encode(&key)).unwrap();
         assert_eq!(spell(Key::Spec(pod.clone())), "/podium/specs/web/front.end");
         assert_eq!(spell(Key::Status(pod.clone())), "/podium/status/web/front.end");
+        assert_eq!(spell(Key::Deleted(pod.clone())), "/podium/versions/web_front.end/deleted");
         assert_eq!(spell(Key::Set(pod.clone(), version)), "/podium/sets/web_front.end/2021-07-27T10:00:00.000Z");
         assert_eq!(spell(Key::Instance(pod, Uuid::from_u128(7))), "/podium/instances/web_front.end/00000000-0000-0000-0000-000000000007");
         assert_eq!(spell(Key::Election("scaling".to_owned(), 255)), "/podium/elections/scaling/ff");
@@ -257,6 +266,10 @@ mod tests {
             "/podium/specs",
             "/podium/specs/A",
             "/podium/sets/a/2021-07-27T10:00:00Z",
+            "/podium/sets/a/deleted",
+            "/podium/versions/deleted",
+            "/podium/versions//deleted",
+            "/podium/versions/a/deleted/deleted",
             "/podium/instances/a/00000000000000000000000000000007",
             "/podium/elections/gateway/00ff",
             "/podium/elections/gateway",

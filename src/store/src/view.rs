@@ -56,6 +56,27 @@ impl StoredDefinition {
     }
 }
 
+/// That a pod is gone, as it stands among its versions: JSON for people, `{"deletedAt": "<ISO time>"}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deletion {
+    /// Since when its history ages; `None` if the stored text says no time, so that whoever needs one notes it anew.
+    pub at: Option<Version>,
+}
+
+impl Deletion {
+    /// Reads a note.
+    pub fn from_json(json: &[u8]) -> Self {
+        let note = serde_json::from_slice::<serde_json::Value>(json).ok();
+        let at = note.as_ref().and_then(|note| note.get("deletedAt")?.as_str()?.parse().ok());
+        Self { at }
+    }
+
+    /// The note of a pod that is gone since then.
+    pub fn to_json(at: Version) -> Bytes {
+        serde_json::json!({ "deletedAt": at }).to_string().into()
+    }
+}
+
 /// Everything that the index holds of one pod. `None` and missing entries mean: no such key.
 #[derive(Debug)]
 pub struct PodView {
@@ -67,6 +88,8 @@ pub struct PodView {
     pub accepted: Option<Held<Accepted>>,
     /// The history, also of a deleted pod.
     pub versions: BTreeMap<Version, Held<StoredDefinition>>,
+    /// Since when the pod is gone.
+    pub deleted: Option<Held<Deletion>>,
     /// Why the last push was refused.
     pub verdict: Option<Held<Verdict>>,
     /// The running deployment.
@@ -100,6 +123,7 @@ impl PodView {
             spec: None,
             accepted: None,
             versions: BTreeMap::new(),
+            deleted: None,
             verdict: None,
             deployment: None,
             sets: BTreeMap::new(),
@@ -121,6 +145,7 @@ impl PodView {
         keys.extend(self.spec.iter().map(|held| (Key::Spec(pod()), held.mod_revision)));
         keys.extend(self.accepted.iter().map(|held| (Key::Accepted(pod()), held.mod_revision)));
         keys.extend(self.versions.iter().map(|(version, held)| (Key::Version(pod(), *version), held.mod_revision)));
+        keys.extend(self.deleted.iter().map(|held| (Key::Deleted(pod()), held.mod_revision)));
         keys.extend(self.verdict.iter().map(|held| (Key::Verdict(pod()), held.mod_revision)));
         keys.extend(self.deployment.iter().map(|held| (Key::Deployment(pod()), held.mod_revision)));
         keys.extend(self.sets.iter().map(|(config, held)| (Key::Set(pod(), *config), held.mod_revision)));
@@ -139,6 +164,7 @@ impl PodView {
         self.spec.is_none()
             && self.accepted.is_none()
             && self.versions.is_empty()
+            && self.deleted.is_none()
             && self.verdict.is_none()
             && self.deployment.is_none()
             && self.sets.is_empty()
@@ -150,5 +176,26 @@ impl PodView {
             && self.queue.is_none()
             && self.status.is_none()
             && self.unreadable.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_note_of_a_deletion_is_json_with_an_iso_time_and_reads_back() {
+        let at = Version::from_millis(1_627_380_000_007);
+        let json = Deletion::to_json(at);
+        assert_eq!(json, r#"{"deletedAt":"2021-07-27T10:00:00.007Z"}"#);
+        assert_eq!(Deletion::from_json(&json).at, Some(at));
+    }
+
+    #[test]
+    fn a_note_that_tells_no_time_is_read_as_one_without() {
+        for json in ["", "{", "[]", "7", "null", "{}", r#"{"deletedAt":7}"#, r#"{"deletedAt":"yesterday"}"#, "\u{0}"] {
+            assert_eq!(Deletion::from_json(json.as_bytes()).at, None, "{json}");
+        }
+        assert_eq!(Deletion::from_json(&[0xff]).at, None);
     }
 }

@@ -9,7 +9,7 @@ use podium_types::id::PodId;
 use super::Position;
 use crate::codec::{self, DecodeError, Record};
 use crate::key::{Key, Kind};
-use crate::view::{Held, PodView, StoredDefinition};
+use crate::view::{Deletion, Held, PodView, StoredDefinition};
 
 /// Everything under the prefix, at one revision.
 #[derive(Debug, Default)]
@@ -299,6 +299,11 @@ impl PodView {
                 self.versions.insert(*version, Held { value: StoredDefinition::new(value), mod_revision, create_revision });
                 Ok(())
             }
+            Key::Deleted(_) => {
+                let Held { value, mod_revision, create_revision } = held;
+                self.deleted = Some(Held { value: Deletion::from_json(&value), mod_revision, create_revision });
+                Ok(())
+            }
             Key::Accepted(_) => single(&mut self.accepted, held),
             Key::Verdict(_) => single(&mut self.verdict, held),
             Key::Deployment(_) => single(&mut self.deployment, held),
@@ -328,6 +333,7 @@ impl PodView {
         match key {
             Key::Spec(_) => self.spec = None,
             Key::Status(_) => self.status = None,
+            Key::Deleted(_) => self.deleted = None,
             Key::Accepted(_) => self.accepted = None,
             Key::Verdict(_) => self.verdict = None,
             Key::Deployment(_) => self.deployment = None,

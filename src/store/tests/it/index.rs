@@ -61,7 +61,7 @@ fn random_key(random: &mut Random) -> Key {
     let pod = pod(["/a", "/a/b", "/a.b", "/c"][random.below(4) as usize]);
     let version = Version::from_millis(1_600_000_000_000 + i64::try_from(random.below(3)).unwrap());
     let uuid = Uuid::from_u128(u128::from(random.below(3)));
-    match random.below(13) {
+    match random.below(14) {
         0 => Key::Spec(pod),
         1 => Key::Accepted(pod),
         2 => Key::Version(pod, version),
@@ -74,6 +74,7 @@ fn random_key(random: &mut Random) -> Key {
         9 => Key::Reach(pod, uuid),
         10 => Key::Tombstone(pod, uuid),
         11 => Key::Status(pod),
+        12 => Key::Deleted(pod),
         _ => Key::Framework,
     }
 }
