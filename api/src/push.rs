@@ -81,7 +81,7 @@ pub async fn delete(api: &Api, id: &PodId, head: &Head) -> Result<Answer, Proble
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| {
         if_match(head, view)?;
-        let plan = plan_delete(view, Source::Api, now, deployment, head.flag("force")).map_err(not_planned)?;
+        let plan = plan_delete(view, Source::Api, now, deployment, head.flag("force")).map_err(|error| not_planned(error, &[]))?;
         Ok(Plan { group: plan.group, definition: None, change: "deleted" })
     };
     let written = write(api, id, head, deployment, plan).await?;
@@ -102,7 +102,7 @@ async fn body_of(head: &Head, body: Body) -> Result<Bytes, Problem> {
 
 fn plan_put(view: &PodView, reading: &Reading, spec: &Bytes, now: i64, deployment: Uuid, force: bool) -> Result<Plan, Problem> {
     let push = Push { definition: reading.definition.clone(), source: PushSource::Api { spec_json: spec.clone() } };
-    let plan = plan_push(Some(view), push, now, deployment, force).map_err(not_planned)?;
+    let plan = plan_push(Some(view), push, now, deployment, force).map_err(|error| not_planned(error, &reading.warnings))?;
     let change = match plan.change {
         _ if !is_active(view) => "created",
         Change::Config => "config",
@@ -113,10 +113,10 @@ fn plan_put(view: &PodView, reading: &Reading, spec: &Bytes, now: i64, deploymen
     Ok(Plan { group: plan.group, definition: Some((plan.version, plan.json)), change })
 }
 
-fn not_planned(error: PlanError) -> Problem {
+fn not_planned(error: PlanError, warnings: &[Warning]) -> Problem {
     match error {
         PlanError::Locked { deployment } => locked(&deployment),
-        PlanError::Refused(violations) => refused(&ReadError::Invalid(violations)),
+        PlanError::Refused(violations) => refused(&ReadError::Invalid { violations, warnings: warnings.to_vec() }),
         PlanError::NotFound(id) => Problem::no_pod(&id),
         PlanError::Unreadable(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
@@ -212,10 +212,15 @@ fn pushed(status: StatusCode, written: &Written, deployment: Uuid, warnings: &[W
     let mut answer = json_bytes(status, json);
     stamp(&mut answer, written, deployment);
     header(&mut answer, ETAG, etag(version));
-    for warning in warnings.iter().take(MAX_WARNINGS) {
-        header(&mut answer, WARNING, format!("299 podium {}", quoted(&warning.to_string())));
+    for warning in in_headers(warnings) {
+        header(&mut answer, WARNING, warning);
     }
     answer
+}
+
+/// Warnings as headers tell them; more than fit are left out.
+fn in_headers(warnings: &[Warning]) -> impl Iterator<Item = String> {
+    warnings.iter().take(MAX_WARNINGS).map(|warning| format!("299 podium {}", quoted(&warning.to_string())))
 }
 
 /// Names the deployment even when nothing is to be deployed: Marathon does, and who waits for its end finds it ended.
@@ -259,12 +264,14 @@ fn other_id(spec: &[u8], id: &PodId, api: &Api) -> Option<Problem> {
 
 /// A definition that may be pushed, or the answer to one that may not.
 fn judged(reading: Result<Reading, ReadError>, head: &Head) -> Result<Reading, Problem> {
-    let reading = reading.map_err(|error| refused(&error))?;
-    if head.flag("strict") && !reading.warnings.is_empty() {
-        let violations = reading.warnings.iter().map(|warning| Violation::structure(&warning.path, &warning.message, "")).collect();
-        return Err(refused(&ReadError::Invalid(violations)));
-    }
-    Ok(reading)
+    let (mut violations, warnings) = match reading {
+        Ok(reading) if reading.warnings.is_empty() || !head.flag("strict") => return Ok(reading),
+        Ok(reading) => (Vec::new(), reading.warnings),
+        Err(ReadError::Invalid { violations, warnings }) if head.flag("strict") => (violations, warnings),
+        Err(error) => return Err(refused(&error)),
+    };
+    violations.extend(warnings.iter().map(|warning| Violation::structure(&warning.path, &warning.message, "")));
+    Err(refused(&ReadError::Invalid { violations, warnings: Vec::new() }))
 }
 
 /// The answer to a definition that cannot be accepted (reference section 1.2).
@@ -272,7 +279,10 @@ fn refused(error: &ReadError) -> Problem {
     match error {
         ReadError::NotJson { .. } => Problem::detailed(StatusCode::BAD_REQUEST, "Invalid JSON", json!(error.to_string())),
         ReadError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
-        ReadError::Invalid(violations) => Problem::detailed(StatusCode::UNPROCESSABLE_ENTITY, error.headline(), details(violations)),
+        ReadError::Invalid { violations, warnings } => {
+            let problem = Problem::detailed(StatusCode::UNPROCESSABLE_ENTITY, error.headline(), details(violations));
+            in_headers(warnings).filter_map(|warning| HeaderValue::try_from(warning).ok()).fold(problem, |p, value| p.with(WARNING, value))
+        }
     }
 }
 

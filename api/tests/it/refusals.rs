@@ -50,6 +50,22 @@ async fn an_unknown_field_is_warned_of_and_strictly_refused() {
 }
 
 #[tokio::test]
+async fn an_unknown_field_is_told_beside_what_is_wrong() {
+    let world = World::new().await;
+    let wrong = pod("a", 1).replacen("\"networks\"", "\"netwroks\":[],\"networks\"", 1);
+    let lenient = world.push(Method::POST, "/v2/pods", &wrong).await;
+    assert_eq!(lenient.status, 422);
+    assert_eq!(lenient.json()["details"], json!([{"path": "/id", "errors": ["Path needs to be absolute"]}]));
+    let warning = lenient.header("warning");
+    assert!(warning.contains("/netwroks") && warning.contains("networks"), "{lenient:?}");
+    let strict = world.push(Method::POST, "/v2/pods?strict=true", &wrong).await;
+    assert_eq!(strict.status, 422);
+    let paths: Vec<String> =
+        serde_json::from_value(strict.json()["details"].as_array().unwrap().iter().map(|d| d["path"].clone()).collect()).unwrap();
+    assert_eq!(paths, ["/id", "/netwroks"]);
+}
+
+#[tokio::test]
 async fn a_put_is_of_the_pod_that_its_path_names() {
     let world = World::new().await;
     let other = world.push(Method::PUT, "/v2/pods/a", &pod("/b", 1)).await;

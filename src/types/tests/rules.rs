@@ -41,7 +41,7 @@ fn without(value: Value, name: &str) -> Value {
 fn errors(definition: &Value) -> Vec<(String, String)> {
     match definition::read(definition.to_string().as_bytes(), &Settings::default()) {
         Ok(_) => Vec::new(),
-        Err(ReadError::Invalid(violations)) => violations.into_iter().map(|v| (v.path, v.message)).collect(),
+        Err(ReadError::Invalid { violations, .. }) => violations.into_iter().map(|v| (v.path, v.message)).collect(),
         Err(other) => panic!("{other}"),
     }
 }
@@ -500,8 +500,17 @@ fn the_headline_tells_the_stage() {
     let of = |value: Value| definition::read(value.to_string().as_bytes(), &Settings::default()).unwrap_err();
     assert_eq!(of(pod(json!({"id": "foo"}))).headline(), "Object is not valid");
     assert_eq!(of(pod(json!({"id": "foo", "labels": 1}))).headline(), "Invalid JSON");
-    let ReadError::Invalid(violations) = of(pod(json!({"id": "foo", "labels": 1}))) else { panic!() };
+    let ReadError::Invalid { violations, .. } = of(pod(json!({"id": "foo", "labels": 1}))) else { panic!() };
     assert_eq!(violations.iter().map(|v| v.stage).collect::<Vec<_>>(), [Stage::Structure, Stage::Rule]);
+}
+
+#[test]
+fn what_was_read_over_is_told_of_a_refused_definition_too() {
+    let error = definition::read(pod(json!({"id": "foo", "labls": {}})).to_string().as_bytes(), &Settings::default()).unwrap_err();
+    let ReadError::Invalid { violations, warnings } = error else { panic!() };
+    assert_eq!(violations.iter().map(|violation| violation.path.as_str()).collect::<Vec<_>>(), ["/id"]);
+    assert_eq!(warnings.iter().map(|warning| warning.path.as_str()).collect::<Vec<_>>(), ["/labls"]);
+    assert!(warnings[0].message.contains("labels"), "{warnings:?}");
 }
 
 #[test]

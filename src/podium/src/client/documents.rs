@@ -47,16 +47,20 @@ pub fn load(files: &[PathBuf]) -> Result<Vec<Document>, Failure> {
 pub fn judge(documents: Vec<Document>, settings: &Settings) -> Result<Vec<Definition>, Failure> {
     let (mut definitions, mut complaints) = (Vec::new(), Vec::new());
     for document in documents {
-        match read(document.json.to_string().as_bytes(), settings) {
-            Ok(Reading { definition, warnings }) if warnings.is_empty() => definitions.push(Definition { document, pod: definition }),
-            Ok(Reading { warnings, .. }) => {
-                complaints.extend(warnings.iter().map(|warning| complaint(&document.origin, &warning.path, &warning.message)));
+        let (violations, warnings) = match read(document.json.to_string().as_bytes(), settings) {
+            Ok(Reading { definition, warnings }) if warnings.is_empty() => {
+                definitions.push(Definition { document, pod: definition });
+                continue;
             }
-            Err(ReadError::Invalid(violations)) => {
-                complaints.extend(violations.iter().map(|violation| complaint(&document.origin, &violation.path, &violation.text())));
+            Ok(Reading { warnings, .. }) => (Vec::new(), warnings),
+            Err(ReadError::Invalid { violations, warnings }) => (violations, warnings),
+            Err(error) => {
+                complaints.push(format!("{}: {error}", document.origin));
+                continue;
             }
-            Err(error) => complaints.push(format!("{}: {error}", document.origin)),
-        }
+        };
+        complaints.extend(violations.iter().map(|violation| complaint(&document.origin, &violation.path, &violation.text())));
+        complaints.extend(warnings.iter().map(|warning| complaint(&document.origin, &warning.path, &warning.message)));
     }
     complaints.extend(twice(&definitions));
     if complaints.is_empty() { Ok(definitions) } else { Err(Failure::Refused(complaints)) }
@@ -148,6 +152,15 @@ mod tests {
         let Err(Failure::Refused(lines)) = judge(split("f", text.as_bytes()).unwrap(), &Settings::default()) else { panic!() };
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(lines[0].starts_with("f: /containers(0)/resourcs: ") && lines[0].contains("resources"), "{lines:?}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_beside_all_else_that_is_wrong() {
+        let text = POD.replace("\"resources\":{}", "\"resources\":{\"cpus\":-1},\"resourcs\":{}");
+        let Err(Failure::Refused(lines)) = judge(split("f", text.as_bytes()).unwrap(), &Settings::default()) else { panic!() };
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with("f: /containers(0)/resources/cpus: "), "{lines:?}");
+        assert!(lines[1].starts_with("f: /containers(0)/resourcs: "), "{lines:?}");
     }
 
     #[test]

@@ -118,16 +118,21 @@ pub enum ReadError {
         /// In bytes.
         size: usize,
     },
-    /// JSON, but no valid definition (422): every violation, structure first.
-    #[error("{}", in_words(.0))]
-    Invalid(Vec<Violation>),
+    /// JSON, but no valid definition (422).
+    #[error("{}", in_words(.violations))]
+    Invalid {
+        /// Every violation, structure first.
+        violations: Vec<Violation>,
+        /// What was read over besides, as in [`Reading`].
+        warnings: Vec<Warning>,
+    },
 }
 
 impl ReadError {
     /// Everything that is wrong as violations, for records and status: what is no JSON has the path "".
     pub fn violations(&self) -> Vec<Violation> {
         match self {
-            Self::Invalid(violations) => violations.clone(),
+            Self::Invalid { violations, .. } => violations.clone(),
             Self::NotJson { .. } => vec![Violation::structure("", format!("Invalid JSON: {self}"), "")],
             Self::TooLarge { .. } => vec![Violation::structure("", self.to_string(), "")],
         }
@@ -136,7 +141,7 @@ impl ReadError {
     /// The head of Marathon's answer: `Invalid JSON` if the structure is broken, else `Object is not valid`.
     pub fn headline(&self) -> &'static str {
         match self {
-            Self::Invalid(violations) if violations.iter().all(|violation| violation.stage == Stage::Rule) => "Object is not valid",
+            Self::Invalid { violations, .. } if violations.iter().all(|violation| violation.stage == Stage::Rule) => "Object is not valid",
             _ => "Invalid JSON",
         }
     }
@@ -161,10 +166,10 @@ pub fn read_as(json: &[u8], id: &PodId, settings: &Settings) -> Result<Reading, 
 pub fn read_stored(json: &[u8]) -> Result<PodDefinition, ReadError> {
     let mut findings = Findings::default();
     let definition = schema::pod(&parse(json)?, None, None, &mut findings);
-    let violations = findings.finish().0;
+    let (violations, warnings) = findings.finish();
     // What a rule says is not asked here, though some are noticed while reading; but without its id it is no pod's.
     if violations.iter().any(|violation| violation.stage == Stage::Structure || violation.path == "/id") {
-        return Err(ReadError::Invalid(violations));
+        return Err(ReadError::Invalid { violations, warnings });
     }
     Ok(definition)
 }
@@ -179,7 +184,7 @@ fn read_document(json: &[u8], id: Option<&PodId>, settings: &Settings) -> Result
             collapse(&mut definition.scheduling.placement.constraints);
             Ok(Reading { definition, warnings })
         }
-        (violations, _) => Err(ReadError::Invalid(violations)),
+        (violations, warnings) => Err(ReadError::Invalid { violations, warnings }),
     }
 }
 
