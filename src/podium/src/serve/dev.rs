@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::folder::DataFolder;
 use super::replica::{Parts, Replica};
-use super::{ServeArgs, bind, stop_requested};
+use super::{ServeArgs, StopSignals, bind};
 
 /// Flags of `podium dev`.
 #[derive(Debug, Args)]
@@ -58,6 +58,7 @@ pub struct DevArgs {
 
 /// Runs until SIGINT or SIGTERM, and then stops everything that it started.
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    let stop = StopSignals::catch()?;
     let folder = DataFolder::open(&args.data_dir)?;
     folder.remove(ENDPOINTS);
     let api = bind("--listen", args.serve.listen).await?;
@@ -78,8 +79,10 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let replica = Replica::start(&args.serve, parts).await?;
     announce(&folder, &replica, &store, &engine)?;
 
-    let signal = stop_requested().await?;
-    tracing::info!(signal, "stopping everything");
+    tokio::select! {
+        signal = stop.first() => tracing::info!(signal, "stopping everything"),
+        () = store.failed() => anyhow::bail!("the store in {} stopped: its disk failed; what runs is left as it is, and found again by the next start", folder.join("etcd").display()),
+    }
     // The controllers first: nobody shall launch again what is being stopped.
     replica.shutdown().await;
     engine.shutdown().await;

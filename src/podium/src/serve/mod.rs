@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Flags of both commands.
@@ -137,21 +138,31 @@ pub async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener
     })
 }
 
-/// Completes at the first SIGINT or SIGTERM. A second SIGINT ends the process at once, with exit code 130.
-pub async fn stop_requested() -> anyhow::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let first = tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
-    };
-    tokio::spawn(async move {
-        interrupt.recv().await;
-        eprintln!("stopped by a second Ctrl-C: what still runs is left as it is, and found again by the next start");
-        std::process::exit(130);
-    });
-    Ok(first)
+/// SIGINT and SIGTERM, caught from here on: made before anything is started, so that none is missed.
+pub struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// Begins to catch them. Needs a tokio runtime.
+    pub fn catch() -> anyhow::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Completes at the first of them, and names it. From then on a second Ctrl-C ends the process at once, with exit code 130.
+    pub async fn first(mut self) -> &'static str {
+        let name = tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        };
+        tokio::spawn(async move {
+            self.interrupt.recv().await;
+            eprintln!("stopped by a second Ctrl-C: what still runs is left as it is, and found again by the next start");
+            std::process::exit(130);
+        });
+        name
+    }
 }
 
 #[cfg(test)]

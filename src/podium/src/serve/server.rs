@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::replica::{Parts, Replica};
-use super::{ServeArgs, bind, stop_requested};
+use super::{ServeArgs, StopSignals, bind};
 
 /// Flags of `podium server`.
 #[derive(Debug, Args)]
@@ -28,6 +28,8 @@ pub struct ServerArgs {
 
 /// Serves until SIGINT or SIGTERM.
 pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
+    let stop = StopSignals::catch()?.first();
+    tokio::pin!(stop);
     let listener = bind("--listen", args.serve.listen).await?;
     let parts = Parts {
         listener,
@@ -40,10 +42,10 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let starting = Replica::start(&args.serve, parts);
     let replica = tokio::select! {
         replica = starting => replica?,
-        stop = stop_requested() => { stop?; return Ok(ExitCode::SUCCESS); }
+        _ = &mut stop => return Ok(ExitCode::SUCCESS),
     };
     println!("podium server is ready: {}  next: podium get pods --server {0}", replica.url());
-    let signal = stop_requested().await?;
+    let signal = stop.await;
     tracing::info!(signal, "stopping");
     replica.shutdown().await;
     Ok(ExitCode::SUCCESS)
