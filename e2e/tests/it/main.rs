@@ -1,5 +1,7 @@
 //! The sentences of the README, end to end: real processes, a real store, real servers, in both forms.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall end")]
+
 mod cli;
 mod crash;
 mod gitops;
