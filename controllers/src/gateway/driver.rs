@@ -50,7 +50,7 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
             tracing::warn!("the index has not reached the gateway's election yet");
         }
     }
-    let identity = identity(&term, settings).await?;
+    let identity = identity(&term).await?;
     state.send_replace(GatewayState {
         leads: true,
         framework_id: Some(identity.framework_id.clone()),

@@ -10,7 +10,6 @@ use podium_store::Key;
 use podium_store::writer::{Compare, Group, Op, Outcome};
 use uuid::Uuid;
 
-use super::Settings;
 use crate::runtime::{Failure, Term};
 
 /// How long the index may take to show what was written.
@@ -26,7 +25,7 @@ pub(super) struct Identity {
 }
 
 /// Reads the record, or creates it.
-pub(super) async fn identity(term: &Term, settings: &Settings) -> Result<Identity, Failure> {
+pub(super) async fn identity(term: &Term) -> Result<Identity, Failure> {
     for _ in 0..5 {
         let (found, unreadable) =
             term.index.read(|state| (state.framework().map(|held| held.value.clone()), state.framework_is_unreadable()));
@@ -38,7 +37,6 @@ pub(super) async fn identity(term: &Term, settings: &Settings) -> Result<Identit
         }
         let framework = Framework {
             framework_id: format!("podium-{}", Uuid::new_v4()),
-            roles: vec![settings.default_role.clone()],
             cluster_id: Uuid::new_v4().to_string(),
             created_ms: term.clock.now().0,
             ..Framework::default()

@@ -114,6 +114,11 @@ impl<'a> Member<'a> {
         self.counts() || !(self.is_idle() || self.inactive || self.expunged)
     }
 
+    /// When the launch that was last recorded of it was recorded; 0: none was. Milliseconds.
+    pub fn launched_ms(&self) -> i64 {
+        self.observed.map_or(0, |observed| observed.value.provisioned_ms)
+    }
+
     /// When its present incarnation began to run; before that, when it was created. Milliseconds.
     pub fn since_ms(&self) -> i64 {
         let running = self

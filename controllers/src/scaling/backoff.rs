@@ -1,4 +1,7 @@
-//! The pace of relaunches: how long after an end the next launch may be. Marathon's rules (reference section 6.8).
+//! The pace of relaunches: how long after an end the next launch may be. Marathon's rules (reference section 6.8), but for
+//! one: an end raises the delay only if its instance was launched after the delay was last raised. What ends together says
+//! one thing and not many: of a hundred instances that are lost at once each waits the first delay, and not an hour.
+//! What is launched then and ends again raises it once more.
 
 use podium_proto::records::Delay;
 use podium_types::condition::Condition;
@@ -15,7 +18,7 @@ pub fn slows_down(condition: Condition) -> bool {
 pub struct Pace {
     /// Milliseconds; `None`: nothing has failed for long enough.
     delay_ms: Option<i64>,
-    /// The delay counts from here.
+    /// When it was last raised.
     reference_ms: i64,
 }
 
@@ -30,8 +33,11 @@ impl Pace {
         Self { delay_ms, reference_ms: record.reference_ms }
     }
 
-    /// One more instance ended at `now`.
-    pub fn slow_down(&mut self, backoff: &Backoff, now: i64) {
+    /// An instance that was launched at `launched_ms` ended; it is `now`.
+    pub fn slow_down(&mut self, backoff: &Backoff, launched_ms: i64, now: i64) {
+        if self.delay_ms.is_some() && launched_ms <= self.reference_ms {
+            return;
+        }
         let longest = millis(backoff.max_launch_delay);
         let next = match self.delay_ms {
             None => millis(backoff.backoff),
@@ -41,7 +47,12 @@ impl Pace {
         self.reference_ms = now;
     }
 
-    /// When the next launch may be; 0: at once.
+    /// When what ended just now may be launched again.
+    pub fn after_an_end_ms(&self, now: i64) -> i64 {
+        now.saturating_add(self.delay_ms.unwrap_or(0))
+    }
+
+    /// When any other launch may be; 0: at once.
     pub fn not_before_ms(&self, now: i64) -> i64 {
         match self.delay_ms {
             Some(delay) if self.reference_ms.saturating_add(delay) > now => self.reference_ms.saturating_add(delay),
@@ -68,22 +79,33 @@ mod tests {
 
     const BACKOFF: Backoff = Backoff { backoff: 1.0, backoff_factor: 1.15, max_launch_delay: 3600.0 };
 
-    fn ended(times: usize, backoff: &Backoff) -> Delay {
+    /// So many generations of instances that ended, the last of them at 1000.
+    fn ended(times: i64, backoff: &Backoff) -> Delay {
         let mut pace = Pace::read(None, 7, 0, backoff, 1_000);
-        (0..times).for_each(|_| pace.slow_down(backoff, 1_000));
+        (1..=times).for_each(|time| pace.slow_down(backoff, 1_000 - times + time, 1_000 - times + time));
         let mut record = Delay::default();
         pace.store(&mut record, 7);
         record
     }
 
     #[test]
-    fn each_end_multiplies_the_delay_up_to_the_longest() {
+    fn each_generation_that_ends_multiplies_the_delay_up_to_the_longest() {
         assert_eq!(ended(1, &BACKOFF).delay_ms, 1_000);
         assert_eq!(ended(2, &BACKOFF).delay_ms, 1_150);
         assert_eq!(ended(3, &BACKOFF).delay_ms, 1_322);
         assert_eq!(ended(200, &BACKOFF).delay_ms, 3_600_000);
         assert_eq!(ended(1, &Backoff { backoff: 5.0, max_launch_delay: 2.0, ..BACKOFF }).delay_ms, 2_000);
         assert_eq!(ended(9, &Backoff { backoff: 0.0, ..BACKOFF }).delay_ms, 0);
+    }
+
+    #[test]
+    fn ends_of_one_generation_raise_the_delay_once() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|nth| pace.slow_down(&BACKOFF, 900, 1_000 + nth));
+        assert_eq!((pace.delay_ms, pace.after_an_end_ms(1_099)), (Some(1_000), 2_099));
+        pace.slow_down(&BACKOFF, 2_100, 2_500);
+        pace.slow_down(&BACKOFF, 2_101, 2_500);
+        assert_eq!((pace.delay_ms, pace.after_an_end_ms(2_500)), (Some(1_150), 3_650));
     }
 
     #[test]

@@ -35,7 +35,7 @@ const RESTED_ON: usize = 50;
 /// Instances that one group removes, at two compares each.
 const REMOVED_PER_GROUP: usize = 30;
 
-/// Instances launched again by one decision: they share one group, since each raises the same delay.
+/// Instances launched again by one decision: they share one group, since all rest on one delay.
 const RELAUNCHED_PER_GROUP: usize = 40;
 
 /// Groups of one decision. The rest follows when these are written.
@@ -188,7 +188,7 @@ fn chunks(count: usize) -> impl Iterator<Item = usize> {
 }
 
 fn last_launch(census: &Census<'_>) -> i64 {
-    census.members.iter().filter_map(|member| member.observed).map(|observed| observed.value.provisioned_ms).max().unwrap_or(0)
+    census.members.iter().map(Member::launched_ms).max().unwrap_or(0)
 }
 
 /// Decides when launches may be.
@@ -215,15 +215,17 @@ impl Pacer<'_> {
         let config = Version::from_millis(self.config_ms);
         let mut pace = self.pace_of(config);
         let batch = &ended[..ended.len().min(RELAUNCHED_PER_GROUP)];
-        let failed = batch.iter().filter(|member| member.config == config && backoff::slows_down(member.condition)).count();
-        (0..failed).for_each(|_| pace.slow_down(backoff, self.now));
+        for member in batch.iter().filter(|member| member.config == config && backoff::slows_down(member.condition)) {
+            pace.slow_down(backoff, member.launched_ms(), self.now);
+        }
         // The record is the new config's: an old one that fails during an upgrade waits for the first delay each time.
         let mut former = Pace::default();
-        former.slow_down(backoff, self.now);
-        let not_before = |member: &Member<'_>| match member.config == config {
-            true => pace.not_before_ms(self.now),
-            false if backoff::slows_down(member.condition) => former.not_before_ms(self.now),
-            false => 0,
+        former.slow_down(backoff, 0, self.now);
+        let not_before = |member: &Member<'_>| match (member.config == config, backoff::slows_down(member.condition)) {
+            (true, true) => pace.after_an_end_ms(self.now),
+            (true, false) => pace.not_before_ms(self.now),
+            (false, true) => former.after_an_end_ms(self.now),
+            (false, false) => 0,
         };
         let instances = batch.iter().map(|member| (member.uuid, not_before(member))).collect();
         let mut delay = self.view.delay.as_ref().map(|delay| delay.value.clone()).unwrap_or_default();
