@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use podium_proto::mesos::v1::{Attribute, Resource};
 use tokio::net::TcpListener;
 
-use crate::agent::{Agent, AgentConfig, AgentError};
+use crate::agent::{Agent, AgentConfig, AgentError, Retention};
 use crate::master::{Master, MasterError, Settings};
 use crate::simulated::{SimulatedAgents, Simulation, SimulationHandle, agent_id};
 
@@ -50,6 +50,8 @@ pub struct RealAgent {
     pub hostname: String,
     /// Program and arguments of the executor.
     pub executor_command: Vec<OsString>,
+    /// Which sandboxes of ended executors are kept.
+    pub retention: Retention,
 }
 
 /// Why the engine did not start.
@@ -105,9 +107,9 @@ impl Engine {
                 master.expect_agents((0..agents.count).map(agent_id).collect()).await;
                 Running::Simulated(Simulation::start(&agents, master.address(), master.link()))
             }
-            Agents::Real(RealAgent { listener, resources, attributes, hostname, executor_command }) => {
+            Agents::Real(RealAgent { listener, resources, attributes, hostname, executor_command, retention }) => {
                 let (data_dir, to_master) = (data_dir.join("agent"), master.link());
-                let config = AgentConfig { data_dir, listener, resources, attributes, hostname, executor_command, to_master };
+                let config = AgentConfig { data_dir, listener, resources, attributes, hostname, executor_command, retention, to_master };
                 match Agent::start(config).await {
                     Ok(agent) => {
                         master.expect_agents(vec![agent.id().value.clone()]).await;

@@ -55,7 +55,8 @@ pub(super) fn start(command: Vec<OsString>, answers: mpsc::Sender<Message>) -> i
 
 fn run(command: &[OsString], order: &Order) -> io::Result<Started> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the agent has no command for executors"))?;
-    lay_out(&order.sandbox)?;
+    // Empty folders around an old sandbox may just be being removed: once more, then.
+    lay_out(&order.sandbox).or_else(|_| lay_out(&order.sandbox))?;
     let mut process = Command::new(program);
     process.args(arguments).env_clear().envs(order.environment.iter().map(|(name, value)| (name, value)));
     process.current_dir(&order.sandbox).stdin(Stdio::null());

@@ -1,9 +1,12 @@
 //! The life of executors: launched, given their group, told to kill, ended, cleaned up after.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use podium_proto::mesos::v1::{
-    ContainerId, ExecutorInfo, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId, TaskState,
+    AgentId, ContainerId, ExecutorInfo, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId, TaskState,
     executor::{Event, event},
     framework_info::capability,
     task_status::Reason,
@@ -126,17 +129,11 @@ impl Owner {
             self.exited(key, -1);
             return;
         }
-        let sandbox = self.sandbox(key, &executor.record.container);
+        let sandbox = sandbox(&self.folder, &self.agent_id, key, &executor.record.container);
         let environment = self.environment(key, executor, &sandbox.to_string_lossy());
         if self.launcher.send(Order { key: key.clone(), sandbox, environment }).is_err() {
             self.started(key, Err("the agent's launcher has ended".to_owned()));
         }
-    }
-
-    /// Mesos' tree of sandboxes.
-    fn sandbox(&self, key: &Key, container: &str) -> std::path::PathBuf {
-        let executors = self.folder.join("slaves").join(&self.agent_id.value).join("frameworks").join(&key.framework).join("executors");
-        executors.join(&key.executor).join("runs").join(container)
     }
 
     fn environment(&self, key: &Key, executor: &Executor, sandbox: &str) -> Vec<(String, String)> {
@@ -348,6 +345,7 @@ impl Owner {
         let Some(executor) = self.executors.get_mut(key).filter(|executor| executor.life == Life::Dying) else { return };
         executor.life = Life::Dead;
         let status = executor.exit;
+        let sandbox = sandbox(&self.folder, &self.agent_id, key, &executor.record.container);
         let process = executor.process.take();
         let verdict = executor.verdict.clone().unwrap_or_else(|| {
             let how = if status < 0 { String::new() } else { format!(" (wait status {status})") };
@@ -365,6 +363,7 @@ impl Owner {
             executor_id: podium_proto::mesos::v1::ExecutorId { value: key.executor.clone() },
             status,
         });
+        self.sandboxes.ended(sandbox);
         self.forget_if_over(key);
         if self.awaited.remove(key) && self.awaited.is_empty() {
             self.register();
@@ -398,6 +397,16 @@ impl Owner {
             self.outbox.push_back(word);
         }
     }
+}
+
+/// Mesos' tree of sandboxes, as far as an agent's is the same for all.
+pub(super) fn frameworks_folder(folder: &Path, agent: &AgentId) -> PathBuf {
+    folder.join("slaves").join(&agent.value).join("frameworks")
+}
+
+/// The sandbox of an executor's run.
+pub(super) fn sandbox(folder: &Path, agent: &AgentId, key: &Key, container: &str) -> PathBuf {
+    frameworks_folder(folder, agent).join(&key.framework).join("executors").join(&key.executor).join("runs").join(container)
 }
 
 fn kill(task: String, policy: Option<KillPolicy>) -> Event {

@@ -17,6 +17,7 @@
 
 mod executor_api;
 mod files;
+mod gc;
 mod http;
 mod journal;
 mod launcher;
@@ -49,6 +50,7 @@ use tokio::{
 };
 
 use crate::link::{FromAgent, LINK_CAPACITY};
+pub use gc::Retention;
 pub use journal::JournalError;
 pub use resources::{DEFAULT_RESOURCES, ParseError, parse_attributes, parse_resources};
 
@@ -70,6 +72,8 @@ pub struct AgentConfig {
     pub hostname: String,
     /// Program and arguments of the executor: `[<this program>, "executor"]`.
     pub executor_command: Vec<OsString>,
+    /// Which sandboxes of ended executors are kept.
+    pub retention: Retention,
     /// The master's end of the link.
     pub to_master: mpsc::Sender<FromAgent>,
 }
@@ -146,6 +150,9 @@ impl Agent {
         let (launcher, launcher_closed) = launcher::start(config.executor_command, messages.clone())?;
         let threads = [journal.closed(), launcher_closed];
         let files = files::Files::new(&data_dir, &id.value);
+        let living = memory.living_sandboxes(&data_dir, &id);
+        let frameworks = life::frameworks_folder(&data_dir, &id);
+        let ended = tokio::task::spawn_blocking(move || gc::scan(&frameworks, &living)).await.map_err(io::Error::other)?;
         let owner = owner::Owner {
             agent_id: id.clone(),
             info,
@@ -155,6 +162,7 @@ impl Agent {
             durable,
             launcher,
             survivors: survivors::Survivors::start(),
+            sandboxes: gc::Collector::start(config.retention, ended),
             messages: inbox,
             own: messages.clone(),
             to_master: config.to_master,

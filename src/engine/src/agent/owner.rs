@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     executor_api::{Outlet, Refusal},
+    gc::Collector,
     journal::{Batch, Journal, JournalError},
     launcher::{Order, Started},
     operator::Summary,
@@ -159,6 +160,8 @@ pub(super) struct Owner {
     pub durable: mpsc::UnboundedReceiver<Result<Vec<Effect>, JournalError>>,
     pub launcher: mpsc::UnboundedSender<Order>,
     pub survivors: Survivors,
+    /// Hears of each sandbox whose executor has ended.
+    pub sandboxes: Collector,
     pub messages: mpsc::Receiver<Message>,
     /// To itself, for what is awaited elsewhere.
     pub own: mpsc::Sender<Message>,

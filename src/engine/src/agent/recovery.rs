@@ -2,19 +2,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use bytes::Bytes;
-use podium_proto::mesos::v1::{FrameworkInfo, TaskStatus};
+use podium_proto::mesos::v1::{AgentId, FrameworkInfo, TaskStatus};
 use rustix::process::Pid;
 use tokio::time::Instant;
 
 use super::{
     journal::{JournalError, Stored, Table, decode},
     launcher::Started,
-    life::{boot, watch},
+    life::{boot, sandbox, watch},
     owner::{Effect, Executor, Key, Life, Owner, Task, TaskKey, Timer},
     record::{ExecutorRecord, ProcessRecord, TaskRecord, UpdateRecord},
     streams::{Stream, terminal},
@@ -39,6 +39,12 @@ impl Memory {
     /// The frameworks of all executors.
     pub fn frameworks(&self) -> HashMap<String, FrameworkInfo> {
         self.executors.iter().map(|(key, executor)| (key.framework.clone(), executor.record.framework.clone())).collect()
+    }
+
+    /// The sandboxes of executors that have not ended, as far as the records tell.
+    pub fn living_sandboxes(&self, folder: &Path, agent: &AgentId) -> HashSet<PathBuf> {
+        let living = self.executors.iter().filter(|(_, executor)| executor.life != Life::Dead);
+        living.map(|(key, executor)| sandbox(folder, agent, key, &executor.record.container)).collect()
     }
 }
 

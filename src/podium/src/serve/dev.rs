@@ -104,7 +104,14 @@ async fn start_engine(args: &DevArgs, folder: &DataFolder, listener: TcpListener
         let loopback = TcpListener::bind(("127.0.0.1", 0)).await.context("a port for the agent")?;
         let program = std::env::current_exe().context("the path of this program")?;
         let executor_command = vec![program.into_os_string(), OsString::from("executor")];
-        Agents::Real(RealAgent { listener: loopback, resources, attributes, hostname: "localhost".to_owned(), executor_command })
+        Agents::Real(RealAgent {
+            listener: loopback,
+            resources,
+            attributes,
+            hostname: "localhost".to_owned(),
+            executor_command,
+            retention: podium_engine::agent::Retention::default(),
+        })
     };
     let data_dir = folder.join(if args.simulate { "mesos-simulated" } else { "mesos" });
     let config = podium_engine::Config { listener, data_dir, agents, settings: podium_engine::Settings::default() };

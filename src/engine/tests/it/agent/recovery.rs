@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use podium_engine::link::FromAgent;
+use podium_engine::{agent::Retention, link::FromAgent};
 use podium_proto::mesos::v1::{TaskState, TaskStatus, task_status::Reason};
 use rustix::process::Signal;
 
@@ -216,4 +216,34 @@ async fn only_the_head_is_sent_until_it_is_acknowledged_and_again_when_the_frame
     rig.acknowledge(&head).await;
     rig.acknowledge(&next).await;
     assert_eq!(state(&rig.update().await), TaskState::TaskFinished);
+}
+
+#[tokio::test]
+async fn sandboxes_of_a_crash_looping_pod_are_removed_and_those_of_what_runs_are_not() {
+    let mut rig = Rig::new().await;
+    rig.retention = Retention { per_pod: 2, ..Retention::default() };
+    rig.crash().await;
+    rig.restart().await;
+    let id = |number| format!("instance-loop.9f0e24cc-55b8-4b4e-a3a6-3c1b36a0d0f0.{number}");
+    rig.launch(&id(1), vec![task("runs", "exec sleep 1000")]).await;
+    rig.until("runs", TaskState::TaskRunning).await;
+    let running = rig.sandbox(&id(1));
+    for number in 2..=5 {
+        rig.launch(&id(number), vec![task(&format!("t{number}"), "exit 1")]).await;
+        rig.exited(&id(number)).await;
+    }
+    let executors = running.parent().unwrap().parent().unwrap().parent().unwrap().to_owned();
+    let left = || {
+        let mut names: Vec<String> =
+            fs::read_dir(&executors).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    eventually("all but the two newest of those that ended are removed", || (left() == [id(1), id(4), id(5)]).then_some(())).await;
+    // The next start finds by the folders what has ended, and what it has to keep.
+    rig.retention = Retention { gc_delay: Duration::ZERO, ..Retention::default() };
+    rig.crash().await;
+    rig.restart().await;
+    eventually("all that have ended are removed", || (left() == [id(1)]).then_some(())).await;
+    assert!(running.join("tasks/runs/stdout").exists());
 }

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, fs, path::PathBuf, time::Duration};
 
 use podium_engine::{
-    agent::{Agent, AgentConfig, DEFAULT_RESOURCES, parse_resources},
+    agent::{Agent, AgentConfig, DEFAULT_RESOURCES, Retention, parse_resources},
     executor::MARKER,
     link::{FromAgent, KnownExecutor, LINK_CAPACITY, ToAgent},
 };
@@ -33,6 +33,8 @@ pub struct Rig {
     pub updates: VecDeque<TaskStatus>,
     /// Acknowledge as they come.
     pub acknowledge: bool,
+    /// For the next start.
+    pub retention: Retention,
 }
 
 pub fn framework() -> FrameworkInfo {
@@ -107,6 +109,7 @@ impl Rig {
             exits: Vec::new(),
             updates: VecDeque::new(),
             acknowledge: true,
+            retention: Retention::default(),
         };
         rig.begin(command).await;
         rig.registered().await;
@@ -125,6 +128,7 @@ impl Rig {
             attributes: Vec::new(),
             hostname: "localhost".into(),
             executor_command: command.iter().map(Into::into).collect(),
+            retention: self.retention,
             to_master,
         })
         .await
