@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall end")]
 
 mod cli;
+mod containers;
 mod crash;
 mod gitops;
 mod quickstart;
