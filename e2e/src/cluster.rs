@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::api::Api;
 use crate::etcd::{self, Etcd};
-use crate::process::Background;
+use crate::process::{Background, kill_all_below};
 use crate::wait::PATIENCE;
 
 /// How Podium runs.
@@ -137,6 +137,14 @@ impl Cluster {
             let status = process.wait(PATIENCE).unwrap_or_else(|| panic!("still running {PATIENCE:?} after SIGINT:\n{}", process.log()));
             assert!(status.success(), "ended by SIGINT with {status}:\n{}", process.log());
         }
+    }
+}
+
+impl Drop for Cluster {
+    /// Instances outlive a `podium dev` that is killed, as they should: those of this folder are ended here.
+    fn drop(&mut self) {
+        self.kill();
+        kill_all_below(self.folder.path());
     }
 }
 

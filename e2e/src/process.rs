@@ -106,14 +106,8 @@ pub struct Seen {
 
 /// All living processes (zombies left out) whose environment holds `marker`, as `NAME=value`.
 pub fn marked(marker: &str) -> Vec<Seen> {
-    let mut found: Vec<Seen> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| environment_holds(*pid, marker))
-        .map(|pid| Seen { pid, arguments: arguments(pid) })
-        .collect();
+    let mut found: Vec<Seen> =
+        processes().filter(|pid| environment_holds(*pid, marker)).map(|pid| Seen { pid, arguments: arguments(pid) }).collect();
     found.sort();
     found
 }
@@ -121,6 +115,32 @@ pub fn marked(marker: &str) -> Vec<Seen> {
 /// Those of [`marked`] whose arguments, joined by blanks, are `command`.
 pub fn marked_running(marker: &str, command: &str) -> Vec<u32> {
     marked(marker).into_iter().filter(|seen| seen.arguments.join(" ") == command).map(|seen| seen.pid).collect()
+}
+
+/// Kills every process whose environment names something below `folder`, as those of executors and containers do with
+/// their sandbox, until none is left.
+pub fn kill_all_below(folder: &Path) {
+    let mut needle = folder.as_os_str().as_encoded_bytes().to_vec();
+    needle.push(b'/');
+    // A process may fork between two looks: a few rounds, each over what the last one missed.
+    for _ in 0..100 {
+        let left: Vec<u32> = processes().filter(|pid| environment_contains(*pid, &needle)).collect();
+        if left.is_empty() {
+            return;
+        }
+        left.into_iter().for_each(|pid| signal_process(pid, Signal::KILL));
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Ids of all processes but this one.
+fn processes() -> impl Iterator<Item = u32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| *pid != std::process::id())
+}
+
+fn environment_contains(pid: u32, needle: &[u8]) -> bool {
+    fs::read(format!("/proc/{pid}/environ")).is_ok_and(|environment| environment.windows(needle.len()).any(|window| window == needle))
 }
 
 fn environment_holds(pid: u32, marker: &str) -> bool {

@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use podium_e2e::api::Api;
 use podium_e2e::cluster::Form;
-use podium_e2e::process::{Background, marked, marked_running};
+use podium_e2e::process::{Background, kill_all_below, marked, marked_running};
 use podium_e2e::wait::{PATIENCE, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -46,9 +47,19 @@ fn ctrl_c_leaves_no_process_behind_and_the_next_start_launches_again(form: Form)
     assert_eq!(marked(&marker), [], "nothing is left");
 }
 
+/// Ends what is left in a folder, also when the test fails.
+struct Cleaner<'a>(&'a Path);
+
+impl Drop for Cleaner<'_> {
+    fn drop(&mut self) {
+        kill_all_below(self.0);
+    }
+}
+
 #[test]
 fn an_ordinary_user_runs_pods() {
     let folder = tempfile::Builder::new().prefix("podium-e2e-").tempdir().unwrap();
+    let _cleaner = Cleaner(folder.path());
     // The build's folder may be closed to others: the binary is run from a folder that is not.
     let binary = folder.path().join("podium");
     std::fs::copy(podium_e2e::binary::podium(false), &binary).unwrap();
