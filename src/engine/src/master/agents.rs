@@ -199,6 +199,7 @@ impl State {
         self.forget_filters_of(&id);
         let held = before.map(|before| self.take_tasks(before)).unwrap_or_default();
         self.take_in(&id, executors, announce, held, now);
+        self.catch_up_on_kills(now);
         self.reconsider(&id, now);
         tracing::debug!(agent = id, "an agent registered");
     }
@@ -256,8 +257,11 @@ impl State {
             }
             self.book_executor(agent_id, &framework_id, known.executor);
             for (info, status) in known.tasks {
-                held.remove(&(framework_id.clone(), info.task_id.value.clone()));
+                let before = held.remove(&(framework_id.clone(), info.task_id.value.clone()));
                 self.book_returned(agent_id, &framework_id, info, status, announce, now);
+                if let Some(kill) = before.and_then(|record| record.kill) {
+                    self.repeat_kill(agent_id, &framework_id, kill);
+                }
             }
         }
         for ((framework_id, _), record) in held {
@@ -283,10 +287,11 @@ impl State {
             self.unreachable.insert(agent_id.to_owned(), Departed { since });
             self.unsaved = true;
         }
+        self.catch_up_on_kills(now);
     }
 
     /// These agents are all there are: others that were known before a restart are not coming back.
-    pub(super) fn expect_agents(&mut self, ids: &[String]) {
+    pub(super) fn expect_agents(&mut self, ids: &[String], now: Now) {
         let missing: Vec<String> = self.recovering.iter().filter(|id| !ids.contains(id)).cloned().collect();
         for id in missing {
             tracing::info!(agent = id, "an agent known before the restart is no longer one of this engine's");
@@ -294,6 +299,7 @@ impl State {
             self.dismissed.insert(id);
             self.unsaved = true;
         }
+        self.catch_up_on_kills(now);
     }
 
     /// An agent known before the restart has not come back in time.
@@ -303,6 +309,7 @@ impl State {
             self.unreachable.insert(agent_id.to_owned(), Departed { since: now.time_info() });
             self.unsaved = true;
             self.frameworks.send_all(&failure(agent_id.to_owned(), None));
+            self.catch_up_on_kills(now);
         }
     }
 
@@ -322,6 +329,7 @@ impl State {
         self.recovering.remove(agent_id);
         self.gone.insert(agent_id.to_owned());
         self.unsaved = true;
+        self.catch_up_on_kills(now);
         true
     }
 

@@ -37,6 +37,8 @@ enum Happening {
     Suppress(u8),
     Update { task: usize, state: TaskState },
     Acknowledge { task: usize },
+    Kill { task: usize },
+    Recovering(u8),
     ExecutorEnds { executor: usize },
     MarkGone(u8),
     Later { milliseconds: u64 },
@@ -63,6 +65,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..FRAMEWORKS).prop_map(Happening::Suppress),
         8 => (any::<usize>(), states).prop_map(|(task, state)| Happening::Update { task, state }),
         6 => any::<usize>().prop_map(|task| Happening::Acknowledge { task }),
+        4 => any::<usize>().prop_map(|task| Happening::Kill { task }),
+        1 => (0..AGENTS).prop_map(Happening::Recovering),
         3 => any::<usize>().prop_map(|executor| Happening::ExecutorEnds { executor }),
         1 => (0..AGENTS).prop_map(Happening::MarkGone),
         6 => (0_u64..2000).prop_map(|milliseconds| Happening::Later { milliseconds }),
@@ -113,6 +117,10 @@ impl World {
             Happening::Suppress(number) => self.state.suppress(&framework(number), &[]),
             Happening::Update { task, state } => self.update(task, state),
             Happening::Acknowledge { task } => self.acknowledge(task),
+            Happening::Kill { task } => self.kill(task),
+            Happening::Recovering(number) => {
+                self.state.agent_message(FromAgent::Recovering { agent_id: AgentId { value: agent(number) } }, now);
+            }
             Happening::ExecutorEnds { executor } => self.executor_ends(executor),
             Happening::MarkGone(number) => drop(self.state.mark_gone(&agent(number), now)),
             Happening::Later { milliseconds } => {
@@ -236,6 +244,14 @@ impl World {
         }
     }
 
+    fn kill(&mut self, index: usize) {
+        let Some((agent, framework, task_id)) = self.task(index) else { return };
+        let agent_id = Some(AgentId { value: agent.clone() });
+        self.state.kill(&framework.value, call::Kill { task_id, agent_id, kill_policy: None }, self.now);
+        let waits = self.state.put_off_kills.iter().any(|(_, kill)| kill.agent_id.as_ref().is_some_and(|id| id.value == agent));
+        assert!(!waits || self.state.recovering.contains(&agent), "a kill waits for an agent that is here");
+    }
+
     fn acknowledge(&mut self, index: usize) {
         let Some((agent, framework, task_id)) = self.task(index) else { return };
         let uuid = bytes::Bytes::from(task_id.value.clone());
@@ -326,4 +342,24 @@ proptest! {
             world.check();
         }
     }
+}
+
+#[test]
+fn a_kill_is_repeated_to_an_agent_that_comes_back_with_the_task() {
+    let mut world = World::new();
+    world.happen(Happening::Register(0));
+    world.happen(Happening::Subscribe(0));
+    world.happen(Happening::Later { milliseconds: 1000 });
+    world.happen(Happening::Accept { offer: 0, tasks: 1, cpus: 10, refuse: false });
+    world.happen(Happening::Kill { task: 0 });
+    let kills = |link: &mut mpsc::Receiver<ToAgent>| {
+        std::iter::from_fn(|| link.try_recv().ok()).filter(|message| matches!(message, ToAgent::KillTask { .. })).count()
+    };
+    assert_eq!(kills(&mut world.links[0]), 1);
+    // The agent crashes before it has acted: its link is closed, and another registers.
+    world.links[0].close();
+    world.happen(Happening::Register(0));
+    assert_eq!(kills(&mut world.links[1]), 1);
+    world.happen(Happening::Kill { task: 0 });
+    assert_eq!(kills(&mut world.links[1]), 1, "forwarded each time it is sent");
 }

@@ -86,7 +86,7 @@ impl Handle {
 
     pub(super) async fn expect_agents(&self, ids: Vec<String>) {
         // When the owner task has ended nothing is expected any more.
-        let _ = self.ask(move |state, _| state.expect_agents(&ids)).await;
+        let _ = self.ask(move |state, now| state.expect_agents(&ids, now)).await;
     }
 
     pub(super) async fn fail_over(&self) {

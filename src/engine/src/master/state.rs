@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use podium_proto::mesos::v1::scheduler::call;
 use podium_proto::mesos::v1::{Address, MasterInfo, TimeInfo};
 use tokio::time::Instant;
 
@@ -132,6 +133,8 @@ pub(super) struct State {
     pub(super) recovering: BTreeSet<String>,
     pub(super) unreachable: BTreeMap<String, Departed>,
     pub(super) gone: BTreeSet<String>,
+    /// By framework: KILLs of tasks that these agents may know.
+    pub(super) put_off_kills: Vec<(String, call::Kill)>,
     /// Agents from before the restart that this engine was started without.
     pub(super) dismissed: BTreeSet<String>,
     pub(super) offers: HashMap<String, OfferRecord>,
@@ -165,6 +168,7 @@ impl State {
             recovering: BTreeSet::new(),
             unreachable: BTreeMap::new(),
             gone: BTreeSet::new(),
+            put_off_kills: Vec::new(),
             dismissed: BTreeSet::new(),
             offers: HashMap::new(),
             next_offer: 0,

@@ -14,6 +14,9 @@ use super::framework::{Framework, failure, update};
 use super::state::{Now, State};
 use crate::link::ToAgent;
 
+/// Kills that may wait for agents known before a restart; a framework that misses one asks again.
+const PUT_OFF_KILLS: usize = 10_000;
+
 /// A task that a framework may ask about.
 #[derive(Debug)]
 pub(super) struct TaskRecord {
@@ -24,6 +27,8 @@ pub(super) struct TaskRecord {
     pub(super) latest: TaskState,
     /// Its resources are no longer counted.
     pub(super) released: bool,
+    /// The framework's latest KILL, to be repeated to an agent that comes back.
+    pub(super) kill: Option<call::Kill>,
 }
 
 /// True for the states that no update of an executor follows.
@@ -90,7 +95,7 @@ impl TaskRecord {
             limits: info.limits,
             ..Task::default()
         };
-        Self { task, role, amounts, latest: TaskState::TaskStaging, released: false }
+        Self { task, role, amounts, latest: TaskState::TaskStaging, released: false, kill: None }
     }
 
     /// The state that reconciliation answers: that of the last update forwarded.
@@ -197,22 +202,54 @@ impl State {
         }
     }
 
-    /// KILL: forwarded each time it is sent; for a task not known it is answered as reconciliation would.
+    /// KILL: forwarded each time it is sent, and again to an agent that comes back. For a task not known it is answered
+    /// as reconciliation would, or, where that is silent until an agent has registered, put off as long.
     pub(super) fn kill(&mut self, framework_id: &str, call: call::Kill, now: Now) {
-        let Some(framework) = self.frameworks.get(framework_id) else { return };
-        let Some(record) = framework.tasks.get(&call.task_id.value) else {
-            let task = call::reconcile::Task { task_id: call.task_id, agent_id: call.agent_id };
-            self.reconcile_task(framework_id, &task, now);
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
+        let Some(record) = framework.tasks.get_mut(&call.task_id.value) else {
+            let task = call::reconcile::Task { task_id: call.task_id.clone(), agent_id: call.agent_id.clone() };
+            if self.may_come_back(framework_id, &task) {
+                self.put_off_kill(framework_id, call);
+            } else {
+                self.reconcile_task(framework_id, &task, now);
+            }
             return;
         };
         let agent_id = record.task.agent_id.value.clone();
-        if call.agent_id.is_some_and(|given| given.value != agent_id) {
+        if call.agent_id.as_ref().is_some_and(|given| given.value != agent_id) {
             return;
         }
-        if let Some(agent) = self.agents.get_mut(&agent_id) {
-            let framework_id = FrameworkId { value: framework_id.to_owned() };
-            agent.send(ToAgent::KillTask { framework_id, task_id: call.task_id, kill_policy: call.kill_policy });
+        let first = record.kill.replace(call.clone()).is_none();
+        let message = kill_message(framework_id, call);
+        if first {
+            self.must_send(&agent_id, message);
+        } else if let Some(agent) = self.agents.get_mut(&agent_id) {
+            agent.send(message);
         }
+    }
+
+    fn put_off_kill(&mut self, framework_id: &str, call: call::Kill) {
+        if self.put_off_kills.len() < PUT_OFF_KILLS {
+            self.put_off_kills.push((framework_id.to_owned(), call));
+        } else {
+            tracing::warn!(task = call.task_id.value, "too many kills wait for agents to come back: one is dropped");
+        }
+    }
+
+    /// Carries out the kills that were put off, as far as their agents have come back or been given up.
+    pub(super) fn catch_up_on_kills(&mut self, now: Now) {
+        for (framework_id, call) in std::mem::take(&mut self.put_off_kills) {
+            self.kill(&framework_id, call, now);
+        }
+    }
+
+    /// Repeats to an agent that is back the KILL that it may not have heard, or has forgotten.
+    pub(super) fn repeat_kill(&mut self, agent_id: &str, framework_id: &str, call: call::Kill) {
+        let Some(record) = self.frameworks.get_mut(framework_id).and_then(|framework| framework.tasks.get_mut(&call.task_id.value)) else {
+            return;
+        };
+        record.kill = Some(call.clone());
+        self.must_send(agent_id, kill_message(framework_id, call));
     }
 
     /// SHUTDOWN: silently ignored if agent or executor is unknown.
@@ -328,6 +365,10 @@ impl State {
             self.frameworks.send(&framework, update(status));
         }
     }
+}
+
+fn kill_message(framework_id: &str, call: call::Kill) -> ToAgent {
+    ToAgent::KillTask { framework_id: FrameworkId { value: framework_id.to_owned() }, task_id: call.task_id, kill_policy: call.kill_policy }
 }
 
 fn ends_task(record: &TaskRecord, agent: &AgentId, uuid: &Bytes) -> bool {

@@ -110,3 +110,27 @@ async fn a_folder_serves_one_engine_at_a_time() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_kill_for_an_agent_that_is_not_back_yet_reaches_it_when_it_is() {
+    let world = World::start(agents(1)).await;
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    client.launch_one("t", &[]).await;
+    world.simulation().restart(0, std::time::Duration::from_millis(300)).await.unwrap();
+    world.engine.fail_over_master().await;
+    while client.event().await.is_some() {}
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    client.kill("t").await;
+    client.kill("stranger").await;
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let status = client.update().await;
+        client.acknowledge(&status).await;
+        if let Ok(state @ (TaskState::TaskKilled | TaskState::TaskUnknown)) = TaskState::try_from(status.state) {
+            seen.push((status.task_id.value, state));
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, [("stranger".to_owned(), TaskState::TaskUnknown), ("t".to_owned(), TaskState::TaskKilled)]);
+    world.stop().await;
+}
