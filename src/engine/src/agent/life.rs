@@ -11,7 +11,10 @@ use podium_proto::mesos::v1::{
     framework_info::capability,
     task_status::Reason,
 };
-use rustix::process::{Pid, PidfdFlags, WaitOptions};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, WaitOptions},
+};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc,
@@ -436,7 +439,17 @@ pub(super) async fn watch(key: Key, process: Started, messages: mpsc::Sender<Mes
 }
 
 async fn end_of(process: Started) -> i32 {
-    let Ok(fd) = rustix::process::pidfd_open(process.pid, PidfdFlags::empty()) else { return wait_status(process.pid) };
+    let fd = loop {
+        match rustix::process::pidfd_open(process.pid, PidfdFlags::empty()) {
+            Ok(fd) => break fd,
+            Err(Errno::SRCH) => return wait_status(process.pid),
+            // Out of descriptors, most likely: no reason to take it for ended.
+            Err(error) => {
+                tracing::warn!(%error, "an executor can't be watched yet");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
     // Read after the descriptor was opened: if it is the right process now, the descriptor is its.
     if processes::stat(process.pid).is_none_or(|stat| stat.start != process.start) {
         return -1;

@@ -119,6 +119,7 @@ impl Agent {
         let address = config.listener.local_addr()?;
         let data_dir = prepare(&config.data_dir).map_err(|source| AgentError::Folder { path: config.data_dir.clone(), source })?;
         let open_files = raise_open_files();
+        crate::executor::share_no_descriptors();
         let new_id = uuid::Uuid::new_v4().to_string();
         let path = data_dir.join("agent.redb");
         let (done, durable) = mpsc::unbounded_channel();

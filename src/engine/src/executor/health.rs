@@ -20,6 +20,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+/// Three hundred years.
+const LONGEST: Duration = Duration::from_secs(300 * 365 * 24 * 3600);
+
 /// How to find out.
 #[derive(Debug, Clone)]
 enum Probe {
@@ -120,9 +123,9 @@ fn address(port: u32, protocol: Option<i32>) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(ip, port))
 }
 
-/// Mesos' seconds; what is no duration counts as none.
+/// Mesos' seconds; what is no duration counts as none, and what a clock can't hold as [`LONGEST`].
 fn seconds(value: Option<f64>, default: f64) -> Duration {
-    Duration::try_from_secs_f64(value.unwrap_or(default)).unwrap_or_default()
+    Duration::try_from_secs_f64(value.unwrap_or(default).min(LONGEST.as_secs_f64())).unwrap_or_default()
 }
 
 /// What the results so far mean. Pure.
@@ -267,6 +270,11 @@ mod tests {
         let endless = HealthCheck { timeout_seconds: Some(0.0), consecutive_failures: Some(0), ..check.clone() };
         let plan = Plan::new(&endless).unwrap();
         assert_eq!((plan.timeout, plan.failures), (None, 1));
+        for seconds in [1e19, f64::INFINITY] {
+            let patient = HealthCheck { grace_period_seconds: Some(seconds), ..check.clone() };
+            let grace = Plan::new(&patient).unwrap().grace;
+            assert_eq!(Instant::now().checked_add(grace).map(|_| grace), Some(LONGEST), "{seconds}");
+        }
         assert!(Plan::new(&HealthCheck { tcp: None, ..check.clone() }).is_err());
         assert!(Plan::new(&HealthCheck { r#type: Some(77), ..check }).is_err());
     }

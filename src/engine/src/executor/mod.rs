@@ -28,6 +28,7 @@ use std::process::ExitCode;
 
 pub use settings::MARKER;
 pub(crate) use settings::{ADDRESS_FILE, OPEN_FILES};
+pub(crate) use spawn::share_no_descriptors;
 pub(crate) use status::now;
 
 /// Runs the executor that the environment describes (`MESOS_*`) until its last container has ended and
@@ -36,6 +37,10 @@ pub(crate) use status::now;
 pub fn run() -> ExitCode {
     // Its own session, so that nothing sent to its agent's terminal reaches it. Already a leader: fine.
     let _ = rustix::process::setsid();
+    // Containers are started alike, however the agent was.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    spawn::share_no_descriptors();
+    spawn::unblock_signals();
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

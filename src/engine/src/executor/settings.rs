@@ -130,7 +130,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
     let (number, unit) = text.split_at_checked(digits)?;
     let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()
+    // What a clock can't be moved by is none.
+    Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok().filter(|time| time.as_secs() < u64::from(u32::MAX))
 }
 
 #[cfg(test)]
@@ -145,6 +146,7 @@ mod tests {
         assert_eq!(parse_duration("5"), None);
         assert_eq!(parse_duration("mins"), None);
         assert_eq!(parse_duration("5 mins"), None);
+        assert_eq!(parse_duration("100000000000000weeks"), None);
         assert_eq!(parse_duration("99999999999999999999999999999999weeks"), None);
     }
 }

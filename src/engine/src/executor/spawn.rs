@@ -1,6 +1,7 @@
-//! Starts a process in its own session, bound to this executor's life. The one file of the engine with
-//! `unsafe` in it: the standard library has no safe way to run code between fork and exec, and both the
-//! session and the death signal can only be set there.
+//! Starts a process in its own session, bound to this executor's life, and with nothing of what our own starter may
+//! have left us: descriptors, ignored or blocked signals. The one file of the engine with `unsafe` in it: the standard
+//! library has no safe way to run code between fork and exec, and session, death signal and signals' dispositions can
+//! only be set there.
 
 use std::{
     collections::BTreeMap,
@@ -72,13 +73,46 @@ pub(crate) fn spawn(program: &Program) -> io::Result<Pid> {
 
 #[allow(unsafe_code)]
 fn bind(command: &mut Command) {
-    // SAFETY: the closure runs in the child between fork and exec. It makes two system calls through
-    // rustix, which neither allocate nor lock; nothing of the parent's memory is changed.
+    // SAFETY: the closure runs in the child between fork and exec. It makes system calls only, which neither allocate
+    // nor lock; nothing of the parent's memory is changed.
     unsafe {
         command.pre_exec(|| {
+            default_signals();
             rustix::process::setsid()?;
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             Ok(())
         });
     }
+}
+
+/// Signals that a shell or `nohup` had us ignore, a container could not even trap; blocked ones would never reach it.
+#[allow(unsafe_code)]
+fn default_signals() {
+    for signal in 1..=SIGNALS {
+        // SAFETY: no handler is installed, one may be taken away. Those that are not ours to change are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    unblock_signals();
+}
+
+/// Linux' highest signal.
+const SIGNALS: i32 = 64;
+
+/// Lets every signal through to the calling thread.
+#[allow(unsafe_code)]
+pub(crate) fn unblock_signals() {
+    // SAFETY: a zeroed set is a valid one, and both calls are given pointers that live long enough.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// What this process was started with, or has opened without care, no process that it starts shall have: it would hold
+/// locks and pipes for days. Kernels before 5.11 can't do this, and go on without.
+#[allow(unsafe_code)]
+pub(crate) fn share_no_descriptors() {
+    // SAFETY: the call takes numbers only, closes nothing here, and changes what becomes of descriptors at exec.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }

@@ -276,3 +276,22 @@ async fn a_group_that_is_sent_twice_runs_once() {
     let runs = rig.sandbox("e").parent().unwrap().read_dir().unwrap().count();
     assert_eq!(runs, 2, "one run and the link to it");
 }
+
+#[tokio::test]
+async fn a_container_is_started_alike_however_its_executor_was() {
+    // As a script's background job has them, and worse.
+    let starter = "trap '' HUP INT QUIT PIPE TERM; umask 077; exec 9</dev/null; PODIUM_OPEN_FILES=123 exec \"$0\"";
+    let mut rig = Rig::on(tempfile::tempdir().unwrap(), &["/bin/sh", "-c", starter, env!("CARGO_BIN_EXE_podium-executor")]).await;
+    let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status; umask; ulimit -S -n; readlink /proc/self/fd/0; ls /proc/self/fd; touch made";
+    rig.launch("e", vec![task("t", script)]).await;
+    assert_eq!(state(&rig.ends(&["t"]).await[0]), TaskState::TaskFinished);
+    let sandbox = rig.task_sandbox("e", "t");
+    let printed = fs::read_to_string(sandbox.join("stdout")).unwrap();
+    let lines: Vec<&str> = printed.split_whitespace().collect();
+    let [blocked, ignored] = [lines[1], lines[3]].map(|set| u64::from_str_radix(set, 16).unwrap());
+    // 32 and 33 are the C library's own.
+    assert_eq!((blocked, ignored & !(0b11 << 31)), (0, 0), "{printed}");
+    // The last descriptor is the folder that `ls` reads.
+    assert_eq!(lines[4..], ["0022", "123", "/dev/null", "0", "1", "2", "3"]);
+    assert_eq!(fs::metadata(sandbox.join("made")).unwrap().permissions().mode() & 0o777, 0o644);
+}

@@ -222,3 +222,14 @@ fn descendants(root: i32) -> Vec<(i32, String)> {
 fn alive(pid: i32) -> bool {
     fs::metadata(format!("/proc/{pid}")).is_ok()
 }
+
+#[tokio::test]
+async fn orphans_that_end_are_waited_for_while_their_container_runs() {
+    let mut rig = Rig::new().await;
+    rig.launch("e", vec![task("t", "for i in 1 2 3; do (setsid sleep 0.05 &); done; touch ready; exec sleep 3333")]).await;
+    ready(&mut rig, "e", "t").await;
+    let executor = rig.executor_pid("e");
+    // Zombies would be among them, without a command line.
+    let alone = || descendants(executor).iter().map(|(_, line)| line.as_str()).eq(["sleep 3333"]).then_some(());
+    eventually("nothing but the container is left", alone).await;
+}
