@@ -26,10 +26,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use podium_controllers::gateway::GatewayState;
 use podium_store::Store;
 use podium_store::index::{Index, Position};
 use podium_types::definition::Settings;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::answer::Problem;
 use crate::guard::Guard;
@@ -51,6 +53,8 @@ pub struct ApiConfig {
     pub settings: Settings,
     /// What `/v2/info` tells.
     pub info: Info,
+    /// What the gateway of this process knows, for `/readyz`.
+    pub gateway: watch::Receiver<GatewayState>,
     /// Host names by which the server may be called, beyond `localhost` and IP addresses; `*`: every name.
     pub host_names: Vec<String>,
     /// How it treats its clients.
@@ -79,10 +83,11 @@ pub struct Server {
 impl Server {
     /// Serves until it is shut down or dropped. Needs a tokio runtime. Requests are answered with 503 until the index is ready.
     pub fn start(config: ApiConfig) -> std::io::Result<Self> {
-        let ApiConfig { listener, store, index, settings, info, host_names, limits } = config;
+        let ApiConfig { listener, store, index, settings, info, gateway, host_names, limits } = config;
         let port = listener.local_addr()?.port();
         let metrics = Metrics::new(index.clone());
-        let api = Arc::new(Api { store, index, settings, info, port, guard: Guard::new(&host_names), metrics, catch_up: limits.catch_up });
+        let (guard, catch_up) = (Guard::new(&host_names), limits.catch_up);
+        let api = Arc::new(Api { store, index, settings, info, gateway, port, guard, metrics, catch_up });
         Ok(Self { serving: Serving::start(listener, routes::routes(api), limits)? })
     }
 
@@ -103,6 +108,7 @@ struct Api {
     index: Index,
     settings: Settings,
     info: Info,
+    gateway: watch::Receiver<GatewayState>,
     port: u16,
     guard: Guard,
     metrics: Metrics,

@@ -2,6 +2,7 @@
 
 use http::header::HeaderValue;
 use http::{Method, StatusCode};
+use podium_controllers::gateway::GatewayState;
 use serde_json::json;
 
 use crate::answer::{Answer, Problem, empty, header, json_value, with_type};
@@ -58,12 +59,30 @@ fn livez(_: &Api, _: &Head) -> Result<Answer, Problem> {
     Ok(with_type(StatusCode::OK, "ok\n".into(), TEXT))
 }
 
-/// Ready: the store has been read. Whether Mesos answers is the gateway's matter, on whichever replica it runs.
+/// Unknown tasks that are told one by one.
+const MOST_TASKS: usize = 100;
+
+/// Ready: the store has been read. What is wrong between the gateway and Mesos takes no replica out of service, since
+/// the API is where people look for the reason: it is told, by the replica that owns the gateway.
 fn readyz(api: &Api, _: &Head) -> Result<Answer, Problem> {
     match api.index.position().revision {
         0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
-        _ => Ok(with_type(StatusCode::OK, "ok\n".into(), TEXT)),
+        _ => Ok(with_type(StatusCode::OK, readiness(&api.gateway.borrow()).into(), TEXT)),
     }
+}
+
+/// `ok`, or `degraded` and a line for each reason.
+fn readiness(gateway: &GatewayState) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    reasons.extend(gateway.trouble.as_ref().map(|trouble| format!("Mesos: {trouble}")));
+    reasons.extend(gateway.quarantine.as_ref().map(|quarantine| format!("quarantine: {quarantine}")));
+    reasons.extend(gateway.unknown.iter().take(MOST_TASKS).map(|task| {
+        let agent = task.agent_id.as_deref().unwrap_or("an unknown agent");
+        format!("unknown task: {} on {agent} ({}); the store has no record of it, it is left alone", task.task_id, task.state)
+    }));
+    let more = gateway.unknown.len().saturating_sub(MOST_TASKS);
+    reasons.extend((more > 0).then(|| format!("unknown task: {more} more")));
+    if reasons.is_empty() { "ok\n".to_owned() } else { format!("degraded\n{}\n", reasons.join("\n")) }
 }
 
 fn metrics(api: &Api, head: &Head) -> Result<Answer, Problem> {
@@ -112,4 +131,28 @@ fn info(api: &Api, _: &Head) -> Result<Answer, Problem> {
     let mut answer = json_value(StatusCode::OK, &body);
     header(&mut answer, crate::answer::REVISION, revision);
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use podium_controllers::gateway::UnknownTask;
+
+    use super::*;
+
+    #[test]
+    fn readiness_names_quarantine_trouble_and_every_unknown_task_up_to_a_bound() {
+        assert_eq!(readiness(&GatewayState { leads: true, subscribed: true, ..GatewayState::default() }), "ok\n");
+        let task = |n| UnknownTask { task_id: format!("t{n}"), agent_id: None, state: "TASK_RUNNING".to_owned(), ahead: n == 0 };
+        let gateway = GatewayState {
+            trouble: Some("no master answers".to_owned()),
+            quarantine: Some("task t0 is ahead".to_owned()),
+            unknown: (0..150).map(task).collect(),
+            ..GatewayState::default()
+        };
+        let text = readiness(&gateway);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..3], ["degraded", "Mesos: no master answers", "quarantine: task t0 is ahead"]);
+        assert!(lines[3].starts_with("unknown task: t0 on an unknown agent (TASK_RUNNING)"), "{}", lines[3]);
+        assert_eq!((lines.len(), lines[103]), (104, "unknown task: 50 more"));
+    }
 }

@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use podium_api::{ApiConfig, Info, Limits, Server};
+use podium_controllers::gateway::{GatewayState, state_channel};
 use podium_http::{Client, ClientConfig, Method, Response};
 use podium_store::index::Index;
 use podium_store::{Store, StoreConfig};
 use podium_types::definition::Settings;
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 /// A store with API servers.
 pub struct World {
     /// The embedded store; taken when a test ends it.
     pub etcd: Option<podium_etcd::Server>,
+    /// What the gateway of every server's process would tell.
+    pub gateway: watch::Sender<GatewayState>,
     /// The servers, each with its own index.
     pub servers: Vec<Server>,
     client: Client,
@@ -37,6 +41,10 @@ impl Got {
 
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     pub fn message(&self) -> String {
@@ -62,7 +70,8 @@ impl World {
         let etcd = podium_etcd::Server::start(podium_etcd::Config::new(listener, folder.path())).await.unwrap();
         let endpoint = format!("http://{}", etcd.address());
         let client = Client::new(ClientConfig::default()).unwrap();
-        let mut world = Self { etcd: Some(etcd), servers: Vec::new(), client, endpoint, _folder: folder };
+        let (gateway, _) = state_channel();
+        let mut world = Self { etcd: Some(etcd), servers: Vec::new(), client, endpoint, gateway, _folder: folder };
         for _ in 0..servers {
             world.add(limits.clone()).await;
         }
@@ -76,7 +85,8 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let info = Info { framework_name: "podium".to_owned(), identity: "here".to_owned(), mesos: None, failover_timeout: 604_800.0 };
         let host_names = vec!["podium.example".to_owned()];
-        let config = ApiConfig { listener, store, index, settings: Settings::default(), info, host_names, limits };
+        let gateway = self.gateway.subscribe();
+        let config = ApiConfig { listener, store, index, settings: Settings::default(), info, gateway, host_names, limits };
         self.servers.push(Server::start(config).unwrap());
     }
 

@@ -43,7 +43,7 @@ impl Replica {
         let index = Index::start(&store);
         index.ready().await;
         let settings = Settings { default_network_name: parts.default_network_name.clone(), default_role: args.role.clone() };
-        let (gateway_state, _) = gateway::state_channel();
+        let (gateway_state, gateway_known) = gateway::state_channel();
         let gateway = gateway_settings(args, &parts, &settings);
         let controllers = Controllers::start(podium_controllers::Config {
             store: store.clone(),
@@ -61,7 +61,8 @@ impl Replica {
             failover_timeout: FAILOVER_TIMEOUT.as_secs_f64(),
         };
         let (listener, host_names, limits) = (parts.listener, args.host_name.clone(), Limits::default());
-        let api = podium_api::Server::start(ApiConfig { listener, store, index, settings, info, host_names, limits })?;
+        let api =
+            podium_api::Server::start(ApiConfig { listener, store, index, settings, info, gateway: gateway_known, host_names, limits })?;
         Ok(Self { api, controllers })
     }
 
