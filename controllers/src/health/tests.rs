@@ -169,6 +169,18 @@ fn each_condition_is_the_state_that_section_3_3_gives_it() {
 }
 
 #[test]
+fn an_instance_that_was_taken_on_without_a_record_says_what_is_not_known() {
+    let mut view = pod(1);
+    instance(&mut view, 1, running(Some(true)));
+    if let Some(held) = view.observed.get_mut(&uuid(1)) {
+        held.value.hostname.clear();
+    }
+    let (state, message) = seen(&view);
+    assert_eq!(state, "STABLE");
+    assert!(message.unwrap().contains("host and ports it has is not known"));
+}
+
+#[test]
 fn a_finished_checked_container_leaves_its_instance_stable() {
     let mut view = pod(1);
     instance(&mut view, 1, Some(vec![task("web", TaskState::TaskFinished), task("log", TaskState::TaskRunning)]));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podium_proto::records::{Queue, Termination, observed, termination};
+use podium_proto::records::{Observed, Queue, Termination, observed, termination};
 use podium_store::view::PodView;
 use podium_types::condition::{self, Condition};
 use podium_types::id::Version;
@@ -39,8 +39,11 @@ pub(super) fn of_instance(view: &PodView, member: &Member<'_>, now: i64) -> Opti
             let failed = observed.and_then(|observed| culprit(&observed.tasks));
             Some(failed.map_or_else(|| "is being stopped".to_owned(), |task| format!("is being ended: {}", end_of_task(task))))
         }
-        Condition::Running if member.healthy => None,
-        Condition::Running => Some("at least one container is not healthy".to_owned()),
+        Condition::Running => {
+            let unhealthy = (!member.healthy).then_some("at least one container is not healthy");
+            let reasons: Vec<&str> = [unhealthy, observed.and_then(unrecorded)].into_iter().flatten().collect();
+            (!reasons.is_empty()).then(|| reasons.join("; "))
+        }
         _ => {
             let ended = observed.and_then(|observed| culprit(&observed.tasks)).map(end_of_task);
             let ended = ended.or_else(|| observed.map(|observed| short(&observed.message)).filter(|text| !text.is_empty()));
@@ -48,6 +51,13 @@ pub(super) fn of_instance(view: &PodView, member: &Member<'_>, now: i64) -> Opti
             Some(ended.map_or_else(|| format!("ended{next}"), |ended| format!("ended{next}: {ended}")))
         }
     }
+}
+
+/// What is missing of an instance that the gateway took on while it ran. Every agent has a host name: without one, the
+/// record is not of a launch.
+fn unrecorded(observed: &Observed) -> Option<&'static str> {
+    let text = "the store had no record of its launch: which host and ports it has is not known until it is launched again";
+    observed.hostname.is_empty().then_some(text)
 }
 
 /// What a scheduled instance waits for.
