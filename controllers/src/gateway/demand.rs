@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::core::Call;
+use super::output::Call;
 
 /// One role's offers.
 #[derive(Debug, Clone, Copy, Default)]

@@ -15,8 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Call, Core, Output, Token};
+use super::core::Core;
 use super::framework::identity;
+use super::output::{Call, Output, Token};
 use super::{GatewayState, Settings, secrets};
 use crate::runtime::{Failure, Term};
 

@@ -5,15 +5,23 @@
 //! is durable; a launch that was recorded is repeated only on Mesos' word, never on silence; what another store
 //! launched is never killed. DESIGN sections 3 to 5 and `CONTRIBUTING.md`, step 4, are the specification.
 //!
-//! [`core`] decides: a state machine without I/O, clock or randomness, from events, changed pods, outcomes of writes
-//! and the time to calls and writes. [`driver`] is the little that is asynchronous around it.
+//! [`core`] decides: a state machine without I/O, clock or randomness, from offers ([`placing`]), what Mesos says of
+//! tasks ([`updates`]), changed pods ([`pod`]), outcomes of writes ([`writes`]) and the time to what is to be done
+//! ([`output`]). [`driver`] is the little that is asynchronous around it.
+//!
+//! Quarantine: while a task runs that a later state of this store has launched, nothing is killed, and `/readyz` of this
+//! replica says so. Scaling may be elected elsewhere and does not know: it may write the goal Decommissioned, and the
+//! task runs on until the quarantine is over.
 
 mod core;
 mod demand;
 mod driver;
 mod entry;
 mod framework;
+mod kills;
+mod output;
 mod placing;
+mod pod;
 mod queue;
 mod reconcile;
 mod secrets;
@@ -22,6 +30,8 @@ mod status;
 mod strays;
 #[cfg(test)]
 mod tests;
+mod updates;
+mod writes;
 
 use std::path::PathBuf;
 

@@ -16,8 +16,11 @@ use podium_types::definition::PodDefinition;
 use podium_types::id::{InstanceId, PodId, Version};
 use uuid::Uuid;
 
-use super::core::{Call, Core, Output, PendingSlot, Pod, Token, as_known};
+use super::core::{Core, PendingSlot};
 use super::entry::Writing;
+use super::output::{Call, Output, Token};
+use super::pod::Pod;
+use super::writes::as_known;
 
 /// Pods whose refusals are counted in one pass.
 const MOST_EXPLAINED: usize = 64;

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::core::Call;
+use super::entry::Entry;
+use super::output::Call;
 
 /// Tasks in one call.
 const PER_CALL: usize = 1_000;
@@ -70,6 +71,17 @@ impl Reconciliation {
     fn ask(&self) -> Vec<Call> {
         let tasks: Vec<(String, Option<String>)> = self.unheard.iter().map(|(task, agent)| (task.clone(), agent_id(agent))).collect();
         tasks.chunks(PER_CALL).map(|chunk| Call::Reconcile(chunk.to_vec())).collect()
+    }
+}
+
+impl Entry {
+    /// Asks about every task that has not ended, and no more for `confirm_ms`.
+    pub fn ask(&mut self, now: i64, confirm_ms: i64) -> Option<Call> {
+        self.ask_ms = now.saturating_add(confirm_ms);
+        self.doubtful = false;
+        let agent = self.observed.as_ref().and_then(|observed| agent_id(&observed.agent_id));
+        let tasks: Vec<_> = self.alive().map(|task| (task.task_id.clone(), agent.clone())).collect();
+        (!tasks.is_empty()).then_some(Call::Reconcile(tasks))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use podium_proto::mesos::v1::TaskState;
 
-use super::core::Call;
+use super::output::Call;
 use super::state::UnknownTask;
 
 /// Tasks that are shown at most; more are counted only in the log.
@@ -50,9 +50,14 @@ impl Strays {
         self.unknown.values()
     }
 
-    /// Why nothing may be killed: something runs that a later state of this store has launched.
+    /// A task that a later state of this store has launched: while it runs, nothing may be killed.
+    pub fn ahead(&self) -> Option<&UnknownTask> {
+        self.unknown.values().find(|task| task.ahead)
+    }
+
+    /// Why nothing may be killed.
     pub fn quarantine(&self) -> Option<String> {
-        let ahead = self.unknown.values().find(|task| task.ahead)?;
+        let ahead = self.ahead()?;
         Some(format!("task {} was launched by a later state of this store: is this a restored backup? nothing is killed", ahead.task_id))
     }
 

@@ -16,8 +16,9 @@ use podium_types::id::{PodId, Version};
 use uuid::Uuid;
 
 use super::Settings;
-use super::core::{Call, Core, Output, Token};
+use super::core::Core;
 use super::framework::Identity;
+use super::output::{Call, Output, Token};
 use super::state::GatewayState;
 
 const CONFIG: i64 = 1_000;
@@ -356,6 +357,10 @@ fn an_old_incarnation_and_a_buried_task_are_killed_but_a_strange_one_is_only_sho
     let calls = world.calls();
     assert_eq!((kills(&calls).len(), acknowledged(&calls)), (0, 2));
     assert_eq!(world.state().unknown.len(), 2);
+    world.core.subscribed(None, world.now);
+    world.settle();
+    let asked = |call: &Call| matches!(call, Call::Reconcile(tasks) if tasks.iter().any(|(id, _)| id == "somebody-else"));
+    assert!(world.calls().iter().any(asked), "nothing else tells that it has ended");
     world.update("somebody-else", TaskState::TaskFinished, Some(5));
     assert_eq!(world.state().unknown.len(), 1);
 }

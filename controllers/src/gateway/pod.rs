@@ -1,0 +1,88 @@
+//! One pod as the gateway holds it: what the index shows, joined with what the gateway itself knows better.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use podium_proto::records::Observed;
+use podium_store::view::{Held, PodView};
+use podium_types::definition::PodDefinition;
+use podium_types::id::Version;
+use uuid::Uuid;
+
+use super::entry::Entry;
+use super::queue::Waiting;
+
+/// One pod as the gateway holds it.
+#[derive(Debug, Default)]
+pub(super) struct Pod {
+    pub entries: BTreeMap<Uuid, Entry>,
+    /// The version that last changed what runs: older instances are not counted by constraints.
+    pub config_ms: i64,
+    pub definitions: BTreeMap<i64, Arc<PodDefinition>>,
+    /// Instances that wait for an offer, by config.
+    pub ready: BTreeMap<i64, Ready>,
+    pub waiting: Waiting,
+    /// Records that were deleted, and at which revision: an older index still shows them.
+    pub deleted: HashMap<Uuid, i64>,
+    /// Some record can't be read by this build: nothing is decided.
+    pub frozen: bool,
+}
+
+/// Instances of one config that wait for an offer.
+#[derive(Debug, Default)]
+pub(super) struct Ready {
+    pub role: String,
+    pub uuids: BTreeSet<Uuid>,
+}
+
+impl Pod {
+    pub fn ready_count(&self) -> usize {
+        self.ready.values().map(|ready| ready.uuids.len()).sum()
+    }
+
+    /// An instance waits no more as of this config; the role in which nothing of this config waits any more.
+    pub fn no_longer_ready(&mut self, config: i64, uuid: Uuid) -> Option<String> {
+        let ready = self.ready.get_mut(&config)?;
+        ready.uuids.remove(&uuid);
+        if ready.uuids.is_empty() { self.ready.remove(&config).map(|ready| ready.role) } else { None }
+    }
+
+    /// Takes over what the index shows; names the instances to look at.
+    pub fn join(&mut self, view: &PodView, revision: i64) -> BTreeSet<Uuid> {
+        self.deleted.retain(|_, deleted| *deleted > revision);
+        self.config_ms = view.accepted.as_ref().map_or(0, |accepted| accepted.value.config_ms);
+        let mut uuids: BTreeSet<Uuid> = self.entries.keys().copied().collect();
+        uuids.extend(view.instances.keys().chain(view.tombstones.keys()).chain(view.observed.keys()));
+        uuids.retain(|uuid| {
+            let known = self.entries.contains_key(uuid) || view.instances.contains_key(uuid) || view.tombstones.contains_key(uuid);
+            known || !self.deleted.contains_key(uuid)
+        });
+        for uuid in &uuids {
+            let deleted = self.deleted.contains_key(uuid);
+            let entry = self.entries.entry(*uuid).or_insert_with(|| Entry::read(view.observed.get(uuid).filter(|_| !deleted)));
+            entry.instance = view.instances.get(uuid).cloned();
+            entry.tombstone = view.tombstones.get(uuid).map(|held| held.value.clone());
+        }
+        let configs: BTreeSet<i64> = self
+            .entries
+            .values()
+            .flat_map(|entry| [entry.instance.as_ref().map(|held| held.value.config_ms), entry.observed.as_ref().map(|one| one.config_ms)])
+            .flatten()
+            .collect();
+        self.definitions.retain(|config, _| configs.contains(config));
+        for config in configs {
+            if !self.definitions.contains_key(&config)
+                && let Some(definition) = view.versions.get(&Version::from_millis(config)).and_then(|held| held.value.definition())
+            {
+                self.definitions.insert(config, definition);
+            }
+        }
+        uuids
+    }
+}
+
+impl Entry {
+    fn read(held: Option<&Held<Observed>>) -> Self {
+        Entry { observed: held.map(|held| held.value.clone()), revision: held.map_or(0, |held| held.mod_revision), ..Entry::default() }
+    }
+}

@@ -1,0 +1,135 @@
+//! What Mesos says of tasks: applied to a record, or about a task that has none.
+
+use podium_proto::mesos::v1::TaskStatus;
+use podium_proto::records::{Observed, observed};
+use podium_types::condition;
+use podium_types::id::{PodId, TaskId};
+use uuid::Uuid;
+
+use super::core::Core;
+use super::entry::{Ack, Writing};
+use super::output::Call;
+use super::status::{self, Applied};
+
+impl Core {
+    /// A status update.
+    pub fn update(&mut self, status: &TaskStatus, now: i64) {
+        let task_id = status.task_id.value.as_str();
+        self.reconciliation.heard(task_id);
+        let ack = status.uuid.as_ref().filter(|uuid| !uuid.is_empty()).and_then(|uuid| {
+            let agent_id = status.agent_id.as_ref()?.value.clone();
+            Some(Ack { agent_id, task_id: task_id.to_owned(), uuid: uuid.clone() })
+        });
+        let Ok(id) = task_id.parse::<TaskId>() else {
+            self.stray(None, status, now);
+            self.acknowledge(ack);
+            return;
+        };
+        let (pod, uuid) = (id.instance.pod.clone(), id.instance.uuid);
+        if self.pods.get(&pod).is_some_and(|pod| pod.frozen) {
+            return;
+        }
+        if self.applies(&pod, uuid, task_id) {
+            self.apply(&pod, uuid, status, ack, now);
+        } else if self.is_adoptable(&id, status) {
+            self.adopt(&id, status, now);
+            self.apply(&pod, uuid, status, ack, now);
+        } else {
+            self.stray(Some(&id), status, now);
+            self.acknowledge(ack);
+        }
+    }
+
+    fn acknowledge(&mut self, ack: Option<Ack>) {
+        if let Some(ack) = ack {
+            self.call(Call::Acknowledge(ack));
+        }
+    }
+
+    fn applies(&mut self, id: &PodId, uuid: Uuid, task_id: &str) -> bool {
+        let observed = self.entry_mut(id, uuid).and_then(|entry| entry.observed.as_ref());
+        observed.is_some_and(|observed| observed.tasks.iter().any(|task| task.task_id == task_id))
+    }
+
+    fn apply(&mut self, id: &PodId, uuid: Uuid, status: &TaskStatus, ack: Option<Ack>, now: i64) {
+        let Some(entry) = self.entry_mut(id, uuid) else { return };
+        // Unacknowledged, it comes again when the record has been read.
+        if entry.reload.is_some() {
+            return;
+        }
+        let tasks = entry.observed.iter_mut().flat_map(|observed| &mut observed.tasks);
+        let task = tasks.into_iter().find(|task| task.task_id == status.task_id.value);
+        let changed = task.is_some_and(|task| status::apply(task, status, now) == Applied::Changed);
+        entry.dirty |= changed;
+        match (&mut entry.writing, entry.dirty) {
+            (_, true) => entry.acks.extend(ack),
+            (Some(Writing::Update { acks }), false) => acks.extend(ack),
+            (_, false) => self.acknowledge(ack),
+        }
+        self.look(id, uuid, now);
+    }
+
+    /// A task of the present incarnation, of which there is no record: an older state of this store launched it.
+    fn is_adoptable(&mut self, id: &TaskId, status: &TaskStatus) -> bool {
+        let Some(entry) = self.entry_mut(&id.instance.pod, id.instance.uuid) else { return false };
+        let present = entry.instance.as_ref().is_some_and(|held| held.value.incarnation == id.incarnation);
+        let recorded = entry.observed.as_ref().is_some_and(|observed| observed.incarnation >= id.incarnation);
+        present && !recorded && entry.writing.is_none() && entry.reload.is_none() && entry.alive().next().is_none() && is_alive(status)
+    }
+
+    fn adopt(&mut self, id: &TaskId, status: &TaskStatus, now: i64) {
+        let instance = id.instance.clone();
+        tracing::warn!(%instance, "a running instance without a record is taken on");
+        let Some(pod) = self.pods.get_mut(&instance.pod) else { return };
+        let Some(entry) = pod.entries.get_mut(&instance.uuid) else { return };
+        let Some(held) = &entry.instance else { return };
+        let definition = pod.definitions.get(&held.value.config_ms);
+        let containers = definition.map(|definition| definition.containers.iter().map(|one| one.name.clone()).collect());
+        let containers: Vec<String> = containers.unwrap_or_else(|| vec![id.container.clone()]);
+        let task = |container: String| observed::Task {
+            task_id: instance.task_id(&container, id.incarnation).to_string(),
+            container,
+            ..observed::Task::default()
+        };
+        entry.observed = Some(Observed {
+            incarnation: id.incarnation,
+            config_ms: held.value.config_ms,
+            agent_id: status.agent_id.as_ref().map(|agent| agent.value.clone()).unwrap_or_default(),
+            executor_id: instance.executor_id(id.incarnation),
+            tasks: containers.into_iter().map(task).collect(),
+            provisioned_ms: now,
+            ..Observed::default()
+        });
+        entry.dirty = true;
+        self.strays.forget(&status.task_id.value);
+    }
+
+    /// A task that no record is about.
+    fn stray(&mut self, id: Option<&TaskId>, status: &TaskStatus, now: i64) {
+        let task_id = status.task_id.value.as_str();
+        if !is_alive(status) {
+            self.strays.forget(task_id);
+            return;
+        }
+        let agent = status.agent_id.as_ref().map(|agent| agent.value.clone());
+        let entry = id.and_then(|id| self.pods.get(&id.instance.pod)?.entries.get(&id.instance.uuid));
+        let (mut ours, mut ahead) = (false, false);
+        if let (Some(id), Some(entry)) = (id, entry) {
+            let buried = entry.tombstone.as_ref().is_some_and(|tombstone| tombstone.task_ids.iter().any(|buried| buried == task_id));
+            let observed = entry.observed.as_ref().map_or(0, |observed| observed.incarnation);
+            let newest = entry.instance.as_ref().map_or(observed, |held| held.value.incarnation.max(observed));
+            ours = buried || id.incarnation < newest;
+            ahead = !ours && id.incarnation > newest && newest > 0;
+        }
+        if ours {
+            self.strays.condemn(task_id, agent, now);
+        } else if let Ok(state) = status.state.try_into() {
+            self.strays.show(task_id, agent, state, ahead);
+        }
+    }
+}
+
+fn is_alive(status: &TaskStatus) -> bool {
+    let task = observed::Task { state: Some(status.state), reason: status.reason, ..observed::Task::default() };
+    condition::task_is_alive(&task)
+}
