@@ -239,19 +239,12 @@ fn check(url: &Url) -> Result<String, Error> {
         Some(_) => return Err(refused("only http:// is supported")),
         None => return Err(refused("a URL must begin with http://")),
     }
-    url.authority().map(|authority| authority.host_and_port()).ok_or_else(|| refused("a URL must name a host"))
+    url.authority().map(host_and_port).ok_or_else(|| refused("a URL must name a host"))
 }
 
-/// Host and port without what may stand before them.
-trait HostAndPort {
-    fn host_and_port(&self) -> String;
-}
-
-impl HostAndPort for http::uri::Authority {
-    /// Without user and password, which must not reach a log.
-    fn host_and_port(&self) -> String {
-        self.port().map_or_else(|| self.host().to_owned(), |port| format!("{}:{port}", self.host()))
-    }
+/// Without user and password, which must not reach a log.
+fn host_and_port(authority: &http::uri::Authority) -> String {
+    authority.port().map_or_else(|| authority.host().to_owned(), |port| format!("{}:{port}", authority.host()))
 }
 
 fn failure(authority: &str, error: &legacy::Error) -> Error {
@@ -290,7 +283,7 @@ pub fn resolve(asked: &Url, location: &str) -> Option<Url> {
         let with_path = if rest.contains('/') { rest.to_owned() } else { format!("{rest}{path}") };
         return format!("{scheme}://{with_path}").parse().ok();
     }
-    let authority = asked.authority()?.host_and_port();
+    let authority = host_and_port(asked.authority()?);
     let full = if location.starts_with('/') { format!("{scheme}://{authority}{location}") } else { format!("{scheme}://{location}{path}") };
     full.parse().ok()
 }

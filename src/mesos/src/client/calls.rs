@@ -32,12 +32,6 @@ impl Calls {
         (Calls { queue }, calls)
     }
 
-    /// A handle and its queue, for tests of a caller.
-    #[must_use]
-    pub fn for_test() -> (Self, mpsc::Receiver<Call>) {
-        Self::new()
-    }
-
     async fn send(&self, r#type: call::Type, call: Call) -> Result<(), SubscriptionOver> {
         self.queue.send(Call { r#type: Some(r#type.into()), ..call }).await.map_err(|_| SubscriptionOver)
     }

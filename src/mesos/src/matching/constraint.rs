@@ -191,11 +191,3 @@ impl Counting {
         }
     }
 }
-
-/// What is wrong with a constraint that admits no agent at all.
-pub(super) fn unreadable(constraints: &[Constraint]) -> Option<String> {
-    constraints.iter().find_map(|constraint| {
-        let never = matches!(rule(constraint, 1, &[], &[]), Err(Fixed::Never));
-        never.then(|| format!("constraint on `{}` has no usable value", constraint.field_name))
-    })
-}

@@ -50,8 +50,7 @@ impl AgentFacts {
 }
 
 /// An attribute as constraints compare it: text as it is, `0.5`, `[1-3,7-9]`, `{a,b}` sorted.
-#[must_use]
-pub fn attribute_text(attribute: &v1::Attribute) -> Option<String> {
+fn attribute_text(attribute: &v1::Attribute) -> Option<String> {
     match v1::value::Type::try_from(attribute.r#type).ok()? {
         v1::value::Type::Text => attribute.text.as_ref().map(|text| text.value.clone()),
         v1::value::Type::Scalar => attribute.scalar.as_ref().map(|scalar| decimal(scalar.value)),

@@ -14,11 +14,11 @@ use std::collections::HashMap;
 use podium_proto::mesos::v1;
 use podium_proto::wire::amounts::{Amounts, thousandths};
 use podium_proto::wire::ranges::RangeSet;
-use podium_types::definition::{Constraint, PodDefinition};
+use podium_types::definition::PodDefinition;
 use uuid::Uuid;
 
 use constraint::{Checker, Verdicts};
-pub use facts::{AgentFacts, attribute_text};
+pub use facts::AgentFacts;
 pub use slot::{Slot, slots};
 use tree::Tree;
 
@@ -367,12 +367,6 @@ pub fn explain(slots: &[Slot], group: &Group<'_>, rules: &Rules) -> Vec<Option<R
     let mut verdicts = Verdicts::default();
     verdicts.begin(&candidate.checker, slots.len());
     slots.iter().enumerate().map(|(index, slot)| candidate.refusal(index, slot, rules, &mut verdicts)).collect()
-}
-
-/// Whether a definition's constraints can be read at all; a reason in words if not.
-#[must_use]
-pub fn unreadable_constraint(constraints: &[Constraint]) -> Option<String> {
-    constraint::unreadable(constraints)
 }
 
 #[cfg(test)]
