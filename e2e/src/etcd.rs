@@ -91,3 +91,20 @@ pub fn keys(address: &str, prefix: &str) -> Vec<String> {
     assert!(output.status.success(), "etcdctl get --prefix {prefix}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
+
+/// Puts `count` values of `bytes` each, to a quarter as many keys: four versions of every key.
+///
+/// # Panics
+/// When the store does not take them.
+pub fn fill(address: &str, count: usize, bytes: usize) {
+    use etcd_client::{Client, Txn, TxnOp};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let mut store = Client::connect([format!("http://{address}")], None).await.expect("the store answers");
+        let names: Vec<usize> = (0..count).map(|n| n % (count / 4).max(1)).collect();
+        for names in names.chunks(100) {
+            let puts: Vec<TxnOp> = names.iter().map(|name| TxnOp::put(format!("/bench/filled/{name}"), vec![b'x'; bytes], None)).collect();
+            store.txn(Txn::new().and_then(puts)).await.expect("the store takes a transaction of puts");
+        }
+    });
+}

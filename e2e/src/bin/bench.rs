@@ -1,7 +1,7 @@
 //! The benchmark: builds `podium` in the release profile, measures it whole, and prints a table.
 //!
 //! Each figure stands beside something plain measured in the same run (a bare `sleep`, a plain put to the same
-//! store), since machines differ and have moods: compare the ratios first. What was simulated says so.
+//! store), since machines differ and have moods: compare the ratios first. What was simulated says so in its first column.
 
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -12,13 +12,17 @@ use comfy_table::{Table, presets};
 use podium_e2e::cluster::{Cluster, Form};
 use podium_e2e::process::{cpu_seconds, marked, memory};
 use podium_e2e::{binary, etcd};
+use podium_mesos::matching;
+use podium_proto::mesos::v1;
+use podium_proto::wire::resources::{ranges_entry, scalar_entry};
+use podium_types::definition;
 use serde_json::{Value, json};
 
 /// Measures Podium on this machine and prints its figures as a table.
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:\n  cargo run --release -p podium-e2e --bin bench -- --only start,first")]
 struct Options {
-    /// Only these: start, first, thousand, simulated, idle.
+    /// Only these: start, filled, first, thousand, simulated, matching, idle.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Real instances in the large pod.
@@ -35,41 +39,64 @@ struct Figure {
     measured: String,
     aim: String,
     beside: String,
+    /// The measured over what stands beside it.
+    ratio: String,
 }
 
 fn figure(what: impl Into<String>, measured: impl Into<String>, aim: &str, beside: impl Into<String>) -> Figure {
-    Figure { what: what.into(), measured: measured.into(), aim: aim.to_owned(), beside: beside.into() }
+    Figure { what: what.into(), measured: measured.into(), aim: aim.to_owned(), beside: beside.into(), ratio: String::new() }
+}
+
+impl Figure {
+    fn ratio(self, measured: Duration, plain: Duration) -> Self {
+        let ratio = measured.as_secs_f64() / plain.as_secs_f64().max(f64::EPSILON);
+        Self { ratio: if ratio < 10.0 { format!("{ratio:.1}") } else { format!("{ratio:.0}") }, ..self }
+    }
 }
 
 type Measurement = fn(&Path, &Options) -> Vec<Figure>;
 
-const MEASUREMENTS: &[(&str, Measurement)] =
-    &[("start", start_to_ready), ("first", first_process), ("thousand", thousand_instances), ("simulated", simulated), ("idle", idle)];
+const MEASUREMENTS: &[(&str, Measurement)] = &[
+    ("start", start_to_ready),
+    ("filled", start_on_a_filled_folder),
+    ("first", first_process),
+    ("thousand", thousand_instances),
+    ("simulated", simulated),
+    ("matching", matching_alone),
+    ("idle", idle),
+];
 
 fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(unknown) = options.only.iter().find(|name| !MEASUREMENTS.iter().any(|(known, _)| known == name)) {
-        eprintln!("no measurement is called '{unknown}': start, first, thousand, simulated, idle");
+        let known: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
+        eprintln!("no measurement is called '{unknown}': {}", known.join(", "));
         return ExitCode::from(2);
     }
     eprintln!("building podium in the release profile …");
     let podium = binary::podium(true);
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["figure", "measured", "aim", "beside it, in the same run"]);
+    table.set_header(["figure", "measured", "aim", "beside it, in the same run", "ratio"]);
     for (name, measure) in MEASUREMENTS.iter().filter(|(name, _)| options.only.is_empty() || options.only.iter().any(|only| only == name)) {
         eprintln!("measuring: {name} …");
         for figure in measure(podium, &options) {
-            table.add_row([figure.what, figure.measured, figure.aim, figure.beside]);
+            table.add_row([figure.what, figure.measured, figure.aim, figure.beside, figure.ratio]);
         }
     }
     println!("{table}");
-    println!("One machine of {} cores; store, engine, controllers, API and containers all on it.", cores());
+    println!("One machine of {} cores, load {} at the end; store, engine, controllers, API and containers all on it.", cores(), load());
     ExitCode::SUCCESS
 }
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How busy the machine was in the last minute: what else ran beside the measurements shows in it.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
 fn millis(duration: Duration) -> String {
@@ -120,7 +147,31 @@ fn start_to_ready(podium: &Path, _: &Options) -> Vec<Figure> {
     };
     let plain = median((0..7).map(version).collect());
     let ready = median((0..7).map(started).collect());
-    vec![figure("podium dev: start to ready, median of 7", millis(ready), "< 300 ms", format!("podium --version: {}", millis(plain)))]
+    let beside = format!("podium --version: {}", millis(plain));
+    vec![figure("podium dev: start to ready, median of 7", millis(ready), "< 300 ms", beside).ratio(ready, plain)]
+}
+
+/// From the start of the process to its ready line after a `kill -9`, with a history of 20,000 versions of 1 KB to read.
+fn start_on_a_filled_folder(podium: &Path, _: &Options) -> Vec<Figure> {
+    const VERSIONS: usize = 20_000;
+    let mut cluster = Cluster::start(Form::Dev, podium, &[]);
+    let mut again = || {
+        cluster.kill();
+        let start = Instant::now();
+        cluster.restart();
+        start.elapsed()
+    };
+    let empty = median((0..5).map(|_| again()).collect());
+    etcd::fill(&cluster.endpoints.etcd, VERSIONS, 1024);
+    let mut again = || {
+        cluster.kill();
+        let start = Instant::now();
+        cluster.restart();
+        start.elapsed()
+    };
+    let filled = median((0..5).map(|_| again()).collect());
+    let what = format!("podium dev: kill -9 to ready again, {VERSIONS} versions of 1 KB kept, median of 5");
+    vec![figure(what, millis(filled), "< 300 ms", format!("the same, nearly empty: {}", millis(empty))).ratio(filled, empty)]
 }
 
 /// From sending the POST to the first instruction of the container's shell.
@@ -146,24 +197,27 @@ fn first_process(podium: &Path, _: &Options) -> Vec<Figure> {
         began.saturating_sub(start.duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
     };
     let first = median((0..7).map(first).collect());
-    vec![figure(
-        "POST (by curl) to the container's first command, median of 7",
-        millis(first),
-        "< 250 ms",
-        format!("a put by etcdctl: {}", millis(plain)),
-    )]
+    vec![
+        figure(
+            "POST (by curl) to the container's first command, median of 7",
+            millis(first),
+            "< 250 ms",
+            format!("a put by etcdctl: {}", millis(plain)),
+        )
+        .ratio(first, plain),
+    ]
 }
 
 /// One pod of many real instances: up, its memory, and down.
 fn thousand_instances(podium: &Path, options: &Options) -> Vec<Figure> {
     let count = options.instances;
-    let bare = bare_sleeps(count);
+    let (bare_up, bare_down) = bare_sleeps(count);
     let cluster = Cluster::start(Form::Dev, podium, &[]);
     let marker = marker();
     let before = memory(cluster.dev.id());
     let start = Instant::now();
     cluster.api().create(&sleeping_pod("/thousand", count, &marker));
-    cluster.api().stable("/thousand", count);
+    cluster.api().settled("/thousand", count);
     let up = start.elapsed();
     let running = marked(&marker);
     assert_eq!(running.len(), count, "each instance is one real process");
@@ -181,10 +235,11 @@ fn thousand_instances(podium: &Path, options: &Options) -> Vec<Figure> {
         }
     });
     let down = start.elapsed();
-    let beside = format!("{count} bare sleeps: {}", seconds(bare));
+    let plain = |how: &str, bare| format!("{count} bare sleeps {how}: {}", seconds(bare));
     vec![
-        figure(format!("{count} real instances up (POST to STABLE)"), seconds(up), "5 s", &beside),
-        figure(format!("{count} real instances down (DELETE to the last process)"), seconds(down), "2 s", &beside),
+        figure(format!("{count} real instances up (POST to STABLE)"), seconds(up), "5 s", plain("up", bare_up)).ratio(up, bare_up),
+        figure(format!("{count} real instances down (DELETE to the last process)"), seconds(down), "2 s", plain("down", bare_down))
+            .ratio(down, bare_down),
         figure(
             "memory of one executor (its share of shared pages included)",
             mebibytes(executor_memory),
@@ -196,15 +251,16 @@ fn thousand_instances(podium: &Path, options: &Options) -> Vec<Figure> {
 }
 
 /// The same number of `sleep` started and killed by hand, one after the other.
-fn bare_sleeps(count: usize) -> Duration {
+fn bare_sleeps(count: usize) -> (Duration, Duration) {
     let start = Instant::now();
     let mut sleeps: Vec<_> = (0..count).filter_map(|_| Command::new("sleep").arg("100000").stdin(Stdio::null()).spawn().ok()).collect();
     let up = start.elapsed();
+    let start = Instant::now();
     for sleep in &mut sleeps {
         let _ = sleep.kill();
         let _ = sleep.wait();
     }
-    up
+    (up, start.elapsed())
 }
 
 /// One pod of 500 simulated instances: agents that are timers, everything else real.
@@ -212,7 +268,7 @@ fn simulated(podium: &Path, _: &Options) -> Vec<Figure> {
     let cluster = Cluster::start(Form::Dev, podium, &["--simulate", "--agents", "10"]);
     let start = Instant::now();
     cluster.api().create(&sleeping_pod("/simulated", 500, &marker()));
-    cluster.api().stable("/simulated", 500);
+    cluster.api().settled("/simulated", 500);
     let up = start.elapsed();
     let start = Instant::now();
     let puts = 20;
@@ -220,7 +276,59 @@ fn simulated(podium: &Path, _: &Options) -> Vec<Figure> {
         etcd::ctl(&cluster.endpoints.etcd, &["put", "/bench/plain", &i.to_string()]);
     }
     let plain = start.elapsed() / puts;
-    vec![figure("500 SIMULATED instances of one pod running", seconds(up), "1.5 s", format!("a put by etcdctl: {}", millis(plain)))]
+    let beside = format!("a put by etcdctl: {}", millis(plain));
+    vec![figure("500 SIMULATED instances of one pod running", seconds(up), "1.5 s", beside).ratio(up, plain)]
+}
+
+/// Matching as a function, without anything around it: 10,000 waiting instances and 5,000 offers of 50 racks.
+fn matching_alone(_: &Path, _: &Options) -> Vec<Figure> {
+    const INSTANCES: u128 = 10_000;
+    const OFFERS: usize = 5_000;
+    let offers: Vec<v1::Offer> = (0..OFFERS).map(offer).collect();
+    let waiting: Vec<uuid::Uuid> = (1..=INSTANCES).map(uuid::Uuid::from_u128).collect();
+    let placed = |constraints: Value| {
+        let mut pod = sleeping_pod("/matched", 1, "A=b");
+        pod["scheduling"] = json!({"placement": {"constraints": constraints}});
+        let reading = definition::read(pod.to_string().as_bytes(), &definition::Settings::default()).expect("the pod is valid");
+        let group = matching::Group { definition: &reading.definition, role: "*", waiting: &waiting, counted: &[] };
+        let start = Instant::now();
+        let mut slots = matching::slots(&offers);
+        let placed = matching::place(&mut slots, &[group], &matching::Rules::default());
+        (start.elapsed(), placed.len())
+    };
+    let (plain, all) = placed(json!([]));
+    let (constrained, within) = placed(json!([{"fieldName": "rack", "operator": "MAX_PER", "value": "200"}]));
+    assert_eq!((all, within), (10_000, 10_000), "all are placed: 50 racks of at most 200");
+    let what = |how: &str| format!("matching alone: {INSTANCES} instances onto {OFFERS} MADE-UP offers, {how}");
+    vec![
+        figure(what("no constraint"), millis(plain), "", ""),
+        figure(what("at most 200 a rack"), millis(constrained), "", format!("without it: {}", millis(plain))).ratio(constrained, plain),
+    ]
+}
+
+/// An offer of an agent of its own, which has room for four instances.
+fn offer(agent: usize) -> v1::Offer {
+    let text = |text: String| Some(v1::value::Text { value: text });
+    v1::Offer {
+        id: v1::OfferId { value: format!("offer-{agent}") },
+        framework_id: v1::FrameworkId { value: "bench".into() },
+        agent_id: v1::AgentId { value: format!("agent-{agent:05}") },
+        hostname: format!("host-{agent}"),
+        allocation_info: Some(v1::resource::AllocationInfo { role: Some("*".into()) }),
+        attributes: vec![v1::Attribute {
+            name: "rack".into(),
+            r#type: v1::value::Type::Text.into(),
+            text: text(format!("rack-{}", agent % 50)),
+            ..Default::default()
+        }],
+        resources: vec![
+            scalar_entry("cpus", 800),
+            scalar_entry("mem", 1_000_000),
+            scalar_entry("disk", 1_000_000),
+            ranges_entry("ports", &std::iter::once(31_000..=31_100).collect()),
+        ],
+        ..Default::default()
+    }
 }
 
 /// 100 pods at rest: what is written, and what the process takes.
