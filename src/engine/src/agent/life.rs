@@ -26,11 +26,11 @@ use super::{
     launcher::{Order, Started},
     owner::{Effect, Executor, Key, Life, Message, Owner, Task, TaskKey, Timer, Verdict},
     record::{ExecutorRecord, ProcessRecord},
-    streams::{Stream, terminal},
+    streams::Stream,
 };
 use crate::{
     executor::{ADDRESS_FILE, MARKER, OPEN_FILES, processes},
-    link::FromAgent,
+    link::{FromAgent, is_terminal},
 };
 
 /// Mesos' `executor_registration_timeout`.
@@ -236,7 +236,7 @@ impl Owner {
             self.refuse(task, &Verdict::new(state, Reason::ExecutorTerminated, "the agent knows no such task"));
             return;
         };
-        if known.stream.latest().is_some_and(terminal) {
+        if known.stream.latest().is_some_and(is_terminal) {
             return;
         }
         let Some(key) = known.executor.clone() else { return };

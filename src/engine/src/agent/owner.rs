@@ -325,7 +325,7 @@ impl Owner {
     pub fn live_tasks(&self, key: &Key) -> Vec<TaskKey> {
         let Some(executor) = self.executors.get(key) else { return Vec::new() };
         let keys = executor.record.tasks.iter().map(|task| TaskKey { framework: key.framework.clone(), task: task.task_id.value.clone() });
-        keys.filter(|key| self.tasks.get(key).is_some_and(|task| !task.stream.latest().is_some_and(super::streams::terminal))).collect()
+        keys.filter(|key| self.tasks.get(key).is_some_and(|task| !task.stream.latest().is_some_and(crate::link::is_terminal))).collect()
     }
 
     /// Value of the marker variable of an executor's processes.

@@ -17,12 +17,12 @@ use super::{
     life::{boot, sandbox, watch},
     owner::{Effect, Executor, Key, Life, Owner, Task, TaskKey, Timer},
     record::{ExecutorRecord, ProcessRecord, TaskRecord, UpdateRecord},
-    streams::{Stream, terminal},
+    streams::Stream,
     survivors::covers,
 };
 use crate::{
     executor::processes,
-    link::{FromAgent, KnownExecutor},
+    link::{FromAgent, KnownExecutor, is_terminal},
 };
 
 /// How long living executors are waited for before the master is told without them.
@@ -147,7 +147,7 @@ impl Owner {
         let keys = executor.record.tasks.iter().map(|info| TaskKey { framework: key.framework.clone(), task: info.task_id.value.clone() });
         let streams: Vec<&Stream> = keys.filter_map(|key| self.tasks.get(&key)).map(|task| &task.stream).collect();
         executor.delivered = streams.iter().any(|stream| stream.heard_executor());
-        executor.shutdown = !executor.delivered && streams.iter().any(|stream| stream.latest().is_some_and(terminal));
+        executor.shutdown = !executor.delivered && streams.iter().any(|stream| stream.latest().is_some_and(is_terminal));
     }
 
     /// An executor of which no process is on disk was never given its group. It may have been started all the same,

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use podium_proto::mesos::v1::{TaskState, TaskStatus, task_status};
 
+use crate::link::is_terminal;
+
 /// The first pause before an unacknowledged update is sent again; it doubles.
 const RETRY: Duration = Duration::from_secs(10);
 /// The longest.
@@ -77,7 +79,7 @@ impl Stream {
         if status.uuid.as_ref().is_some_and(|uuid| self.uuids.contains(uuid)) {
             return Pushed::Known;
         }
-        if self.closed || self.latest().is_some_and(terminal) {
+        if self.closed || self.latest().is_some_and(is_terminal) {
             return Pushed::TooLate;
         }
         let number = self.next;
@@ -103,7 +105,7 @@ impl Stream {
         while self.uuids.len() > REMEMBERED {
             self.uuids.pop_front();
         }
-        self.closed = state_of(&head.status).is_some_and(terminal);
+        self.closed = state_of(&head.status).is_some_and(is_terminal);
         self.acknowledged = Some(head.status);
         if self.closed {
             self.behind = self.queue.drain(..).map(|queued| queued.number).collect();
@@ -154,26 +156,6 @@ impl Stream {
 /// The state of a status, unless it is of a kind unknown to us.
 pub(super) fn state_of(status: &TaskStatus) -> Option<TaskState> {
     TaskState::try_from(status.state).ok()
-}
-
-/// Whether nothing can follow.
-pub(super) fn terminal(state: TaskState) -> bool {
-    match state {
-        TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled
-        | TaskState::TaskLost
-        | TaskState::TaskError
-        | TaskState::TaskDropped
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator => true,
-        TaskState::TaskStarting
-        | TaskState::TaskRunning
-        | TaskState::TaskStaging
-        | TaskState::TaskKilling
-        | TaskState::TaskUnreachable
-        | TaskState::TaskUnknown => false,
-    }
 }
 
 #[cfg(test)]

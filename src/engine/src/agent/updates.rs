@@ -16,9 +16,12 @@ use super::{
     life::event,
     owner::{Effect, Key, Owner, TaskKey, Timer, Verdict},
     record::{TaskRecord, UpdateRecord},
-    streams::{Acknowledged, Pushed, state_of, terminal},
+    streams::{Acknowledged, Pushed, state_of},
 };
-use crate::{executor::now, link::FromAgent};
+use crate::{
+    executor::now,
+    link::{FromAgent, is_terminal},
+};
 
 impl Owner {
     /// A status of the agent's own making.
@@ -222,7 +225,7 @@ impl Owner {
         if let Some(executor) = self.executors.get_mut(executor) {
             executor.delivered = true;
         }
-        if !state_of(&status).is_some_and(terminal) {
+        if !state_of(&status).is_some_and(is_terminal) {
             let ip = self.address.ip();
             let protocol = if ip.is_ipv4() { Protocol::IPv4 } else { Protocol::IPv6 };
             let address = IpAddress { protocol: Some(protocol.into()), ip_address: Some(ip.to_string()) };

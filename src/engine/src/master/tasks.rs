@@ -13,6 +13,7 @@ use super::agents::ExecutorRecord;
 use super::framework::{Framework, failure, update};
 use super::state::{Now, State};
 use crate::link::ToAgent;
+pub(super) use crate::link::is_terminal;
 
 /// Kills that may wait for agents known before a restart; a framework that misses one asks again.
 const PUT_OFF_KILLS: usize = 10_000;
@@ -29,26 +30,6 @@ pub(super) struct TaskRecord {
     pub(super) released: bool,
     /// The framework's latest KILL, to be repeated to an agent that comes back.
     pub(super) kill: Option<call::Kill>,
-}
-
-/// True for the states that no update of an executor follows.
-pub(super) fn is_terminal(state: TaskState) -> bool {
-    match state {
-        TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled
-        | TaskState::TaskLost
-        | TaskState::TaskError
-        | TaskState::TaskDropped
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator => true,
-        TaskState::TaskStaging
-        | TaskState::TaskStarting
-        | TaskState::TaskRunning
-        | TaskState::TaskKilling
-        | TaskState::TaskUnreachable
-        | TaskState::TaskUnknown => false,
-    }
 }
 
 /// A status that the master makes: without a uuid, sent once.

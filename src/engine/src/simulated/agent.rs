@@ -58,26 +58,6 @@ pub(super) struct SimAgent {
     pub(super) drop_launches: usize,
 }
 
-/// True for the states that no update follows.
-pub(super) fn is_terminal(state: TaskState) -> bool {
-    match state {
-        TaskState::TaskFinished
-        | TaskState::TaskFailed
-        | TaskState::TaskKilled
-        | TaskState::TaskLost
-        | TaskState::TaskError
-        | TaskState::TaskDropped
-        | TaskState::TaskGone
-        | TaskState::TaskGoneByOperator => true,
-        TaskState::TaskStaging
-        | TaskState::TaskStarting
-        | TaskState::TaskRunning
-        | TaskState::TaskKilling
-        | TaskState::TaskUnreachable
-        | TaskState::TaskUnknown => false,
-    }
-}
-
 fn fresh_container(parent: Option<&ContainerId>) -> ContainerId {
     ContainerId { value: uuid::Uuid::new_v4().to_string(), parent: parent.cloned().map(Box::new) }
 }

@@ -61,7 +61,7 @@ impl Updates {
 
     pub(super) fn acknowledge(&mut self, uuid: &Bytes) -> Acknowledged {
         let Some(head) = self.queue.front().filter(|head| head.uuid.as_ref() == Some(uuid)) else { return Acknowledged::Stale };
-        let terminal = TaskState::try_from(head.state).is_ok_and(crate::simulated::agent::is_terminal);
+        let terminal = TaskState::try_from(head.state).is_ok_and(crate::link::is_terminal);
         self.queue.pop_front();
         self.tries = 0;
         if terminal { Acknowledged::Closed } else { Acknowledged::Next }

@@ -16,12 +16,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 
-use super::agent::{Pair, SimAgent, SimExecutor, SimTask, by_agent, is_terminal};
+use super::agent::{Pair, SimAgent, SimExecutor, SimTask, by_agent};
 use super::faults::{Fault, NoSuch, Request};
 use super::script::{Health, grace};
 use super::streams::Acknowledged;
 use super::timers::{Due, Step, TaskKey};
-use crate::link::{FromAgent, LINK_CAPACITY, ToAgent};
+use crate::link::{FromAgent, LINK_CAPACITY, ToAgent, is_terminal};
 
 /// The default executor's grace for the rest of a group when one of its tasks has failed or was killed.
 const GROUP_GRACE: Duration = Duration::from_secs(3);
