@@ -54,7 +54,7 @@ pub(super) struct Core {
     pub cut_off: bool,
     pub subscribed: bool,
     wakes: BTreeSet<(i64, PodId, Uuid)>,
-    queue_wakes: BTreeSet<(i64, PodId)>,
+    pub queue_wakes: BTreeSet<(i64, PodId)>,
     /// Records to be read again from an index that is as new as this revision.
     pub reloads: BTreeSet<(i64, PodId, Uuid)>,
     pub strays: Strays,

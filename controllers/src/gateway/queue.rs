@@ -22,6 +22,8 @@ pub(super) struct Waiting {
     written: Option<Queue>,
     written_ms: i64,
     writing: bool,
+    /// What is under way is the record's end.
+    deleting: bool,
 }
 
 /// What is due about a record.
@@ -86,19 +88,23 @@ impl Waiting {
         };
         self.writing = true;
         self.written_ms = now;
-        self.written = match &write {
-            QueueWrite::Put(record) => Some(record.clone()),
-            QueueWrite::Delete => None,
-        };
+        match &write {
+            QueueWrite::Put(record) => self.written = Some(record.clone()),
+            QueueWrite::Delete => self.deleting = true,
+        }
         Some(write)
     }
 
-    /// The write was answered. One that did not happen is made good by the next.
-    pub fn written(&mut self, done: bool) {
+    /// The write was answered. One that did not happen is made good by the next; when to write what is left to
+    /// delete: the wait may have ended meanwhile.
+    pub fn written(&mut self, done: bool, now: i64) -> Option<i64> {
         self.writing = false;
-        if !done && self.since_ms.is_some() {
+        let deleting = std::mem::take(&mut self.deleting);
+        if (deleting && done) || (!deleting && !done && self.since_ms.is_some()) {
             self.written = None;
         }
+        let left = self.since_ms.is_none() && self.written.is_some();
+        left.then(|| if done { now } else { now.saturating_add(AGAIN_AFTER_MS) })
     }
 
     /// When to look again.
@@ -137,16 +143,18 @@ mod tests {
         let Some(QueueWrite::Put(first)) = waiting.write(1, 2_000) else { panic!("a record is due") };
         assert_eq!((first.waiting, first.since_ms, first.offers_seen, first.refused["InsufficientCpus"]), (1, 0, 1, 1));
         assert_eq!(waiting.write(2, 30_000), None, "the last is not answered");
-        waiting.written(true);
+        assert_eq!(waiting.written(true, 30_000), None);
         waiting.saw([("S1".to_owned(), Some(Reason::InsufficientCpus))].into_iter());
         assert_eq!(waiting.write(1, 30_000), None, "the same reason again is no news");
         waiting.saw([("S1".to_owned(), Some(Reason::InsufficientMemory))].into_iter());
         assert_eq!(waiting.write(1, 11_999), None, "too soon");
         assert!(matches!(waiting.write(1, 12_000), Some(QueueWrite::Put(_))));
-        waiting.written(true);
         waiting.set(false, 13_000);
+        assert_eq!(waiting.written(true, 13_000), Some(13_000), "the wait ended while the record was written");
         assert_eq!(waiting.write(0, 13_000), Some(QueueWrite::Delete));
-        waiting.written(true);
+        assert_eq!(waiting.written(false, 14_000), Some(24_000), "the record is still there");
+        assert_eq!(waiting.write(0, 24_000), Some(QueueWrite::Delete));
+        assert_eq!(waiting.written(true, 24_000), None);
         assert!(waiting.is_idle());
     }
 }

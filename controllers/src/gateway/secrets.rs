@@ -30,10 +30,11 @@ pub(super) fn read(dir: Option<&Path>, sources: BTreeSet<String>) -> SecretValue
 
 fn read_one(dir: &Path, source: &str) -> Result<SecretValue, String> {
     let path = confined(dir, source).ok_or("its source leads out of --secrets-dir")?;
-    let file = File::open(&path).map_err(|error| error.to_string())?;
-    if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+    // Before it is opened: a named pipe would keep the gateway waiting.
+    if !path.metadata().map_err(|error| error.to_string())?.is_file() {
         return Err("not a file".to_owned());
     }
+    let file = File::open(&path).map_err(|error| error.to_string())?;
     let mut value = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut value).map_err(|error| error.to_string())?;
     if value.len() as u64 > LARGEST {

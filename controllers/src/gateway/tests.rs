@@ -407,6 +407,19 @@ fn cut_off_from_the_store_offers_are_declined_and_nothing_is_killed() {
 }
 
 #[test]
+fn the_record_of_a_wait_that_ends_while_it_is_written_is_deleted_afterwards() {
+    let mut world = World::subscribed();
+    world.instance(1, Some(Goal::Running), 1);
+    world.at(NOW + 2_000);
+    assert!(matches!(world.writes.as_slice(), [(Token::Queue(_), _)]));
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    assert_eq!(world.writes.len(), 1, "one write of a key at a time");
+    world.commit();
+    let [(Token::Queue(_), group)] = world.writes.as_slice() else { panic!("{:?}", world.writes) };
+    assert!(matches!(group.ops.as_slice(), [Op::Delete(Key::Queue(_))]));
+}
+
+#[test]
 fn what_cannot_be_built_is_recorded_in_words_and_nothing_is_launched() {
     let mut world = World::subscribed();
     world.instance(1, Some(Goal::Running), 1);

@@ -20,8 +20,10 @@ impl Core {
     pub fn written(&mut self, token: Token, outcome: Outcome, now: i64) {
         match token {
             Token::Queue(id) => {
-                if let Some(pod) = self.pods.get_mut(&id) {
-                    pod.waiting.written(outcome.committed().is_some());
+                if let Some(pod) = self.pods.get_mut(&id)
+                    && let Some(next) = pod.waiting.written(outcome.committed().is_some(), now)
+                {
+                    self.queue_wakes.insert((next, id.clone()));
                 }
                 self.drop_idle(&id);
             }
