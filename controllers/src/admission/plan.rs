@@ -10,12 +10,9 @@ use podium_proto::records::{Accepted, Deployment, Verdict};
 use podium_store::Key;
 use podium_store::view::{Held, PodView};
 use podium_store::writer::{Compare, Group, Op};
-use podium_types::definition::{Change, PodDefinition, Violation, config_changed, update_violations};
+use podium_types::definition::{Change, MAX_BYTES, PodDefinition, Violation, config_changed, update_violations};
 use podium_types::id::{PodId, Version};
 use uuid::Uuid;
-
-/// The longest explicit form that is stored, in bytes: with the spec beside it the transaction stays below etcd's 1.5 MiB.
-const MAX_EXPLICIT: usize = 900_000;
 
 /// A definition that was read, and where it comes from.
 #[derive(Debug, Clone)]
@@ -276,11 +273,12 @@ fn refuse(violations: Vec<Violation>) -> Result<(), PlanError> {
     if violations.is_empty() { Ok(()) } else { Err(PlanError::Refused(violations)) }
 }
 
-/// The explicit form as bytes.
+/// The explicit form as bytes. It is as long as a spec may be at most: so it can be read again and sent back, and the
+/// transaction with the spec beside it stays below etcd's 1.5 MiB.
 fn explicit(definition: &PodDefinition) -> Result<Bytes, PlanError> {
     let json = serde_json::to_vec(definition).map_err(|error| PlanError::Refused(vec![Violation::rule("/", error.to_string())]))?;
-    if json.len() > MAX_EXPLICIT {
-        let message = format!("the definition has {} bytes with all its defaults, the limit is {MAX_EXPLICIT}", json.len());
+    if json.len() > MAX_BYTES {
+        let message = format!("the definition has {} bytes with all its defaults, the limit is {MAX_BYTES}", json.len());
         return Err(PlanError::Refused(vec![Violation::rule("/", message)]));
     }
     Ok(json.into())

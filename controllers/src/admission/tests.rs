@@ -448,7 +448,27 @@ fn a_record_of_a_newer_podium_is_left_alone() {
 }
 
 #[test]
-fn a_definition_that_swells_beyond_a_transaction_is_refused() {
+fn what_is_accepted_at_the_limit_can_be_read_again_and_sent_back_and_a_byte_more_is_refused() {
+    let padded = |length: usize| {
+        let value = "x".repeat(length);
+        format!(r#"{{"id":"/web","environment":{{"PADDING":"{value}"}},"containers":[{{"name":"c","resources":{{}}}}]}}"#)
+    };
+    let stored = |world: &World| world.view.versions.last_key_value().unwrap().1.value.json.clone();
+    let mut world = World::new();
+    world.post(&padded(0), false).unwrap();
+    let room = definition::MAX_BYTES - stored(&world).len();
+
+    world.post(&padded(room), true).unwrap();
+    let json = stored(&world);
+    assert_eq!(json.len(), definition::MAX_BYTES);
+    assert!(definition::read_stored(&json).is_ok());
+    assert!(definition::read(&json, &Settings::default()).is_ok());
+    assert!(padded(room + 1).len() < definition::MAX_BYTES);
+    assert!(matches!(world.post(&padded(room + 1), true), Err(PlanError::Refused(_))));
+}
+
+#[test]
+fn a_definition_that_swells_beyond_the_limit_is_refused() {
     let containers: Vec<String> = (0..6000).map(|n| format!(r#"{{"name":"c{n}","resources":{{}}}}"#)).collect();
     let spec = format!(r#"{{"id":"/web","containers":[{}]}}"#, containers.join(","));
     assert!(spec.len() < definition::MAX_BYTES);
