@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// Where Podium's keys stand unless told otherwise.
 pub const DEFAULT_PREFIX: &str = "/podium";
 
+/// The longest name of a stray spec that is answered, in bytes: etcd takes keys of megabytes.
+const MAX_STRAY: usize = 1024;
+
 /// One key. DESIGN section 3 says what stands there and who writes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -43,6 +46,10 @@ pub enum Key {
     Queue(PodId),
     /// `status/<pod id>`: the status for people.
     Status(PodId),
+    /// `specs/<what is no pod id>`: a spec that can't be any pod's, as `/My_Pod`.
+    StraySpec(String),
+    /// `status/<the same>`: what its author is told.
+    StrayStatus(String),
     /// `framework`: who we are to Mesos.
     Framework,
     /// `elections/<name>/<lease>`: one candidate of one election.
@@ -51,7 +58,7 @@ pub enum Key {
 
 /// What a key is about; the filter of [`Changes`]. [`Key::Deleted`] is of the history, and so of kind Version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "each is the variant of Key of the same name")]
+#[allow(missing_docs, reason = "each but Stray is the variant of Key of the same name")]
 #[repr(u8)]
 pub enum Kind {
     Spec,
@@ -67,6 +74,8 @@ pub enum Kind {
     Tombstone,
     Queue,
     Status,
+    /// [`Key::StraySpec`] and [`Key::StrayStatus`].
+    Stray,
     Framework,
     Election,
 }
@@ -88,12 +97,13 @@ impl Key {
             Self::Tombstone(..) => Kind::Tombstone,
             Self::Queue(_) => Kind::Queue,
             Self::Status(_) => Kind::Status,
+            Self::StraySpec(_) | Self::StrayStatus(_) => Kind::Stray,
             Self::Framework => Kind::Framework,
             Self::Election(..) => Kind::Election,
         }
     }
 
-    /// The pod that it belongs to; `None` for the framework and elections.
+    /// The pod that it belongs to; `None` for strays, the framework and elections.
     pub fn pod(&self) -> Option<&PodId> {
         match self {
             Self::Spec(pod)
@@ -110,7 +120,7 @@ impl Key {
             | Self::Tombstone(pod, _)
             | Self::Queue(pod)
             | Self::Status(pod) => Some(pod),
-            Self::Framework | Self::Election(..) => None,
+            Self::StraySpec(_) | Self::StrayStatus(_) | Self::Framework | Self::Election(..) => None,
         }
     }
 
@@ -119,8 +129,8 @@ impl Key {
         let (kind, rest) = path.split_once('/').unwrap_or((path, ""));
         let pod = || PodId::from_safe_id(rest).ok().filter(|pod| pod.safe_id() == rest);
         Some(match kind {
-            "specs" => Self::Spec(PodId::new(path.get(kind.len()..)?).ok()?),
-            "status" => Self::Status(PodId::new(path.get(kind.len()..)?).ok()?),
+            "specs" => named(path.get(kind.len()..)?, Self::Spec, Self::StraySpec)?,
+            "status" => named(path.get(kind.len()..)?, Self::Status, Self::StrayStatus)?,
             "accepted" => Self::Accepted(pod()?),
             "verdicts" => Self::Verdict(pod()?),
             "deployments" => Self::Deployment(pod()?),
@@ -142,6 +152,15 @@ impl Key {
             "framework" => Self::Framework,
             _ => return None,
         })
+    }
+}
+
+/// A key of people, by what stands behind `specs` or `status`.
+fn named(name: &str, key: impl Fn(PodId) -> Key, stray: impl Fn(String) -> Key) -> Option<Key> {
+    match PodId::new(name) {
+        Ok(pod) => Some(key(pod)),
+        Err(_) if name.starts_with('/') && name.len() <= MAX_STRAY => Some(stray(name.to_owned())),
+        Err(_) => None,
     }
 }
 
@@ -173,6 +192,8 @@ impl fmt::Display for Key {
             Self::Tombstone(pod, uuid) => write!(f, "tombstones/{}/{uuid}", pod.safe_id()),
             Self::Queue(pod) => write!(f, "queue/{}", pod.safe_id()),
             Self::Status(pod) => write!(f, "status{pod}"),
+            Self::StraySpec(name) => write!(f, "specs{name}"),
+            Self::StrayStatus(name) => write!(f, "status{name}"),
             Self::Framework => f.write_str("framework"),
             Self::Election(name, lease) => write!(f, "elections/{name}/{lease:x}"),
         }
@@ -264,7 +285,6 @@ mod tests {
             "/podium/accepted/",
             "/podium/accepted",
             "/podium/specs",
-            "/podium/specs/A",
             "/podium/sets/a/2021-07-27T10:00:00Z",
             "/podium/sets/a/deleted",
             "/podium/versions/deleted",
@@ -281,6 +301,19 @@ mod tests {
             assert_eq!(keys.parse(bytes.as_bytes()), None, "{bytes}");
         }
         assert_eq!(keys.parse(&[0xff, 0xfe]), None);
+    }
+
+    #[test]
+    fn a_spec_under_what_is_no_pod_id_is_a_stray_and_its_status_too() {
+        let keys = Keyspace::default();
+        for name in ["/My_Pod", "/a//b", "/a/", "/", "/a/versions", "/\u{0}"] {
+            let (spec, status) = (Key::StraySpec(name.to_owned()), Key::StrayStatus(name.to_owned()));
+            assert_eq!(keys.encode(&spec), format!("/podium/specs{name}").into_bytes());
+            for key in [spec, status] {
+                assert_eq!(keys.parse(&keys.encode(&key)), Some(key));
+            }
+        }
+        assert_eq!(keys.parse(format!("/podium/specs/{}", "A".repeat(MAX_STRAY)).as_bytes()), None);
     }
 
     proptest! {

@@ -96,7 +96,12 @@ impl Feed {
         let options = WatchOptions::new().with_prefix().with_start_revision(from.saturating_add(1)).with_fragment().with_progress_notify();
         let mut watches = self.store.watches();
         let stream = self.store.answer(watches.watch(self.store.keyspace().root(), Some(options))).await?;
-        Ok(self.watch(stream).await)
+        // The client connects anew without telling: where the store was replaced since we asked, this watch would wait
+        // in silence for a revision that is far away.
+        match self.standing().await? {
+            Standing::Replaced(how) => Ok(Ended::Lost(how)),
+            Standing::Same | Standing::Unknown => Ok(self.watch(stream).await),
+        }
     }
 
     /// Asks a majority of the members where the store stands, and whether it remembers what we saw last.

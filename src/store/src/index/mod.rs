@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-pub use state::{Candidate, IndexState, Kinds};
+pub use state::{Candidate, IndexState, Kinds, Stray};
 pub use subscribe::{Batch, Changes};
 
 use crate::store::Store;

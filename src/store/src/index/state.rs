@@ -17,6 +17,8 @@ pub struct IndexState {
     pods: BTreeMap<PodId, PodView>,
     framework: Option<Held<Framework>>,
     framework_unreadable: bool,
+    /// By name, at most [`MAX_STRAYS`].
+    strays: BTreeMap<String, Stray>,
     /// By election, then by create revision and lease: the first candidate leads.
     elections: BTreeMap<String, BTreeMap<(i64, i64), Candidate>>,
     pub(super) revision: i64,
@@ -24,6 +26,18 @@ pub struct IndexState {
     pub(super) cluster_id: u64,
     /// The key of the last event and its revision, 0 for a deletion: by it the history is known again.
     pub(super) mark: Option<(Vec<u8>, i64)>,
+}
+
+/// Specs under names that are no pod ids, of which the index takes note; there are none but by mistake.
+const MAX_STRAYS: usize = 1_000;
+
+/// A spec under a name that is no pod id, and the status that tells its author.
+#[derive(Debug, Clone, Default)]
+pub struct Stray {
+    /// The spec's `mod_revision`; `None`: it is gone.
+    pub spec: Option<i64>,
+    /// The status as last written.
+    pub status: Option<Held<Bytes>>,
 }
 
 /// One process that stands for one election.
@@ -43,6 +57,7 @@ pub(super) struct Changed {
     /// Of each pod, the kinds of keys that changed.
     pub pods: HashMap<PodId, Kinds>,
     pub elections: BTreeSet<String>,
+    pub strays: bool,
     pub framework: bool,
     /// Another store, or an older state of the same, has taken the place of what was known.
     pub replaced: bool,
@@ -57,7 +72,7 @@ impl Kinds {
     pub const ALL: Self = Self(u32::MAX);
 
     /// Every kind of key that belongs to a pod.
-    pub const PODS: Self = Self::ALL.without(Kind::Election).without(Kind::Framework);
+    pub const PODS: Self = Self::ALL.without(Kind::Election).without(Kind::Framework).without(Kind::Stray);
 
     /// These kinds.
     pub fn of(kinds: &[Kind]) -> Self {
@@ -100,6 +115,11 @@ impl IndexState {
     /// Every pod, by id. Deleted ones with a history are among them.
     pub fn pods(&self) -> impl ExactSizeIterator<Item = &PodView> {
         self.pods.values()
+    }
+
+    /// Specs under names that are no pod ids, by name: `/My_Pod`.
+    pub fn strays(&self) -> &BTreeMap<String, Stray> {
+        &self.strays
     }
 
     /// Who we are to Mesos.
@@ -164,6 +184,16 @@ impl IndexState {
                     self.framework_unreadable = true;
                 }
             },
+            Key::StraySpec(name) => {
+                if let Some(stray) = self.stray(name) {
+                    stray.spec = Some(mod_revision);
+                }
+            }
+            Key::StrayStatus(name) => {
+                if let Some(stray) = self.stray(name) {
+                    stray.status = Some(held);
+                }
+            }
             Key::Election(name, lease) => {
                 let candidate = Candidate { lease, create_revision, identity: held.value };
                 let candidates = self.elections.entry(name).or_default();
@@ -177,6 +207,23 @@ impl IndexState {
         }
     }
 
+    /// The stray of this name, unless there are too many.
+    fn stray(&mut self, name: String) -> Option<&mut Stray> {
+        match self.strays.len() < MAX_STRAYS {
+            true => Some(self.strays.entry(name).or_default()),
+            false => self.strays.get_mut(&name),
+        }
+    }
+
+    fn forget_stray(&mut self, name: &str, forget: impl FnOnce(&mut Stray)) {
+        if let Some(stray) = self.strays.get_mut(name) {
+            forget(stray);
+            if stray.spec.is_none() && stray.status.is_none() {
+                self.strays.remove(name);
+            }
+        }
+    }
+
     /// Applies a deletion. An absent key is no error.
     pub(super) fn delete(&mut self, key: &Key, changed: &mut Changed) {
         changed.note(key);
@@ -185,6 +232,8 @@ impl IndexState {
                 self.framework = None;
                 self.framework_unreadable = false;
             }
+            Key::StraySpec(name) => self.forget_stray(name, |stray| stray.spec = None),
+            Key::StrayStatus(name) => self.forget_stray(name, |stray| stray.status = None),
             Key::Election(name, lease) => {
                 if let Some(candidates) = self.elections.get_mut(name) {
                     candidates.retain(|(_, other), _| other != lease);
@@ -223,6 +272,10 @@ impl IndexState {
                 changed.elections.insert(name.clone());
             }
         }
+        let stray = |state: &Self, name: &String| {
+            state.strays.get(name).map(|stray| (stray.spec, stray.status.as_ref().map(|held| held.mod_revision)))
+        };
+        changed.strays = self.strays.keys().chain(other.strays.keys()).any(|name| stray(self, name) != stray(other, name));
         let revision = |state: &Self| state.framework.as_ref().map(|held| held.mod_revision);
         changed.framework = revision(self) != revision(other) || self.framework_unreadable != other.framework_unreadable;
         changed
@@ -233,6 +286,7 @@ impl IndexState {
         Changed {
             pods: self.pods.keys().map(|id| (id.clone(), Kinds::PODS)).collect(),
             elections: self.elections.keys().cloned().collect(),
+            strays: !self.strays.is_empty(),
             framework: self.framework.is_some() || self.framework_unreadable,
             replaced: false,
         }
@@ -243,6 +297,7 @@ impl Changed {
     fn note(&mut self, key: &Key) {
         match key {
             Key::Framework => self.framework = true,
+            Key::StraySpec(_) | Key::StrayStatus(_) => self.strays = true,
             Key::Election(name, _) => {
                 if !self.elections.contains(name) {
                     self.elections.insert(name.clone());
@@ -267,6 +322,7 @@ impl Changed {
             *all = all.union(kinds);
         }
         self.elections.extend(other.elections);
+        self.strays |= other.strays;
         self.framework |= other.framework;
         self.replaced |= other.replaced;
     }
@@ -314,7 +370,7 @@ impl PodView {
             Key::Observed(_, uuid) => entry(&mut self.observed, *uuid, held),
             Key::Reach(_, uuid) => entry(&mut self.reach, *uuid, held),
             Key::Tombstone(_, uuid) => entry(&mut self.tombstones, *uuid, held),
-            Key::Framework | Key::Election(..) => Ok(()),
+            Key::StraySpec(_) | Key::StrayStatus(_) | Key::Framework | Key::Election(..) => Ok(()),
         };
         match result {
             Ok(()) => {
@@ -345,7 +401,7 @@ impl PodView {
             Key::Observed(_, uuid) => drop(self.observed.remove(uuid)),
             Key::Reach(_, uuid) => drop(self.reach.remove(uuid)),
             Key::Tombstone(_, uuid) => drop(self.tombstones.remove(uuid)),
-            Key::Framework | Key::Election(..) => {}
+            Key::StraySpec(_) | Key::StrayStatus(_) | Key::Framework | Key::Election(..) => {}
         }
     }
 }
@@ -425,6 +481,24 @@ mod tests {
         state.delete(&candidate(9), &mut Changed::default());
         assert_eq!(state.leader("scaling").map(|leader| leader.lease), Some(3));
         assert!(state.leader("health").is_none());
+    }
+
+    #[test]
+    fn a_stray_is_known_until_its_spec_and_its_status_are_gone_and_their_number_is_bounded() {
+        let mut state = IndexState::default();
+        let (spec, status) = (|n: usize| Key::StraySpec(format!("/A{n}")), |n: usize| Key::StrayStatus(format!("/A{n}")));
+        assert!(put(&mut state, spec(0), 5).strays);
+        put(&mut state, status(0), 6);
+        state.delete(&spec(0), &mut Changed::default());
+        assert_eq!(state.strays()["/A0"].spec, None);
+        assert_eq!(state.strays()["/A0"].status.as_ref().map(|held| held.mod_revision), Some(6));
+        state.delete(&status(0), &mut Changed::default());
+        assert!(state.strays().is_empty());
+        for n in 0..2 * MAX_STRAYS {
+            put(&mut state, spec(n), 7);
+        }
+        assert_eq!(state.strays().len(), MAX_STRAYS);
+        assert!(state.difference(&IndexState::default()).strays && !state.difference(&state).strays);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct Batch {
     pub pods: HashSet<PodId>,
     /// Elections whose candidates changed.
     pub elections: BTreeSet<String>,
+    /// Whether a spec under a name that is no pod id changed, or its status.
+    pub strays: bool,
     /// Whether the framework record changed.
     pub framework: bool,
     /// Whether the store turned out to be another one or an older state since the last batch
@@ -29,7 +31,7 @@ pub struct Batch {
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.elections.is_empty() && !self.framework && !self.replaced
+        self.pods.is_empty() && self.elections.is_empty() && !self.strays && !self.framework && !self.replaced
     }
 }
 
@@ -93,6 +95,7 @@ impl Subscriber {
         if self.kinds.has(Kind::Election) {
             waiting.elections.extend(changed.elections.iter().cloned());
         }
+        waiting.strays |= changed.strays && self.kinds.has(Kind::Stray);
         waiting.framework |= changed.framework && self.kinds.has(Kind::Framework);
         let wake = !waiting.is_empty();
         drop(waiting);
