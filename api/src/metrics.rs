@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use podium_controllers::admission::is_active;
 use podium_store::index::Index;
 use podium_types::condition;
 use prometheus_client::collector::Collector;
@@ -117,7 +118,8 @@ struct Census {
     pods: i64,
     deployments: i64,
     instances: BTreeMap<&'static str, i64>,
-    leaders: Vec<(String, i64)>,
+    /// By controller: 1 where it has a leader.
+    leaders: [(&'static str, i64); podium_controllers::NAMES.len()],
     revision: i64,
 }
 
@@ -126,7 +128,7 @@ impl Gauges {
         self.index.read(|state| {
             let mut census = Census { revision: state.revision(), ..Census::default() };
             for pod in state.pods() {
-                census.pods += i64::from(pod.accepted.is_some());
+                census.pods += i64::from(is_active(pod));
                 census.deployments += i64::from(pod.deployment.is_some());
                 for (uuid, instance) in &pod.instances {
                     let observed = pod.observed.get(uuid).map(|held| &held.value);
@@ -134,7 +136,7 @@ impl Gauges {
                     *census.instances.entry(condition::of_instance(&instance.value, observed, reach).as_str()).or_default() += 1;
                 }
             }
-            census.leaders = state.elections().map(|name| (name.to_owned(), i64::from(state.leader(name).is_some()))).collect();
+            census.leaders = podium_controllers::NAMES.map(|name| (name, i64::from(state.leader(name).is_some())));
             census
         })
     }
@@ -161,8 +163,7 @@ impl Collector for Gauges {
         };
         let instances: Vec<(&str, i64)> = census.instances.into_iter().collect();
         labelled(&mut encoder, "instances", "Instances by condition", "condition", &instances)?;
-        let leaders: Vec<(&str, i64)> = census.leaders.iter().map(|(name, led)| (name.as_str(), *led)).collect();
-        labelled(&mut encoder, "leaders", "Elections that have a leader", "election", &leaders)
+        labelled(&mut encoder, "leaders", "1 where a controller has a leader, else 0: then it stands still", "election", &census.leaders)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 use crate::gateway::{self, GatewayState};
-use crate::health::Health;
+use crate::health::{self, Health};
 use crate::runtime::{Clock, Controller, Stage, drive, supervise};
 use crate::scaling::Scaling;
 use crate::unreachable::Unreachable;
@@ -71,7 +71,7 @@ impl Controllers {
         starter.start(Upgrade);
         starter.start(Scaling);
         starter.start(Unreachable);
-        starter.start(Health);
+        starter.start_health();
         if let Some((settings, state)) = config.gateway {
             starter.start_gateway(settings, state);
         }
@@ -106,6 +106,13 @@ impl Starter<'_> {
         if self.which.contains(name) {
             let (stage, controller) = (self.stage.clone(), Arc::new(controller));
             self.tasks.spawn(async move { supervise(stage, name, |term| drive(controller.clone(), term)).await });
+        }
+    }
+
+    fn start_health(&mut self) {
+        if self.which.contains(Health.name()) {
+            let stage = self.stage.clone();
+            self.tasks.spawn(supervise(stage, Health.name(), health::run));
         }
     }
 

@@ -2,11 +2,14 @@
 //! `status/<pod id>` for people and pipelines ([`report`]).
 //!
 //! The key is written at once when something changes, then at most twice a second, and never while nothing changes:
-//! its only time stamp, `updatedAt`, is that of the last change.
+//! its only time stamp, `updatedAt`, is that of the last change. A spec that can't be any pod's is answered too ([`strays`]).
 
 pub mod report;
 pub mod status;
+mod strays;
 mod words;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use podium_store::view::PodView;
@@ -14,7 +17,7 @@ use podium_store::writer::{Compare, Group, Op};
 use podium_store::{Key, Kind};
 use serde_json::Value;
 
-use crate::runtime::{Controller, Decision, Ids, Now};
+use crate::runtime::{Controller, Decision, Failure, Ids, Now, Term, drive};
 
 /// The shortest time between two writes of one status, in milliseconds.
 pub const PACE_MS: i64 = 500;
@@ -22,6 +25,14 @@ pub const PACE_MS: i64 = 500;
 /// The controller.
 #[derive(Debug, Default)]
 pub struct Health;
+
+/// One term: pods, and what is none.
+pub async fn run(term: Term) -> Result<(), Failure> {
+    tokio::select! {
+        end = drive(Arc::new(Health), term.clone()) => end,
+        end = strays::run(term) => end,
+    }
+}
 
 /// What the status key should become.
 #[derive(Debug, Clone, PartialEq)]

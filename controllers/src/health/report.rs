@@ -21,7 +21,7 @@
 use podium_proto::records::deployment::Kind as DeploymentKind;
 use podium_store::view::PodView;
 use podium_types::condition::Condition;
-use podium_types::id::Version;
+use podium_types::id::{IdError, Version};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -105,6 +105,23 @@ impl Report {
             "reasons": reasons,
         });
         Some(Self { body })
+    }
+
+    /// A spec under a name that is no pod id: refused, and there is nothing else to tell.
+    pub fn of_stray(name: &str, spec_revision: i64, error: &IdError) -> Self {
+        let message = format!("'{name}' is no pod id: {error}");
+        let body = json!({
+            "id": name,
+            "specRevision": spec_revision,
+            "phase": Phase::Refused,
+            "status": null,
+            "version": null,
+            "errors": [{ "path": "/id", "message": message }],
+            "counts": Counts::default(),
+            "deployment": null,
+            "reasons": [],
+        });
+        Self { body }
     }
 
     /// The value of the key, as changed at a time.

@@ -30,6 +30,7 @@ pub struct Stage {
 }
 
 /// One term of office.
+#[derive(Clone)]
 pub struct Term {
     /// The store.
     pub store: Store,

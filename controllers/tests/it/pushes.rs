@@ -66,6 +66,29 @@ async fn a_pipeline_learns_from_the_status_key_what_became_of_its_push() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spec_under_what_is_no_pod_id_is_answered_at_the_same_name_until_it_goes() {
+    let server = Server::start().await;
+    let (store, index) = server.connect().await;
+    let replica = Replica::start(&store, &index, "one");
+    let told = |state: &IndexState, name: &str| -> Option<Value> {
+        serde_json::from_slice(&state.strays().get(name)?.status.as_ref()?.value).ok()
+    };
+    for name in ["/My_Pod", "/a//b"] {
+        let key = || Key::StraySpec(name.to_owned());
+        for _ in 0..2 {
+            let revision = put(&store, key(), spec("sleep 1")).await;
+            until(&index, name, |state| {
+                told(state, name).is_some_and(|told| told["specRevision"] == json!(revision) && told["phase"] == json!("Refused"))
+            })
+            .await;
+        }
+        delete(&store, key()).await;
+        until(&index, "the end of the answer", |state| state.strays().is_empty()).await;
+    }
+    replica.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_api_plans_is_not_judged_a_second_time_and_fails_on_what_it_did_not_see() {
     let server = Server::start().await;
     let (store, index) = server.connect().await;

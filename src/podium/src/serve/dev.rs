@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 
 use super::folder::DataFolder;
 use super::replica::{Parts, Replica};
-use super::{ServeArgs, StopSignals, bind};
+use super::{ServeArgs, StopSignals, bind, say};
 
 /// Flags of `podium dev`.
 #[derive(Debug, Args)]
@@ -41,7 +41,8 @@ pub struct DevArgs {
     pub agents: u32,
 
     /// What the agent offers. Nothing enforces it: by default it is far more than the machine has, so that small pods always fit.
-    #[arg(long, env = "PODIUM_AGENT_RESOURCES", default_value = DEFAULT_RESOURCES, value_name = "RESOURCES")]
+    /// Simulated agents offer 16 cores and 64 GiB each.
+    #[arg(long, env = "PODIUM_AGENT_RESOURCES", default_value = DEFAULT_RESOURCES, value_name = "RESOURCES", conflicts_with = "simulate")]
     pub agent_resources: String,
 
     /// The agent's attributes, for constraints: `rack:a;zone:b`.
@@ -58,7 +59,7 @@ pub struct DevArgs {
 
 /// Runs until SIGINT or SIGTERM, and then stops everything that it started.
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
-    let stop = StopSignals::catch()?;
+    let stop = StopSignals::catch()?.first();
     let folder = DataFolder::open(&args.data_dir)?;
     folder.remove(ENDPOINTS);
     let api = bind("--listen", args.serve.listen).await?;
@@ -80,7 +81,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     announce(&folder, &replica, &store, &engine)?;
 
     tokio::select! {
-        signal = stop.first() => tracing::info!(signal, "stopping everything"),
+        signal = stop => tracing::info!(signal, "stopping everything"),
         () = store.failed() => anyhow::bail!("the store in {} stopped: its disk failed; what runs is left as it is, and found again by the next start", folder.join("etcd").display()),
     }
     // The controllers first: nobody shall launch again what is being stopped.
@@ -120,8 +121,8 @@ async fn start_engine(args: &DevArgs, folder: &DataFolder, listener: TcpListener
 
 /// Who this folder's process is in elections: one at a time, the same after a restart.
 fn identity(folder: &DataFolder) -> anyhow::Result<String> {
-    if let Some(known) = folder.read("identity") {
-        return Ok(known.trim().to_owned());
+    if let Some(known) = folder.read("identity").map(|known| known.trim().to_owned()).filter(|known| !known.is_empty()) {
+        return Ok(known);
     }
     let fresh = format!("dev:{}", uuid::Uuid::new_v4().simple());
     folder.write("identity", fresh.as_bytes())?;
@@ -133,6 +134,6 @@ fn announce(folder: &DataFolder, replica: &Replica, store: &podium_etcd::Server,
     let (api, etcd, mesos) = (replica.url(), store.address().to_string(), engine.address().to_string());
     let endpoints = serde_json::json!({"api": api, "etcd": etcd, "mesos": mesos, "pid": std::process::id()});
     folder.write(ENDPOINTS, endpoints.to_string().as_bytes())?;
-    println!("podium is ready: {api} (etcd {etcd}, mesos {mesos})  next: curl {api}/v2/pods/::status");
+    say(&format!("podium is ready: {api} (etcd {etcd}, mesos {mesos})  next: curl {api}/v2/pods/::status"));
     Ok(())
 }

@@ -5,9 +5,9 @@
 //!   format           "podium 1": what wrote it
 //!   lock             held (flock) for as long as the process lives
 //!   endpoints.json   where the running process listens, for scripts
-//!   session          the lease of the last process, given back at the next start
+//!   identity         who its processes are in elections: the next one gives back the leases of the last
 //!   etcd/            the embedded store
-//!   mesos/           the embedded engine: ids, executors, sandboxes
+//!   mesos/           the embedded engine: ids, executors, sandboxes; `mesos-simulated` with `--simulate`
 //! ```
 
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 const FORMAT: &str = "podium 1";
 
@@ -35,8 +36,10 @@ impl DataFolder {
         let path = fs::canonicalize(path).with_context(|| format!("--data-dir {shown}"))?;
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
         let lock = lock.with_context(|| format!("--data-dir {shown}: cannot be written to"))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-            bail!("--data-dir {shown}: another podium uses this folder; stop that one, or choose another folder");
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => bail!("--data-dir {shown}: another podium uses this folder; stop that one, or choose another folder"),
+            Err(error) => bail!("--data-dir {shown}: cannot be locked: {error}; choose a folder on a local disk"),
         }
         let folder = Self { path, _lock: lock };
         folder.check_format()?;
@@ -61,7 +64,9 @@ impl DataFolder {
 
     /// A folder with somebody's files and no format is a mistake in the flag.
     fn refuse_foreign_content(&self) -> anyhow::Result<()> {
-        let foreign = fs::read_dir(&self.path)?.flatten().find(|entry| entry.file_name() != "lock");
+        // A first start that was cut short leaves two files.
+        let ours = |entry: &fs::DirEntry| entry.file_name() == "lock" || entry.file_name() == "format.new";
+        let foreign = fs::read_dir(&self.path)?.flatten().find(|entry| !ours(entry));
         match foreign {
             Some(entry) => bail!(
                 "--data-dir {}: holds {:?}, which is not podium's; choose an empty or a new folder",
@@ -109,9 +114,18 @@ mod tests {
         let path = parent.path().join("data");
         let first = DataFolder::open(&path).unwrap();
         assert!(DataFolder::open(&path).unwrap_err().to_string().contains("another podium"));
-        first.write("session", b"7").unwrap();
+        first.write("identity", b"7").unwrap();
         drop(first);
-        assert_eq!(DataFolder::open(&path).unwrap().read("session").as_deref(), Some("7"));
+        assert_eq!(DataFolder::open(&path).unwrap().read("identity").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_can_be_repeated() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("lock"), "").unwrap();
+        fs::write(folder.path().join("format.new"), "pod").unwrap();
+        DataFolder::open(folder.path()).unwrap();
+        assert_eq!(fs::read_to_string(folder.path().join("format")).unwrap(), FORMAT);
     }
 
     #[test]

@@ -7,12 +7,14 @@ pub mod replica;
 pub mod server;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use futures_util::FutureExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -123,9 +125,18 @@ pub fn run(args: ServeArgs, command: impl Future<Output = anyhow::Result<ExitCod
         outcome
     });
     outcome.unwrap_or_else(|error| {
-        eprintln!("podium: {error:#}");
+        complain(&format!("podium: {error:#}"));
         ExitCode::FAILURE
     })
+}
+
+/// A line for whoever started us. Nobody may be reading any more, which is no reason to panic or to stop.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// Binds a listener, or says which flag to change.
@@ -150,18 +161,22 @@ impl StopSignals {
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    /// Completes at the first of them, and names it. From then on a second Ctrl-C ends the process at once, with exit code 130.
-    pub async fn first(mut self) -> &'static str {
-        let name = tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        };
+    /// Completes at the first of them, and names it. A second Ctrl-C ends the process at once, with exit code 130, also
+    /// while something else than this is awaited: a start or a stop that hangs can always be left.
+    pub fn first(mut self) -> impl Future<Output = &'static str> + Unpin {
+        let (told, first) = tokio::sync::oneshot::channel();
         tokio::spawn(async move {
+            let name = tokio::select! {
+                _ = self.interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+            };
+            // Who no longer waits for it is stopping already.
+            let _ = told.send(name);
             self.interrupt.recv().await;
-            eprintln!("stopped by a second Ctrl-C: what still runs is left as it is, and found again by the next start");
+            complain("stopped by a second Ctrl-C: what still runs is left as it is, and found again by the next start");
             std::process::exit(130);
         });
-        name
+        first.map(|name| name.unwrap_or("the end of the runtime"))
     }
 }
 

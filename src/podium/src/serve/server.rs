@@ -5,17 +5,17 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::replica::{Parts, Replica};
-use super::{ServeArgs, StopSignals, bind};
+use super::{ServeArgs, StopSignals, bind, say};
 
 /// Flags of `podium server`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// etcd's endpoints.
-    #[arg(long, env = "PODIUM_ETCD", required = true, value_delimiter = ',', value_name = "URL[,URL…]")]
+    #[arg(long, env = "PODIUM_ETCD", required = true, value_delimiter = ',', value_name = "URL[,URL…]", value_parser = address)]
     pub etcd: Vec<String>,
 
     /// The Mesos masters; any of them leads to the leading one.
-    #[arg(long, env = "PODIUM_MESOS", required = true, value_delimiter = ',', value_name = "URL[,URL…]")]
+    #[arg(long, env = "PODIUM_MESOS", required = true, value_delimiter = ',', value_name = "URL[,URL…]", value_parser = address)]
     pub mesos: Vec<String>,
 
     /// The network of pods that ask for a container network without naming one; without this flag such pods are refused.
@@ -28,8 +28,7 @@ pub struct ServerArgs {
 
 /// Serves until SIGINT or SIGTERM.
 pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
-    let stop = StopSignals::catch()?.first();
-    tokio::pin!(stop);
+    let mut stop = StopSignals::catch()?.first();
     let listener = bind("--listen", args.serve.listen).await?;
     let parts = Parts {
         listener,
@@ -44,11 +43,21 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         replica = starting => replica?,
         _ = &mut stop => return Ok(ExitCode::SUCCESS),
     };
-    println!("podium server is ready: {}  next: podium get pods --server {0}", replica.url());
+    say(&format!("podium server is ready: {}  next: podium get pods --server {0}", replica.url()));
     let signal = stop.await;
     tracing::info!(signal, "stopping");
     replica.shutdown().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// An address without a password in it: what stands on a command line, in logs and in `/v2/info` is no secret.
+fn address(text: &str) -> Result<String, String> {
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    match authority {
+        "" => Err("an address is missing".to_owned()),
+        named if named.contains('@') => Err("name and password can't stand in an address".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 fn with_scheme(url: &str) -> String {
@@ -58,4 +67,19 @@ fn with_scheme(url: &str) -> String {
 /// The machine's name, for people who look at the elections.
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_holds_no_password_and_the_refusal_does_not_repeat_it() {
+        for good in ["http://10.0.0.1:2379", "10.0.0.1:2379", "https://[::1]:2379/"] {
+            assert_eq!(address(good), Ok(good.to_owned()));
+        }
+        for bad in ["http://me:hunter2@10.0.0.1:2379", "me:hunter2@host", "", "http://"] {
+            assert!(!address(bad).unwrap_err().contains("hunter2"), "{bad}");
+        }
+    }
 }

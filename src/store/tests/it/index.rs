@@ -364,4 +364,6 @@ async fn passes_over_keys_that_are_not_ours(flavour: Flavour) {
     let session = session(&store, "me");
     within(session.lease()).await;
     within(session.close()).await;
+    // But their authors are known.
+    index.read(|state| assert_eq!(state.strays().keys().collect::<Vec<_>>(), ["/Not-A-Pod"]));
 }
