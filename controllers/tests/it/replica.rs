@@ -207,8 +207,7 @@ pub async fn push(store: &Store, pod: &PodId, instances: u32, command: &str) {
 }
 
 pub async fn put(store: &Store, key: Key, value: String) -> i64 {
-    let pod = key.pod().unwrap().clone();
-    committed(store.commit(Group::new(pod).then(Op::Put(key, value.into_bytes().into()))).await)
+    committed(store.commit(Group::global().then(Op::Put(key, value.into_bytes().into()))).await)
 }
 
 pub async fn delete(store: &Store, key: Key) {
