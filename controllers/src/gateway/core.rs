@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use podium_proto::mesos::v1::offer::Operation;
-use podium_proto::mesos::v1::{Offer, OfferId};
+use podium_proto::mesos::v1::{Offer, OfferId, TaskState};
 use podium_store::Key;
 use podium_store::view::PodView;
 use podium_store::writer::{Group, Op};
@@ -247,6 +247,15 @@ impl Core {
                 self.out.extend(entry.kill_calls(now, grace_ms).into_iter().map(Output::Call));
                 wake = Some(entry.kill.next_ms);
             }
+        }
+        if entry.is_orphaned() {
+            let agent = entry.observed.as_ref().map(|observed| observed.agent_id.clone()).filter(|agent| !agent.is_empty());
+            for task in entry.alive() {
+                let state = task.state.and_then(|state| TaskState::try_from(state).ok()).unwrap_or(TaskState::TaskStaging);
+                self.strays.show(&task.task_id, agent.clone(), state, false);
+            }
+        } else if self.strays.unknown().next().is_some() {
+            entry.observed.iter().flat_map(|observed| &observed.tasks).for_each(|task| self.strays.recognise(&task.task_id));
         }
         let old = std::mem::replace(&mut entry.wake, wake);
         if old != wake {

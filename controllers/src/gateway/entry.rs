@@ -103,6 +103,11 @@ impl Entry {
         self.instance.as_ref().is_some_and(|held| Goal::try_from(held.value.goal) == Ok(Goal::Running))
     }
 
+    /// Its tasks were launched by us, and no record wants them or condemns them: somebody has emptied the store.
+    pub fn is_orphaned(&self) -> bool {
+        self.instance.is_none() && self.tombstone.is_none() && self.alive().next().is_some()
+    }
+
     /// Nothing is known, and nothing under way.
     pub fn is_empty(&self) -> bool {
         self.instance.is_none() && self.tombstone.is_none() && self.observed.is_none() && self.writing.is_none() && self.reload.is_none()
@@ -128,8 +133,10 @@ impl Entry {
         if self.is_wanted() && observed_incarnation >= self.incarnation() {
             self.overdue(now, settings, &mut due);
         } else if self.killable().next().is_some() {
-            // Not wanted, or what is left of the last incarnation.
-            self.kill_when_due(now, &mut due);
+            // Not wanted, or what is left of the last incarnation. That nothing is said of it is no order to kill.
+            if !self.is_orphaned() {
+                self.kill_when_due(now, &mut due);
+            }
         } else if self.is_wanted() && !any_alive {
             let not_before = self.instance.as_ref().map_or(0, |held| held.value.not_before_ms);
             due.waits = not_before <= now;
@@ -226,10 +233,21 @@ mod tests {
 
     #[test]
     fn what_is_not_wanted_is_killed_unless_its_agent_is_away() {
-        for goal in [Some(Goal::Stopped), Some(Goal::Decommissioned), None] {
+        for goal in [Some(Goal::Stopped), Some(Goal::Decommissioned)] {
             assert!(due(&entry(goal, 1, Some((1, Some(TaskState::TaskRunning)))), 0).kill);
             assert!(due(&entry(goal, 1, Some((1, None))), 0).kill);
             assert_eq!(due(&entry(goal, 1, Some((1, Some(TaskState::TaskUnreachable)))), 0), Due::default());
+        }
+    }
+
+    #[test]
+    fn what_no_record_speaks_of_is_left_alone() {
+        for state in [None, Some(TaskState::TaskRunning), Some(TaskState::TaskStarting)] {
+            let mut orphan = entry(None, 1, Some((1, state)));
+            assert!(orphan.is_orphaned());
+            assert_eq!(due(&orphan, i64::MAX / 2), Due::default());
+            orphan.tombstone = Some(Tombstone::default());
+            assert!(due(&orphan, 0).kill, "a tombstone is a word");
         }
     }
 

@@ -46,6 +46,11 @@ impl Strays {
         self.unknown.remove(task_id);
     }
 
+    /// A record says what is to become of it.
+    pub fn recognise(&mut self, task_id: &str) {
+        self.unknown.remove(task_id);
+    }
+
     pub fn unknown(&self) -> impl Iterator<Item = &UnknownTask> {
         self.unknown.values()
     }
