@@ -25,11 +25,11 @@ pub struct DevArgs {
     pub data_dir: PathBuf,
 
     /// Where the embedded store listens: etcdctl works on it. Port 0 means any free port.
-    #[arg(long, env = "PODIUM_ETCD_LISTEN", default_value = "127.0.0.1:2379", value_name = "HOST:PORT")]
+    #[arg(long, env = "PODIUM_ETCD_LISTEN", default_value = "127.0.0.1:2379", value_name = "HOST:PORT", value_parser = super::parse_address)]
     pub etcd_listen: SocketAddr,
 
     /// Where the embedded Mesos listens. Port 0 means any free port.
-    #[arg(long, env = "PODIUM_MESOS_LISTEN", default_value = "127.0.0.1:5050", value_name = "HOST:PORT")]
+    #[arg(long, env = "PODIUM_MESOS_LISTEN", default_value = "127.0.0.1:5050", value_name = "HOST:PORT", value_parser = super::parse_address)]
     pub mesos_listen: SocketAddr,
 
     /// Simulated agents: nothing is run, timers take the place of processes.

@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -36,7 +37,7 @@ impl DataFolder {
         let path = fs::canonicalize(path).with_context(|| format!("--data-dir {shown}"))?;
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(path.join("lock"));
         let lock = lock.with_context(|| format!("--data-dir {shown}: cannot be written to"))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        match hold(&lock) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => bail!("--data-dir {shown}: another podium uses this folder; stop that one, or choose another folder"),
             Err(error) => bail!("--data-dir {shown}: cannot be locked: {error}; choose a folder on a local disk"),
@@ -58,7 +59,7 @@ impl DataFolder {
                 self.refuse_foreign_content()?;
                 self.write("format", FORMAT.as_bytes())
             }
-            Err(error) => Err(error).with_context(|| format!("{}", file.display())),
+            Err(error) => Err(error).with_context(|| format!("{}: cannot be read; it should hold the line '{FORMAT}'", file.display())),
         }
     }
 
@@ -101,6 +102,19 @@ impl DataFolder {
     /// Removes a small file.
     pub fn remove(&self, name: &str) {
         let _ = fs::remove_file(self.path.join(name));
+    }
+}
+
+/// How long a process that was just killed may take to let go of its lock: the kernel takes its memory back first.
+const LETTING_GO: Duration = Duration::from_secs(1);
+
+fn hold(lock: &File) -> Result<(), Errno> {
+    let end = Instant::now() + LETTING_GO;
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
+            outcome => return outcome,
+        }
     }
 }
 

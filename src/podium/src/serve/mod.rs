@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Where the API listens; port 0 means any free port.
-    #[arg(long, env = "PODIUM_LISTEN", default_value = "127.0.0.1:8080", value_name = "HOST:PORT")]
+    #[arg(long, env = "PODIUM_LISTEN", default_value = "127.0.0.1:8080", value_name = "HOST:PORT", value_parser = parse_address)]
     pub listen: SocketAddr,
 
     /// Which controllers this process campaigns for: all, none, or a list of admission, upgrade, scaling, unreachable, health, gateway.
@@ -139,6 +139,15 @@ fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// Reads `HOST:PORT`; a name means its first address.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    use std::net::ToSocketAddrs;
+    match text.to_socket_addrs() {
+        Ok(mut found) => found.next().ok_or_else(|| "this name has no address".to_owned()),
+        Err(error) => Err(format!("{error}: write an address and a port, as in 127.0.0.1:8080 or localhost:0")),
+    }
+}
+
 /// Binds a listener, or says which flag to change.
 pub async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
@@ -149,16 +158,18 @@ pub async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener
     })
 }
 
-/// SIGINT and SIGTERM, caught from here on: made before anything is started, so that none is missed.
+/// SIGINT, SIGTERM and SIGHUP (a closed terminal), caught from here on: made before anything is started, so that none is missed.
 pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
 }
 
 impl StopSignals {
     /// Begins to catch them. Needs a tokio runtime.
     pub fn catch() -> anyhow::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup: signal(SignalKind::hangup())? })
     }
 
     /// Completes at the first of them, and names it. A second Ctrl-C ends the process at once, with exit code 130, also
@@ -169,6 +180,7 @@ impl StopSignals {
             let name = tokio::select! {
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
             };
             // Who no longer waits for it is stopping already.
             let _ = told.send(name);
@@ -183,6 +195,13 @@ impl StopSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_may_be_a_name_and_needs_a_port() {
+        assert_eq!(parse_address("127.0.0.1:0").unwrap().port(), 0);
+        assert!(parse_address("localhost:8080").unwrap().ip().is_loopback());
+        assert!(parse_address("8080").unwrap_err().contains("127.0.0.1:8080"));
+    }
 
     #[test]
     fn a_list_of_controllers_names_only_known_ones() {
