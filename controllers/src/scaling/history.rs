@@ -25,14 +25,14 @@ pub fn append(history: &mut Vec<Termination>, pod: &PodId, ended: &[Member<'_>])
 fn termination(pod: &PodId, member: &Member<'_>) -> Option<Termination> {
     let observed = &member.observed?.value;
     let mut tasks: Vec<&observed::Task> = observed.tasks.iter().collect();
-    tasks.sort_by_key(|task| std::cmp::Reverse(condition::of_task(task)));
-    let first = tasks.first().map(|task| task.message.as_str()).filter(|message| !message.is_empty());
+    tasks.sort_by_key(|task| std::cmp::Reverse((condition::of_task(task), failed_its_check(task))));
+    let first = tasks.first().map(|task| message(task)).filter(|message| !message.is_empty());
     Some(Termination {
         instance_id: InstanceId { pod: pod.clone(), uuid: member.uuid }.to_string(),
         incarnation: observed.incarnation,
         started_ms: member.since_ms(),
         terminated_ms: tasks.iter().map(|task| task.since_ms).max().unwrap_or(observed.provisioned_ms),
-        message: shorten(first.unwrap_or(&observed.message)),
+        message: first.unwrap_or_else(|| shorten(&observed.message)),
         containers: tasks.into_iter().take(CONTAINERS).map(container).collect(),
     })
 }
@@ -41,9 +41,21 @@ fn container(task: &observed::Task) -> termination::Container {
     termination::Container {
         container_id: task.task_id.clone(),
         last_known_state: state_name(condition::of_task(task)).to_owned(),
-        message: shorten(&task.message),
+        message: message(task),
         exit_code: task.exit_code,
     }
+}
+
+/// Mesos kills what fails its health check, and does not say so in the last update.
+fn failed_its_check(task: &observed::Task) -> bool {
+    condition::of_task(task) == Condition::Killed && task.healthy == Some(false)
+}
+
+fn message(task: &observed::Task) -> String {
+    if failed_its_check(task) {
+        return shorten(&format!("killed since its health check failed too often: {}", task.message));
+    }
+    shorten(&task.message)
 }
 
 fn state_name(condition: Condition) -> &'static str {
@@ -60,4 +72,23 @@ fn state_name(condition: Condition) -> &'static str {
 
 fn shorten(message: &str) -> String {
     message.chars().take(MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use podium_proto::mesos::v1::TaskState;
+
+    use super::*;
+
+    #[test]
+    fn a_kill_for_a_failed_health_check_says_so() {
+        let killed = |healthy| observed::Task {
+            state: Some(TaskState::TaskKilled.into()),
+            healthy,
+            message: "Command terminated with signal Terminated".to_owned(),
+            ..Default::default()
+        };
+        assert!(message(&killed(Some(false))).contains("health check"));
+        assert_eq!(message(&killed(None)), "Command terminated with signal Terminated");
+    }
 }
