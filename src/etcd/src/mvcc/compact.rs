@@ -103,6 +103,21 @@ mod tests {
     }
 
     #[test]
+    fn a_deletion_of_the_compacted_revision_itself_can_be_watched_until_the_next_compaction() {
+        let mut keyspace = Keyspace::new();
+        write(&mut keyspace, "a", "1");
+        delete(&mut keyspace, "a");
+        write(&mut keyspace, "b", "1");
+        let events =
+            |keyspace: &Keyspace| keyspace.events(0, 9).map(|version| (version.modified, version.is_tombstone())).collect::<Vec<_>>();
+        keyspace.compact(3).unwrap();
+        assert_eq!(events(&keyspace), [(3, true), (4, false)]);
+        keyspace.compact(4).unwrap();
+        assert_eq!(events(&keyspace), [(4, false)]);
+        assert!(!keyspace.index.contains_key(&b"a"[..]));
+    }
+
+    #[test]
     fn the_past_and_the_future_can_not_be_compacted() {
         let mut keyspace = Keyspace::new();
         write(&mut keyspace, "a", "1");

@@ -17,6 +17,8 @@ use crate::wire::Wire;
 pub struct Pair {
     ours: Wire,
     theirs: Wire,
+    /// The revision up to which both have forgotten their history.
+    compacted: i64,
     _server: Server,
     _etcd: Etcd,
     _folder: TempDir,
@@ -29,7 +31,7 @@ impl Pair {
         let server = fixture::start(folder.path()).await;
         let ours = Wire::connect(&server.address().to_string()).await;
         let theirs = Wire::connect(&etcd.address).await;
-        Pair { ours, theirs, _server: server, _etcd: etcd, _folder: folder }
+        Pair { ours, theirs, compacted: 0, _server: server, _etcd: etcd, _folder: folder }
     }
 
     /// Runs a case; the error tells the first difference.
@@ -65,7 +67,9 @@ impl Pair {
     }
 
     async fn open(&mut self, watchings: &[super::case::Watching], base: i64) -> (Watch, Watch) {
-        (Watch::open(&mut self.ours, watchings, base).await, Watch::open(&mut self.theirs, watchings, base).await)
+        let ours = Watch::open(&mut self.ours, watchings, base, self.compacted).await;
+        let theirs = Watch::open(&mut self.theirs, watchings, base, self.compacted).await;
+        (ours, theirs)
     }
 
     async fn apply(&mut self, ops: &[Op], base: i64) -> Result<(), String> {
@@ -80,6 +84,11 @@ impl Pair {
         let theirs = outcome(&mut self.theirs, op, base).await;
         if ours != theirs {
             return Err(format!("{op:?} (revisions count from {base})\n ours:   {ours}\n theirs: {theirs}"));
+        }
+        if let Op::Compact(revision) = op
+            && !ours.starts_with("OutOfRange")
+        {
+            self.compacted = absolute(*revision, base);
         }
         Ok(())
     }

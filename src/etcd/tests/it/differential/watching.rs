@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use etcd_client::proto::{PbWatchRequest, PbWatchRequestUnion, PbWatchResponse};
+use etcd_client::EventType;
+use etcd_client::proto::{PbEvent, PbWatchRequest, PbWatchRequestUnion, PbWatchResponse};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tonic::Streaming;
@@ -20,13 +21,14 @@ pub struct Watch {
     requests: mpsc::Sender<PbWatchRequest>,
     responses: Streaming<PbWatchResponse>,
     told: BTreeMap<i64, Vec<String>>,
+    compacted: i64,
 }
 
 impl Watch {
-    /// Opens the watchers, and waits until each is confirmed or refused.
-    pub async fn open(wire: &mut Wire, watchings: &[Watching], base: i64) -> Self {
+    /// Opens the watchers, and waits until each is confirmed or refused; `compacted` is the revision of the last compaction.
+    pub async fn open(wire: &mut Wire, watchings: &[Watching], base: i64, compacted: i64) -> Self {
         let (requests, responses) = wire.watch(progress()).await;
-        let mut watch = Watch { requests, responses, told: BTreeMap::new() };
+        let mut watch = Watch { requests, responses, told: BTreeMap::new(), compacted };
         for (number, watching) in watchings.iter().enumerate() {
             watch.send(create(watching, base)).await;
             let confirmed = |watch: &Self| watch.told.values().flatten().filter(|told| told.starts_with("created")).count() > number;
@@ -54,7 +56,7 @@ impl Watch {
         } else if response.watch_id < 0 {
             told.push("progress".to_owned());
         }
-        told.extend(response.events.iter().map(|event| format!("{event:?}")));
+        told.extend(response.events.iter().filter(|event| !is_deletion_at(event, self.compacted)).map(|event| format!("{event:?}")));
         true
     }
 
@@ -99,6 +101,12 @@ pub async fn differences(what: &str, ours: &mut Watch, theirs: &mut Watch) -> Re
         return Err(format!("{what}\n ours:   {:#?}\n theirs: {:#?}", ours.told(), theirs.told()));
     }
     Ok(())
+}
+
+/// Deletions of the very revision that was compacted are not compared: older releases of etcd forget them too early (its
+/// issue 18089), newer ones and this server keep them, as the tests of `compact.rs` hold.
+fn is_deletion_at(event: &PbEvent, revision: i64) -> bool {
+    event.r#type == EventType::Delete as i32 && event.kv.as_ref().is_some_and(|kv| kv.mod_revision == revision)
 }
 
 fn progress() -> PbWatchRequest {
