@@ -18,17 +18,19 @@ pub struct Body {
     authority: String,
     idle_timeout: Duration,
     deadline: Pin<Box<Sleep>>,
+    /// The deadline counts. It does only while somebody waits: who reads late must not blame the peer.
+    waiting: bool,
 }
 
 impl Body {
     pub(crate) fn new(incoming: Incoming, authority: String, idle_timeout: Duration) -> Self {
-        Body { incoming: Some(incoming), authority, idle_timeout, deadline: Box::pin(sleep(idle_timeout)) }
+        Body { incoming: Some(incoming), authority, idle_timeout, deadline: Box::pin(sleep(idle_timeout)), waiting: false }
     }
 
     /// How long the peer may be silent from now on.
     pub fn set_idle_timeout(&mut self, idle_timeout: Duration) {
         self.idle_timeout = idle_timeout;
-        self.deadline.as_mut().reset(Instant::now() + idle_timeout);
+        self.waiting = false;
     }
 
     /// The whole body, if it is at most `limit` bytes.
@@ -74,8 +76,7 @@ impl Stream for Body {
             let Some(incoming) = self.incoming.as_mut() else { return Poll::Ready(None) };
             match Pin::new(incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    let next = Instant::now() + self.idle_timeout;
-                    self.deadline.as_mut().reset(next);
+                    self.waiting = false;
                     // Trailers are of no use here.
                     if let Ok(data) = frame.into_data() {
                         return Poll::Ready(Some(Ok(data)));
@@ -90,6 +91,11 @@ impl Stream for Body {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {
+                    if !self.waiting {
+                        let end = Instant::now() + self.idle_timeout;
+                        self.deadline.as_mut().reset(end);
+                        self.waiting = true;
+                    }
                     ready!(self.deadline.as_mut().poll(context));
                     let (authority, after) = (self.authority.clone(), self.idle_timeout);
                     return self.end(Error::Timeout { authority, what: "nothing more", after });

@@ -2,14 +2,16 @@
 //!
 //! It keeps connections alive, bounds every wait and every body, and never follows a redirect by
 //! itself: who posts to a Mesos master must send body, headers and credentials again ([`resolve`]
-//! helps). Plain HTTP only; `https` is refused with a clear error.
+//! helps). `https://` servers are believed by the authorities of [`ClientConfig::trust`], else by the machine's.
 
 #![forbid(unsafe_code)]
 
 mod body;
+mod tls;
 
 use std::error::Error as _;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,11 +19,13 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 pub use http::{Method, StatusCode, Uri as Url, header};
 use http_body_util::Full;
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 pub use crate::body::Body;
+pub use crate::tls::{Trust, TrustError};
 
 /// Why a request brought no answer, or its answer no end.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +65,7 @@ pub enum Error {
         /// The caller's or [`ClientConfig::max_body`].
         limit: usize,
     },
-    /// The address cannot be used: not a URL, no host, or a scheme other than `http`.
+    /// The address cannot be used: not a URL, no host, or a scheme other than `http` and `https`.
     #[error("{url}: {reason}")]
     Address {
         /// As given.
@@ -72,13 +76,16 @@ pub enum Error {
     /// A name or value that cannot stand in a header.
     #[error("not a valid HTTP header: {0}")]
     Header(&'static str),
+    /// There is nobody to vouch for an `https://` server.
+    #[error("{0}")]
+    Trust(String),
 }
 
 impl Error {
     /// True if the request was certainly not sent, so that sending it elsewhere repeats nothing.
     #[must_use]
     pub fn nothing_was_sent(&self) -> bool {
-        matches!(self, Error::Connect { .. } | Error::Address { .. } | Error::Header(_))
+        matches!(self, Error::Connect { .. } | Error::Address { .. } | Error::Header(_) | Error::Trust(_))
     }
 }
 
@@ -108,6 +115,8 @@ pub struct ClientConfig {
     pub idle_timeout: Duration,
     /// Sent with every request, unless the request has its own `Authorization`.
     pub credentials: Option<Credentials>,
+    /// Who vouches for `https://` servers; without it, the machine's authorities.
+    pub trust: Option<Trust>,
     /// Largest body that [`Response::bytes`] collects.
     pub max_body: usize,
 }
@@ -119,6 +128,7 @@ impl Default for ClientConfig {
             response_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
             credentials: None,
+            trust: None,
             max_body: 64 << 20,
         }
     }
@@ -129,12 +139,17 @@ impl Default for ClientConfig {
 /// Requests made one after the other to one server travel on one connection; a second client has its own.
 #[derive(Clone, Debug)]
 pub struct Client {
-    inner: legacy::Client<HttpConnector, Full<Bytes>>,
+    plain: legacy::Client<HttpConnector, Full<Bytes>>,
+    secure: Arc<OnceLock<Secure>>,
+    connect_timeout: Duration,
     response_timeout: Duration,
     idle_timeout: Duration,
     max_body: usize,
     authorization: Option<HeaderValue>,
 }
+
+/// Made when the first `https://` server is asked, since the machine's authorities take long to read.
+type Secure = Result<legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>, String>;
 
 /// The head of an answer, and its body yet to be read.
 #[derive(Debug)]
@@ -175,18 +190,11 @@ impl Client {
     /// # Errors
     /// [`Error::Header`] if the credentials cannot stand in a header.
     pub fn new(config: ClientConfig) -> Result<Self, Error> {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(config.connect_timeout));
-        connector.set_nodelay(true);
-        connector.set_keepalive(Some(Duration::from_secs(30)));
-        let inner = legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(8)
-            .build(connector);
         let authorization = config.credentials.as_ref().map(basic).transpose()?;
-        let ClientConfig { response_timeout, idle_timeout, max_body, .. } = config;
-        Ok(Client { inner, response_timeout, idle_timeout, max_body, authorization })
+        let ClientConfig { connect_timeout, response_timeout, idle_timeout, max_body, trust, .. } = config;
+        let secure = Arc::new(trust.map_or_else(OnceLock::new, |trust| OnceLock::from(Ok(secure(connect_timeout, &trust)))));
+        let plain = pooled(connector(connect_timeout));
+        Ok(Client { plain, secure, connect_timeout, response_timeout, idle_timeout, max_body, authorization })
     }
 
     /// Sends one request and waits for the head of its answer. Any status is an answer.
@@ -202,7 +210,11 @@ impl Client {
         if let Some(value) = &self.authorization {
             request.headers_mut().entry(AUTHORIZATION).or_insert_with(|| value.clone());
         }
-        let answer = tokio::time::timeout(self.response_timeout, self.inner.request(request)).await;
+        let pending = match url.scheme() == Some(&http::uri::Scheme::HTTPS) {
+            true => self.secure()?.request(request),
+            false => self.plain.request(request),
+        };
+        let answer = tokio::time::timeout(self.response_timeout, pending).await;
         let answer =
             answer.map_err(|_| Error::Timeout { authority: authority.clone(), what: "no answer", after: self.response_timeout })?;
         let (head, body) = answer.map_err(|error| failure(&authority, &error))?.into_parts();
@@ -214,6 +226,11 @@ impl Client {
         })
     }
 
+    fn secure(&self) -> Result<&legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>, Error> {
+        let of_system = || Trust::of_system().map(|trust| secure(self.connect_timeout, &trust)).map_err(|error| error.to_string());
+        self.secure.get_or_init(of_system).as_ref().map_err(|reason| Error::Trust(reason.clone()))
+    }
+
     /// A GET without headers of its own.
     ///
     /// # Errors
@@ -221,6 +238,28 @@ impl Client {
     pub async fn get(&self, url: &Url) -> Result<Response, Error> {
         self.request(Method::GET, url, HeaderMap::new(), Bytes::new()).await
     }
+}
+
+fn connector(connect_timeout: Duration) -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(connect_timeout));
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    connector
+}
+
+fn secure(connect_timeout: Duration, trust: &Trust) -> legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
+    let mut connector = connector(connect_timeout);
+    connector.enforce_http(false);
+    pooled(HttpsConnector::from((connector, trust.config())))
+}
+
+fn pooled<C: Connect + Clone>(connector: C) -> legacy::Client<C, Full<Bytes>> {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(8)
+        .build(connector)
 }
 
 fn basic(credentials: &Credentials) -> Result<HeaderValue, Error> {
@@ -234,10 +273,9 @@ fn basic(credentials: &Credentials) -> Result<HeaderValue, Error> {
 fn check(url: &Url) -> Result<String, Error> {
     let refused = |reason| Error::Address { url: url.to_string(), reason };
     match url.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(refused("https is not supported yet; use http")),
-        Some(_) => return Err(refused("only http:// is supported")),
-        None => return Err(refused("a URL must begin with http://")),
+        Some("http" | "https") => {}
+        Some(_) => return Err(refused("only http:// and https:// are supported")),
+        None => return Err(refused("a URL must begin with http:// or https://")),
     }
     url.authority().map(host_and_port).ok_or_else(|| refused("a URL must name a host"))
 }
@@ -371,6 +409,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_reader_that_comes_late_does_not_blame_the_server() {
+        let url = server(|mut stream, _| async move {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n").await.unwrap();
+            // The next piece is there only when it is waited for.
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                stream.write_all(b"2\r\ncd\r\n").await.unwrap();
+            }
+            let _ = stream.read(&mut [0]).await;
+        })
+        .await;
+        let config = ClientConfig { idle_timeout: Duration::from_millis(600), ..ClientConfig::default() };
+        let mut body = client(config).get(&url).await.unwrap().body;
+        assert_eq!(body.next().await.unwrap().unwrap(), "ab");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        for _ in 0..3 {
+            assert_eq!(body.next().await.unwrap().unwrap(), "cd");
+        }
+    }
+
+    #[tokio::test]
     async fn a_silent_server_is_given_up_and_an_absent_one_told_apart() {
         let url = server(|stream, _| say(stream, "")).await;
         let config = ClientConfig { response_timeout: Duration::from_millis(50), ..ClientConfig::default() };
@@ -415,7 +474,7 @@ mod tests {
     fn addresses_are_read_as_people_write_them() {
         assert_eq!(parse_url("localhost:8080").unwrap().to_string(), "http://localhost:8080/");
         assert_eq!(parse_url("http://h:1/p").unwrap().to_string(), "http://h:1/p");
-        assert!(parse_url("https://h").unwrap_err().to_string().contains("not supported yet"));
+        assert_eq!(parse_url("https://h").unwrap().to_string(), "https://h/");
         assert!(parse_url("ftp://h").is_err());
         assert!(parse_url("").is_err());
     }

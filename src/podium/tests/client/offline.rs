@@ -36,7 +36,7 @@ async fn wrong_usage_ends_with_2() {
         assert_eq!(run(args, &[], "").await.code, 2, "{args:?}");
     }
     assert_eq!(run(&["validate", "-f", "/nonexistent/pod.json"], &[], "").await.code, 2);
-    assert_eq!(run(&["get", "pods", "--server", "https://localhost"], &[], "").await.code, 2);
+    assert_eq!(run(&["get", "pods", "--server", "ftp://localhost"], &[], "").await.code, 2);
 }
 
 #[tokio::test]
