@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 
 use crate::Api;
 use crate::answer::{Answer, Problem, REVISION, header, json_value};
-use crate::request::Head;
 
 /// All running deployments.
-pub fn list(api: &Api, _: &Head) -> Result<Answer, Problem> {
+pub fn list(api: &Api) -> Result<Answer, Problem> {
     let (deployments, revision) = api.index.read(|state| {
         let deployments: Vec<(PodId, Deployment)> =
             state.pods().filter_map(|pod| Some((pod.id.clone(), pod.deployment.as_ref()?.value.clone()))).collect();

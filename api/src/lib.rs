@@ -4,13 +4,14 @@
 //! process; every refusal is JSON that says what to do; nothing a client sends makes it panic or grow without bound.
 //!
 //! ```text
-//! server  accepts ─► routes ─► guard (who may talk to us) ─► pods | plain
+//! server  accepts ─► routes ─► guard (who may talk to us) ─► pods | plain (everything else)
 //!                                pods:  path ─► push ─► admission's plan ─► store ─► index has it ─► answer
 //!                                                read ◄── index
 //! ```
 
 mod answer;
 mod deployments;
+mod groups;
 mod guard;
 mod metrics;
 mod path;
@@ -20,6 +21,7 @@ mod push;
 mod request;
 mod routes;
 mod server;
+mod without_apps;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram>,
+    index: Index,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,8 +47,8 @@ impl Metrics {
         let durations = Family::<RouteLabels, Histogram>::new_with_constructor(buckets);
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register("http_request_duration_seconds", "Time to the answer's head", durations.clone());
-        registry.register_collector(Box::new(Gauges { index }));
-        Self { registry, requests, durations }
+        registry.register_collector(Box::new(Gauges { index: index.clone() }));
+        Self { registry, requests, durations, index }
     }
 
     /// Counts one request. Routes are our own words, so that clients cannot make series.
@@ -71,9 +72,20 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Everything as JSON: by kind, then by name with labels.
+    /// Everything as JSON in the form of Marathon's, with those of Marathon's names that mean the same here.
     pub(crate) fn json(&self) -> Result<Value, fmt::Error> {
-        Ok(as_json(&self.text()?))
+        let mut json = as_json(&self.text()?);
+        let census = census(&self.index);
+        let conditions = |names: &[&str]| names.iter().filter_map(|name| census.instances.get(name)).sum::<i64>();
+        for (name, value) in [
+            ("marathon.deployments.active.gauge", census.deployments),
+            ("marathon.instances.running.gauge", conditions(&["Running"])),
+            ("marathon.instances.staged.gauge", conditions(&["Staging", "Starting"])),
+            ("marathon.pods.active.gauge", census.pods),
+        ] {
+            json["gauges"][name] = json!({ "value": value });
+        }
+        Ok(json)
     }
 }
 
@@ -83,23 +95,41 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// Prometheus' text in the form of Dropwizard's JSON: by kind, then by name with labels. Of a histogram count and sum.
 fn as_json(text: &str) -> Value {
-    let mut kinds: BTreeMap<String, serde_json::Map<String, Value>> = BTreeMap::new();
-    for name in ["counter", "gauge", "histogram"] {
-        kinds.insert(format!("{name}s"), serde_json::Map::new());
-    }
-    let mut kind = "gauges".to_owned();
+    let mut kinds: BTreeMap<&str, BTreeMap<String, serde_json::Map<String, Value>>> =
+        ["counters", "gauges", "histograms", "meters", "timers"].map(|kind| (kind, BTreeMap::new())).into();
+    let mut kind = "gauges";
     for line in text.lines() {
         if let Some(description) = line.strip_prefix("# TYPE ") {
-            kind = format!("{}s", description.rsplit(' ').next().unwrap_or("gauge"));
-        } else if !line.starts_with('#')
-            && let Some((name, value)) = line.rsplit_once(' ')
+            kind = match description.rsplit(' ').next() {
+                Some("counter") => "counters",
+                Some("histogram") => "histograms",
+                _ => "gauges",
+            };
+        } else if let Some((name, value)) = line.rsplit_once(' ').filter(|_| !line.starts_with('#'))
             && let Ok(value) = value.parse::<f64>()
+            && let Some((name, member)) = member(kind, name)
         {
-            kinds.entry(kind.clone()).or_default().insert(name.to_owned(), json!(value));
+            kinds.entry(kind).or_default().entry(name).or_default().insert(member.to_owned(), json!(value));
         }
     }
-    json!(kinds)
+    let mut json = json!(kinds);
+    json["version"] = json!("4.0.0");
+    json
+}
+
+/// What a line of Prometheus' text is called, and what of it the line tells; `None`: a bucket, which has no place there.
+fn member(kind: &str, name: &str) -> Option<(String, &'static str)> {
+    match kind {
+        "counters" => Some((name.to_owned(), "count")),
+        "gauges" => Some((name.to_owned(), "value")),
+        _ => {
+            let (plain, labels) = name.find('{').map_or((name, ""), |at| name.split_at(at));
+            let told = [("_count", "count"), ("_sum", "sum")];
+            told.into_iter().find_map(|(suffix, member)| Some((format!("{}{labels}", plain.strip_suffix(suffix)?), member)))
+        }
+    }
 }
 
 /// What is counted only when asked for: the index holds it all.
@@ -123,28 +153,26 @@ struct Census {
     revision: i64,
 }
 
-impl Gauges {
-    fn census(&self) -> Census {
-        self.index.read(|state| {
-            let mut census = Census { revision: state.revision(), ..Census::default() };
-            for pod in state.pods() {
-                census.pods += i64::from(is_active(pod));
-                census.deployments += i64::from(pod.deployment.is_some());
-                for (uuid, instance) in &pod.instances {
-                    let observed = pod.observed.get(uuid).map(|held| &held.value);
-                    let reach = pod.reach.get(uuid).map(|held| &held.value);
-                    *census.instances.entry(condition::of_instance(&instance.value, observed, reach).as_str()).or_default() += 1;
-                }
+fn census(index: &Index) -> Census {
+    index.read(|state| {
+        let mut census = Census { revision: state.revision(), ..Census::default() };
+        for pod in state.pods() {
+            census.pods += i64::from(is_active(pod));
+            census.deployments += i64::from(pod.deployment.is_some());
+            for (uuid, instance) in &pod.instances {
+                let observed = pod.observed.get(uuid).map(|held| &held.value);
+                let reach = pod.reach.get(uuid).map(|held| &held.value);
+                *census.instances.entry(condition::of_instance(&instance.value, observed, reach).as_str()).or_default() += 1;
             }
-            census.leaders = podium_controllers::NAMES.map(|name| (name, i64::from(state.leader(name).is_some())));
-            census
-        })
-    }
+        }
+        census.leaders = podium_controllers::NAMES.map(|name| (name, i64::from(state.leader(name).is_some())));
+        census
+    })
 }
 
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let census = self.census();
+        let census = census(&self.index);
         let mut plain = |name: &str, help: &str, value: i64| {
             let gauge = ConstGauge::new(value);
             let metric = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
@@ -173,8 +201,16 @@ mod tests {
 
     #[test]
     fn text_becomes_json_by_kind() {
-        let text = "# HELP a_b A.\n# TYPE a_b counter\na_b_total{route=\"x y\"} 3\n# TYPE g gauge\ng 1.5\n# EOF\n";
-        let expected = json!({"counters": {"a_b_total{route=\"x y\"}": 3.0}, "gauges": {"g": 1.5}, "histograms": {}});
+        let text = "# HELP a_b A.\n# TYPE a_b counter\na_b_total{route=\"x y\"} 3\n# TYPE g gauge\ng 1.5\n# TYPE h histogram\n\
+                    h_sum{r=\"x\"} 2\nh_count{r=\"x\"} 4\nh_bucket{le=\"1\",r=\"x\"} 4\n# EOF\n";
+        let expected = json!({
+            "version": "4.0.0",
+            "counters": {"a_b_total{route=\"x y\"}": {"count": 3.0}},
+            "gauges": {"g": {"value": 1.5}},
+            "histograms": {"h{r=\"x\"}": {"count": 4.0, "sum": 2.0}},
+            "meters": {},
+            "timers": {},
+        });
         assert_eq!(as_json(text), expected);
     }
 }

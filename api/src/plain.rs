@@ -3,49 +3,116 @@
 use http::header::HeaderValue;
 use http::{Method, StatusCode};
 use podium_controllers::gateway::GatewayState;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, Problem, empty, header, json_value, with_type};
-use crate::request::Head;
-use crate::{Api, deployments};
+use crate::request::{Body, Head};
+use crate::{Api, deployments, groups, without_apps};
 
 /// The election whose leader talks to Mesos, and so is what Marathon calls the leader.
 const GATEWAY: &str = "gateway";
 
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-type Handler = fn(&Api, &Head) -> Result<Answer, Problem>;
-
-/// Answers one request; names the route for the metrics.
-pub async fn handle(api: &Api, path: &str, head: &Head) -> (&'static str, Result<Answer, Problem>) {
-    let (route, answer): (&'static str, Handler) = match path.trim_end_matches('/') {
-        "/ping" => ("/ping", ping),
-        "/livez" => ("/livez", livez),
-        "/readyz" => ("/readyz", readyz),
-        "/metrics" => ("/metrics", metrics),
-        "/v2/info" => ("/v2/info", info),
-        "/v2/leader" => ("/v2/leader", leader),
-        "/v2/deployments" => ("/v2/deployments", deployments::list),
-        _ => return ("unknown", Err(Problem::no_route())),
-    };
-    (route, answer_read(api, head, answer).await)
+/// What a path is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target<'a> {
+    Ping,
+    Livez,
+    Readyz,
+    Metrics,
+    PrometheusMetrics,
+    Info,
+    Leader,
+    Deployments,
+    Group(&'a str),
+    Apps,
+    App(&'a str),
+    Tasks,
+    KillTasks,
+    Plugins,
 }
 
-async fn answer_read(api: &Api, head: &Head, answer: Handler) -> Result<Answer, Problem> {
-    if !matches!(head.method, Method::GET | Method::HEAD) {
-        return Err(Problem::method("GET, HEAD"));
+impl<'a> Target<'a> {
+    /// What a path names, and the route's name for the metrics.
+    fn of(path: &'a str) -> Option<(Self, &'static str)> {
+        let path = path.trim_end_matches('/');
+        let below = |root: &str| path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        Some(match path {
+            "/ping" => (Self::Ping, "/ping"),
+            "/livez" => (Self::Livez, "/livez"),
+            "/readyz" => (Self::Readyz, "/readyz"),
+            "/metrics" => (Self::Metrics, "/metrics"),
+            "/metrics/prometheus" => (Self::PrometheusMetrics, "/metrics/prometheus"),
+            "/v2/info" => (Self::Info, "/v2/info"),
+            "/v2/leader" => (Self::Leader, "/v2/leader"),
+            "/v2/deployments" => (Self::Deployments, "/v2/deployments"),
+            "/v2/apps" => (Self::Apps, "/v2/apps"),
+            "/v2/tasks" => (Self::Tasks, "/v2/tasks"),
+            "/v2/tasks/delete" => (Self::KillTasks, "/v2/tasks/delete"),
+            "/v2/plugins" => (Self::Plugins, "/v2/plugins"),
+            _ if let Some(id) = below("/v2/groups") => (Self::Group(id), "/v2/groups/{id}"),
+            _ if let Some(id) = below("/v2/apps") => (Self::App(id), "/v2/apps/{id}"),
+            _ => return None,
+        })
     }
-    // Who asks for no revision gets an answer while the store is away, too: probes live on that.
-    if let revision @ 1.. = head.min_revision()? {
-        api.caught_up(revision).await?;
+
+    /// The methods that it knows.
+    fn allow(self) -> &'static str {
+        match self {
+            Self::KillTasks => "POST",
+            _ => "GET, HEAD",
+        }
     }
-    answer(api, head)
+
+    fn read(self, api: &Api, head: &Head) -> Result<Answer, Problem> {
+        match self {
+            Self::Ping => ping(head),
+            Self::Livez => Ok(with_type(StatusCode::OK, "ok\n".into(), TEXT)),
+            Self::Readyz => readyz(api),
+            Self::Metrics => metrics(api, head),
+            Self::PrometheusMetrics => prometheus_metrics(api, head),
+            Self::Info => info(api),
+            Self::Leader => leader(api),
+            Self::Deployments => deployments::list(api),
+            Self::Group(id) => groups::get(api, id, head),
+            Self::Apps => Ok(without_apps::apps()),
+            Self::App(id) => without_apps::app(id),
+            Self::Tasks => Ok(without_apps::tasks(head)),
+            Self::Plugins => Ok(without_apps::plugins()),
+            Self::KillTasks => Err(Problem::method(self.allow())),
+        }
+    }
+}
+
+/// Answers one request; names the route for the metrics.
+pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
+    match Target::of(path) {
+        Some((target, route)) => (route, answer(api, target, head, body).await),
+        None => ("unknown", Err(Problem::no_route())),
+    }
+}
+
+async fn answer(api: &Api, target: Target<'_>, head: &Head, body: Body) -> Result<Answer, Problem> {
+    if matches!(head.method, Method::GET | Method::HEAD) {
+        // Who asks for no revision gets an answer while the store is away, too: probes live on that.
+        if let revision @ 1.. = head.min_revision()? {
+            api.caught_up(revision).await?;
+        }
+        return target.read(api, head);
+    }
+    match (target, &head.method) {
+        (Target::KillTasks, &Method::POST) => without_apps::kill_tasks(head, body).await,
+        (Target::App(_), &Method::DELETE) => target.read(api, head),
+        (Target::Apps | Target::App(_), _) => Err(without_apps::no_apps()),
+        _ => Err(Problem::method(target.allow())),
+    }
 }
 
 /// Marathon answers in the kind that the client asked for, JSON first.
-fn ping(_: &Api, head: &Head) -> Result<Answer, Problem> {
+fn ping(head: &Head) -> Result<Answer, Problem> {
     Ok(if head.accepts("application", "json") {
         json_value(StatusCode::OK, &"pong")
     } else if head.accepts("text", "plain") || head.accepts("text", "html") {
@@ -55,16 +122,12 @@ fn ping(_: &Api, head: &Head) -> Result<Answer, Problem> {
     })
 }
 
-fn livez(_: &Api, _: &Head) -> Result<Answer, Problem> {
-    Ok(with_type(StatusCode::OK, "ok\n".into(), TEXT))
-}
-
 /// Unknown tasks that are told one by one.
 const MOST_TASKS: usize = 100;
 
 /// Ready: the store has been read. What is wrong between the gateway and Mesos takes no replica out of service, since
 /// the API is where people look for the reason: it is told, by the replica that owns the gateway.
-fn readyz(api: &Api, _: &Head) -> Result<Answer, Problem> {
+fn readyz(api: &Api) -> Result<Answer, Problem> {
     match api.index.position().revision {
         0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
         _ => Ok(with_type(StatusCode::OK, readiness(&api.gateway.borrow()).into(), TEXT)),
@@ -86,16 +149,23 @@ fn readiness(gateway: &GatewayState) -> String {
 }
 
 fn metrics(api: &Api, head: &Head) -> Result<Answer, Problem> {
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written");
     if !head.accepts("text", "plain") && head.accepts("application", "json") {
-        return Ok(json_value(StatusCode::OK, &api.metrics.json().map_err(failed)?));
+        return Ok(json_value(StatusCode::OK, &api.metrics.json().map_err(no_metrics)?));
     }
-    let text = api.metrics.text().map_err(failed)?;
+    prometheus_metrics(api, head)
+}
+
+fn prometheus_metrics(api: &Api, head: &Head) -> Result<Answer, Problem> {
+    let text = api.metrics.text().map_err(no_metrics)?;
     let open = head.header(http::header::ACCEPT).is_some_and(|accept| accept.contains("application/openmetrics-text"));
     Ok(with_type(StatusCode::OK, text.into(), if open { OPEN_METRICS } else { PROMETHEUS }))
 }
 
-fn leader(api: &Api, _: &Head) -> Result<Answer, Problem> {
+fn no_metrics(_: std::fmt::Error) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
+}
+
+fn leader(api: &Api) -> Result<Answer, Problem> {
     match leading(api) {
         Some(leader) => Ok(json_value(StatusCode::OK, &json!({ "leader": leader }))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, "There is no leader")),
@@ -106,7 +176,7 @@ fn leading(api: &Api) -> Option<String> {
     api.index.read(|state| state.leader(GATEWAY).map(|leader| String::from_utf8_lossy(&leader.identity).into_owned()))
 }
 
-fn info(api: &Api, _: &Head) -> Result<Answer, Problem> {
+fn info(api: &Api) -> Result<Answer, Problem> {
     let leader = leading(api);
     let (framework, revision) = api.index.read(|state| (state.framework().map(|held| held.value.framework_id.clone()), state.revision()));
     let body = json!({
@@ -116,22 +186,96 @@ fn info(api: &Api, _: &Head) -> Result<Answer, Problem> {
         "elected": leader.as_deref().is_some_and(|leader| leader == api.info.identity),
         "leader": leader,
         "frameworkId": framework,
-        "marathon_config": {
-            "checkpoint": true,
-            "default_network_name": api.settings.default_network_name,
-            "failover_timeout": api.info.failover_timeout,
-            "framework_name": api.info.framework_name,
-            "ha": true,
-            "hostname": api.info.identity,
-            "master": api.info.mesos,
-            "mesos_role": api.settings.default_role,
-        },
+        "marathon_config": marathon_config(api),
+        "zookeeper_config": of_nothing(&ZOOKEEPER),
         "http_config": { "http_port": api.port, "https_port": null },
     });
     let mut answer = json_value(StatusCode::OK, &body);
     header(&mut answer, crate::answer::REVISION, revision);
     Ok(answer)
 }
+
+/// Marathon's settings by Marathon's names: those that mean something here, the others as unset.
+fn marathon_config(api: &Api) -> Value {
+    let mut config = of_nothing(&SETTINGS);
+    for (name, value) in [
+        ("checkpoint", json!(true)),
+        ("default_network_name", json!(api.settings.default_network_name)),
+        ("failover_timeout", json!(api.info.failover_timeout)),
+        ("features", json!(["secrets", "task_killing", "gpu_resources"])),
+        ("framework_name", json!(api.info.framework_name)),
+        ("ha", json!(true)),
+        ("hostname", json!(api.info.identity)),
+        ("maintenance_mode", json!(true)),
+        ("master", json!(api.info.mesos)),
+        ("mesos_role", json!(api.settings.default_role)),
+        ("new_group_enforce_role", json!("off")),
+    ] {
+        config.insert(name.to_owned(), value);
+    }
+    Value::Object(config)
+}
+
+fn of_nothing(names: &[&str]) -> Map<String, Value> {
+    names.iter().map(|name| ((*name).to_owned(), Value::Null)).collect()
+}
+
+/// Marathon's names of settings that are told (reference section 2.5).
+const SETTINGS: [&str; 41] = [
+    "access_control_allow_origin",
+    "checkpoint",
+    "decline_offer_duration",
+    "default_network_name",
+    "env_vars_prefix",
+    "executor",
+    "failover_timeout",
+    "features",
+    "framework_name",
+    "ha",
+    "hostname",
+    "launch_token",
+    "launch_token_refresh_interval",
+    "leader_proxy_connection_timeout_ms",
+    "leader_proxy_read_timeout_ms",
+    "local_port_max",
+    "local_port_min",
+    "maintenance_mode",
+    "master",
+    "max_instances_per_offer",
+    "mesos_bridge_name",
+    "mesos_heartbeat_failure_threshold",
+    "mesos_heartbeat_interval",
+    "mesos_leader_ui_url",
+    "mesos_role",
+    "mesos_user",
+    "min_revive_offers_interval",
+    "new_group_enforce_role",
+    "offer_matching_timeout",
+    "on_elected_prepare_timeout",
+    "reconciliation_initial_delay",
+    "reconciliation_interval",
+    "scale_apps_initial_delay",
+    "scale_apps_interval",
+    "store_cache",
+    "task_launch_confirm_timeout",
+    "task_launch_timeout",
+    "task_lost_expunge_initial_delay",
+    "task_lost_expunge_interval",
+    "task_reservation_timeout",
+    "webui_url",
+];
+
+/// Marathon's names of its store's settings; the store is etcd here, and none of them is set.
+const ZOOKEEPER: [&str; 8] = [
+    "zk",
+    "zk_compression",
+    "zk_compression_threshold",
+    "zk_connection_timeout",
+    "zk_max_node_size",
+    "zk_max_versions",
+    "zk_session_timeout",
+    "zk_timeout",
+];
 
 #[cfg(test)]
 mod tests {

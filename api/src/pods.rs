@@ -102,18 +102,24 @@ fn all(api: &Api) -> Answer {
     answer
 }
 
-/// The status of every pod. Looks at one pod at a time, so that the index is never held for long: each status is of one
-/// revision, that of the answer's header or a later one.
+/// The status of every pod.
 fn all_status(api: &Api) -> Answer {
-    let now = jiff::Timestamp::now().as_millisecond();
-    let (ids, revision) = api.index.read(|state| {
-        let ids: Vec<PodId> = state.pods().filter(|view| is_active(view)).map(|view| view.id.clone()).collect();
-        (ids, state.revision())
-    });
-    let statuses: Vec<Bytes> = ids.iter().filter_map(|id| Some(to_json(&status_of(api, id, now)?.0))).collect();
-    let mut answer = json_bytes(StatusCode::OK, joined(&statuses));
+    let (statuses, revision) = statuses(api, |_| true);
+    let fragments: Vec<Bytes> = statuses.iter().map(to_json).collect();
+    let mut answer = json_bytes(StatusCode::OK, joined(&fragments));
     header(&mut answer, REVISION, revision);
     answer
+}
+
+/// The status of every pod whose id is wanted. Looks at one pod at a time, so that the index is never held for long: each
+/// status is of one revision, the one that is told or a later one.
+pub(crate) fn statuses(api: &Api, wanted: impl Fn(&PodId) -> bool) -> (Vec<PodStatus>, i64) {
+    let now = jiff::Timestamp::now().as_millisecond();
+    let (ids, revision) = api.index.read(|state| {
+        let ids: Vec<PodId> = state.pods().filter(|view| is_active(view)).map(|view| &view.id).filter(|id| wanted(id)).cloned().collect();
+        (ids, state.revision())
+    });
+    (ids.iter().filter_map(|id| Some(status_of(api, id, now)?.0)).collect(), revision)
 }
 
 fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {

@@ -253,7 +253,9 @@ fn if_match(head: &Head, view: &PodView) -> Result<(), Problem> {
         return Ok(());
     }
     let now = current.map_or_else(|| "it does not exist".to_owned(), |version| format!("its version is {version}"));
-    Err(Problem::new(StatusCode::PRECONDITION_FAILED, format!("{} is not what If-Match asks for: {now}", view.id)))
+    let problem = Problem::new(StatusCode::PRECONDITION_FAILED, format!("{} is not what If-Match asks for: {now}", view.id));
+    let tag = current.and_then(|version| HeaderValue::try_from(etag(version)).ok());
+    Err(tag.into_iter().fold(problem, |problem, tag| problem.with(ETAG, tag)))
 }
 
 /// A body that is valid in itself but of another pod, in Marathon's words.

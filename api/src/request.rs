@@ -34,10 +34,13 @@ pub struct Head {
 impl Head {
     /// Marathon's booleans: `true` in any case is true, everything else is false.
     pub fn flag(&self, name: &str) -> bool {
-        self.query.split('&').any(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            decode(key).as_deref() == Some(name) && decode(value).is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        })
+        self.values(name).iter().any(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// All values of a query parameter, decoded, in their order; what cannot be decoded is left out.
+    pub fn values(&self, name: &str) -> Vec<String> {
+        let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        pairs.filter(|(key, _)| decode(key).as_deref() == Some(name)).filter_map(|(_, value)| decode(value)).collect()
     }
 
     /// A header as text; absent when it is missing or no text.

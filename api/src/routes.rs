@@ -20,34 +20,38 @@ struct Refused(Problem);
 
 impl warp::reject::Reject for Refused {}
 
+/// Where the DC/OS command line, and what else goes through its proxy, looks for us.
+const PROXIED: &str = "/service/marathon";
+
 /// Everything that the server answers.
 pub fn routes(api: Arc<Api>) -> BoxedFilter<(Answer,)> {
     let shared = warp::any().map(move || Arc::clone(&api)).boxed();
-    let pods = warp::path("v2")
-        .and(warp::path("pods"))
-        .and(warp::path::tail())
+    let answered = warp::path::full()
         .and(shared.clone())
         .and(head())
         .and(body())
-        .and_then(|tail: warp::path::Tail, api: Arc<Api>, head: Head, body: Body| async move {
+        .and_then(|path: warp::path::FullPath, api: Arc<Api>, head: Head, body: Body| async move {
             let began = Instant::now();
-            let (route, result) = pods::handle(&api, tail.as_str(), &head, body).await;
-            counted(&api, route, &head, began, result)
-        })
-        // Here already: what the pods refuse must not be offered to the routes below.
-        .recover(answer_own_refusal)
-        .unify()
-        .boxed();
-    let plain = warp::path::full()
-        .and(shared.clone())
-        .and(head())
-        .and_then(|path: warp::path::FullPath, api: Arc<Api>, head: Head| async move {
-            let began = Instant::now();
-            let (route, result) = plain::handle(&api, path.as_str(), &head).await;
+            let path = without_prefix(path.as_str());
+            let (route, result) = match pods_tail(path) {
+                Some(tail) => pods::handle(&api, tail, &head, body).await,
+                None => plain::handle(&api, path, &head, body).await,
+            };
             counted(&api, route, &head, began, result)
         })
         .boxed();
-    guard(shared).and(pods.or(plain).unify()).recover(answer_refusal).unify().map(finished).boxed()
+    guard(shared).and(answered).recover(answer_refusal).unify().map(finished).boxed()
+}
+
+/// The path as we know it, for clients that put the proxy's prefix before every path.
+fn without_prefix(path: &str) -> &str {
+    path.strip_prefix(PROXIED).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path)
+}
+
+/// What follows `/v2/pods`; `None`: it is about something else.
+fn pods_tail(path: &str) -> Option<&str> {
+    let tail = path.strip_prefix("/v2/pods")?;
+    if tail.is_empty() { Some(tail) } else { tail.strip_prefix('/') }
 }
 
 fn counted(api: &Api, route: &'static str, head: &Head, began: Instant, result: Result<Answer, Problem>) -> Result<Answer, Rejection> {
@@ -93,18 +97,12 @@ where
     stream.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())))
 }
 
-async fn answer_own_refusal(rejection: Rejection) -> Result<Answer, Rejection> {
-    match rejection.find::<Refused>() {
-        Some(Refused(problem)) => Ok(problem.clone().into_answer()),
-        None => Err(rejection),
-    }
-}
-
 async fn answer_refusal(rejection: Rejection) -> Result<Answer, Infallible> {
-    Ok(answer_own_refusal(rejection).await.unwrap_or_else(|rejection| {
-        tracing::error!(?rejection, "a request was refused by a filter that should refuse none");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_answer()
-    }))
+    if let Some(Refused(problem)) = rejection.find::<Refused>() {
+        return Ok(problem.clone().into_answer());
+    }
+    tracing::error!(?rejection, "a request was refused by a filter that should refuse none");
+    Ok(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_answer())
 }
 
 fn finished(mut answer: Answer) -> Answer {
@@ -115,3 +113,23 @@ fn finished(mut answer: Answer) -> Answer {
 /// warp answers what implements its `Reply`; ours is a plain response, which does.
 const fn _is_a_reply<T: Reply>() {}
 const _: () = _is_a_reply::<Answer>();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_proxys_prefix_is_optional_and_a_whole_segment() {
+        for (path, ours) in [
+            ("/service/marathon/v2/pods", "/v2/pods"),
+            ("/service/marathon", ""),
+            ("/service/marathonx/v2/pods", "/service/marathonx/v2/pods"),
+            ("/v2/pods", "/v2/pods"),
+        ] {
+            assert_eq!(without_prefix(path), ours);
+        }
+        for (path, tail) in [("/v2/pods", Some("")), ("/v2/pods//a", Some("/a")), ("/v2/podsx", None), ("/v2/pods::status", None)] {
+            assert_eq!(pods_tail(path), tail);
+        }
+    }
+}

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod cases;
 mod connections;
+mod given;
 mod reads;
 mod refusals;
 mod world;

@@ -45,7 +45,7 @@ async fn metrics_come_as_text_and_as_json_and_count_what_there_is() {
         assert!(text.lines().any(|other| other == line), "{line} is not in\n{text}");
     }
     let json = world.send(Method::GET, "/metrics", &[("accept", "application/json")], "").await.json();
-    assert_eq!(json["gauges"]["podium_pods"], json!(1.0));
+    assert_eq!(json["gauges"]["podium_pods"], json!({"value": 1.0}));
 }
 
 #[tokio::test]

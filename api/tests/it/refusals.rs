@@ -87,7 +87,7 @@ async fn a_body_over_the_limit_is_refused() {
 #[tokio::test]
 async fn unknown_routes_and_methods_are_answered_in_json() {
     let world = World::new().await;
-    for path in ["/", "/v2", "/v2/apps", "/v2/podsx", "/v1/pods", "/v2/pods/a::tasks", "/v2/info/x"] {
+    for path in ["/", "/v2", "/v2/appsx", "/v2/podsx", "/v1/pods", "/v2/pods/a::tasks", "/v2/info/x"] {
         let answer = world.get(path).await;
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.message().starts_with("URI not found"), "{path}: {answer:?}");

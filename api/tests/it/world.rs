@@ -6,9 +6,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use podium_api::{ApiConfig, Info, Limits, Server};
 use podium_controllers::gateway::{GatewayState, state_channel};
 use podium_http::{Client, ClientConfig, Method, Response};
+use podium_proto::records::Accepted;
 use podium_store::index::Index;
 use podium_store::{Store, StoreConfig};
 use podium_types::definition::Settings;
+use podium_types::id::PodId;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -21,6 +23,8 @@ pub struct World {
     pub gateway: watch::Sender<GatewayState>,
     /// The servers, each with its own index.
     pub servers: Vec<Server>,
+    /// The first server's.
+    pub index: Option<Index>,
     client: Client,
     endpoint: String,
     _folder: tempfile::TempDir,
@@ -71,7 +75,7 @@ impl World {
         let endpoint = format!("http://{}", etcd.address());
         let client = Client::new(ClientConfig::default()).unwrap();
         let (gateway, _) = state_channel();
-        let mut world = Self { etcd: Some(etcd), servers: Vec::new(), client, endpoint, gateway, _folder: folder };
+        let mut world = Self { etcd: Some(etcd), servers: Vec::new(), index: None, client, endpoint, gateway, _folder: folder };
         for _ in 0..servers {
             world.add(limits.clone()).await;
         }
@@ -86,6 +90,7 @@ impl World {
         let info = Info { framework_name: "podium".to_owned(), identity: "here".to_owned(), mesos: None, failover_timeout: 604_800.0 };
         let host_names = vec!["podium.example".to_owned()];
         let gateway = self.gateway.subscribe();
+        self.index.get_or_insert_with(|| index.clone());
         let config = ApiConfig { listener, store, index, settings: Settings::default(), info, gateway, host_names, limits };
         self.servers.push(Server::start(config).unwrap());
     }
@@ -95,6 +100,12 @@ impl World {
         let mut config = StoreConfig::new([self.endpoint.clone()]);
         config.request_timeout = Duration::from_secs(2);
         Store::connect(config).await.unwrap()
+    }
+
+    /// Which version of a pod is in force.
+    pub fn accepted(&self, pod: &PodId) -> Accepted {
+        let index = self.index.as_ref().expect("there is a server");
+        index.read(|state| state.pod(pod).and_then(|view| Some(view.accepted.as_ref()?.value))).expect("the pod is there")
     }
 
     /// Sends a request to a server.
