@@ -1,26 +1,20 @@
 //! Constraints on where instances go (reference section 5). An agent without the attribute is admitted by
 //! UNLIKE alone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use podium_types::definition::{Constraint, Operator};
 use regex::Regex;
 
 use super::facts::{AgentFacts, decimal};
-use super::slot::Slot;
 
 /// Bytes that a user's pattern may take when compiled.
 const REGEX_LIMIT: usize = 1 << 20;
 
-/// One pod's constraints, with what they have counted so far.
-pub(super) struct Checker {
-    /// Those that depend on the agent alone.
-    fixed: Vec<(Constraint, Fixed)>,
-    /// Those that depend on where the other instances are.
-    counting: Vec<Counting>,
-}
+/// Those of a pod's constraints that depend on the agent alone.
+pub(super) struct Fixed<'a>(Vec<(&'a str, Test)>);
 
-enum Fixed {
+enum Test {
     Matches(Regex),
     DoesNotMatch(Regex),
     Is(String),
@@ -28,8 +22,68 @@ enum Fixed {
     Never,
 }
 
-struct Counting {
-    field: String,
+/// True for a constraint that depends on the agent alone, and not on where other instances are.
+pub(super) fn is_fixed(constraint: &Constraint) -> bool {
+    match constraint.operator {
+        Operator::Like | Operator::Unlike | Operator::Is => true,
+        Operator::Cluster => value(constraint).is_some(),
+        Operator::MaxPer => limit(constraint).is_none(),
+        Operator::Unique | Operator::GroupBy => false,
+    }
+}
+
+fn value(constraint: &Constraint) -> Option<&str> {
+    constraint.value.as_deref().filter(|value| !value.is_empty())
+}
+
+fn limit(constraint: &Constraint) -> Option<u64> {
+    constraint.value.as_deref()?.trim().parse().ok()
+}
+
+impl<'a> Fixed<'a> {
+    pub fn of(constraints: impl Iterator<Item = &'a Constraint>) -> Self {
+        let fixed = constraints.filter(|constraint| is_fixed(constraint));
+        Fixed(fixed.map(|constraint| (constraint.field_name.as_str(), Test::of(constraint))).collect())
+    }
+
+    pub fn admits(&self, facts: &AgentFacts) -> bool {
+        self.0.iter().all(|(field, test)| test.admits(facts.value(field)))
+    }
+}
+
+impl Test {
+    fn of(constraint: &Constraint) -> Self {
+        match constraint.operator {
+            Operator::Like => pattern(value(constraint)).map_or(Test::Never, Test::Matches),
+            Operator::Unlike => pattern(value(constraint)).map_or(Test::Never, Test::DoesNotMatch),
+            Operator::Is | Operator::Cluster => Test::Is(constraint.value.clone().unwrap_or_default()),
+            Operator::Unique | Operator::GroupBy | Operator::MaxPer => Test::Never,
+        }
+    }
+
+    fn admits(&self, value: Option<&str>) -> bool {
+        match (self, value) {
+            (Test::Matches(pattern), Some(value)) => pattern.is_match(value),
+            (Test::DoesNotMatch(pattern), value) => value.is_none_or(|value| !pattern.is_match(value)),
+            (Test::Is(wanted), Some(value)) => wanted == value || same_number(wanted, value),
+            (Test::Matches(_) | Test::Is(_), None) | (Test::Never, _) => false,
+        }
+    }
+}
+
+fn pattern(value: Option<&str>) -> Option<Regex> {
+    regex::RegexBuilder::new(&format!("^(?:{})$", value?)).size_limit(REGEX_LIMIT).build().ok()
+}
+
+fn same_number(a: &str, b: &str) -> bool {
+    matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a.is_finite() && decimal(a) == decimal(b))
+}
+
+/// Those of a pod's constraints that depend on where its other instances are, with what they have counted so far.
+pub(super) struct Counting<'a>(Vec<Count<'a>>);
+
+struct Count<'a> {
+    field: &'a str,
     rule: Rule,
     /// Instances by value.
     counts: BTreeMap<String, u64>,
@@ -38,156 +92,104 @@ struct Counting {
 enum Rule {
     /// At most so many instances a value; UNIQUE is 1.
     AtMost(u64),
-    /// All at one value: the first instance's, unless it is given.
+    /// All at one value: the first instance's.
     Together(Option<String>),
-    /// Evenly over so many values.
-    Evenly { instances: u64, groups: u64 },
+    /// Over so many values, each with its share, and as many with one more as the remainder says.
+    Evenly { groups: u64, share: u64, remainder: u64, with_one_more: u64 },
 }
 
-/// Verdicts on slots that depend on the agent alone, kept for all pods that ask the same.
-#[derive(Default)]
-pub(super) struct Verdicts {
-    known: HashMap<Vec<ConstraintKey>, Vec<Option<bool>>>,
-    current: Vec<ConstraintKey>,
-}
-
-/// A constraint as a key.
-type ConstraintKey = (String, u8, Option<String>);
-
-impl Verdicts {
-    /// The next questions come from this pod.
-    pub fn begin(&mut self, checker: &Checker, slots: usize) {
-        self.current = checker.fixed.iter().map(|(constraint, _)| key(constraint)).collect();
-        if !self.current.is_empty() {
-            self.known.entry(self.current.clone()).or_insert_with(|| vec![None; slots]);
-        }
-    }
-
-    fn get(&mut self, slot: usize, judge: impl FnOnce() -> bool) -> bool {
-        if self.current.is_empty() {
-            return true;
-        }
-        match self.known.get_mut(&self.current).and_then(|verdicts| verdicts.get_mut(slot)) {
-            Some(verdict) => *verdict.get_or_insert_with(judge),
-            None => judge(),
-        }
-    }
-}
-
-fn key(constraint: &Constraint) -> ConstraintKey {
-    let operator = match constraint.operator {
-        Operator::Unique => 0,
-        Operator::Cluster => 1,
-        Operator::GroupBy => 2,
-        Operator::Like => 3,
-        Operator::Unlike => 4,
-        Operator::MaxPer => 5,
-        Operator::Is => 6,
-    };
-    (constraint.field_name.clone(), operator, constraint.value.clone())
-}
-
-impl Checker {
-    /// `instances` is how many the pod should have in all; `counted` are those that already have a place.
-    pub fn new(constraints: &[Constraint], instances: u32, counted: &[AgentFacts], slots: &[Slot]) -> Self {
-        let mut checker = Checker { fixed: Vec::new(), counting: Vec::new() };
-        for constraint in constraints {
-            match rule(constraint, instances, counted, slots) {
-                Ok(rule) => {
-                    checker.counting.push(Counting { field: constraint.field_name.clone(), rule, counts: BTreeMap::new() });
-                }
-                Err(fixed) => checker.fixed.push((constraint.clone(), fixed)),
-            }
-        }
+impl<'a> Counting<'a> {
+    /// `instances` is how many the pod should have in all; `counted` are those that already have a place;
+    /// `eligible` are the agents that could take more.
+    pub fn new<'b>(
+        constraints: &'a [Constraint],
+        instances: u32,
+        counted: &'b [AgentFacts],
+        eligible: impl Iterator<Item = &'b AgentFacts> + Clone,
+    ) -> Self {
+        let counting = constraints.iter().filter(|constraint| !is_fixed(constraint));
+        let count = |constraint: &'a Constraint| Count {
+            field: &constraint.field_name,
+            rule: Rule::of(constraint, instances, counted, eligible.clone()),
+            counts: BTreeMap::new(),
+        };
+        let mut checker = Counting(counting.map(count).collect());
         for facts in counted {
             checker.count(facts);
         }
         checker
     }
 
+    /// Nothing is counted: where others are is all the same.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether one more instance may go to this agent.
-    pub fn admits(&self, slot: usize, facts: &AgentFacts, verdicts: &mut Verdicts) -> bool {
-        let fixed = || self.fixed.iter().all(|(constraint, fixed)| fixed.admits(facts.value(&constraint.field_name)));
-        verdicts.get(slot, fixed) && self.counting.iter().all(|counting| counting.admits(facts))
+    pub fn admits(&self, facts: &AgentFacts) -> bool {
+        self.0.iter().all(|count| count.admits(facts))
     }
 
     /// One more instance has its place there.
     pub fn count(&mut self, facts: &AgentFacts) {
-        for counting in &mut self.counting {
-            let Some(value) = facts.value(&counting.field) else { continue };
-            *counting.counts.entry(value.to_owned()).or_default() += 1;
-            if let Rule::Together(place @ None) = &mut counting.rule {
-                *place = Some(value.to_owned());
+        for count in &mut self.0 {
+            if let Some(value) = facts.value(count.field) {
+                count.add(value);
             }
         }
     }
 }
 
-/// A counting rule, or what stands for the constraint if it depends on the agent alone.
-fn rule(constraint: &Constraint, instances: u32, counted: &[AgentFacts], slots: &[Slot]) -> Result<Rule, Fixed> {
-    let value = constraint.value.as_deref();
-    match constraint.operator {
-        Operator::Unique => Ok(Rule::AtMost(1)),
-        Operator::MaxPer => value.and_then(|most| most.trim().parse().ok()).map(Rule::AtMost).ok_or(Fixed::Never),
-        Operator::Cluster => match value.filter(|value| !value.is_empty()) {
-            Some(value) => Err(Fixed::Is(value.to_owned())),
-            None => Ok(Rule::Together(None)),
-        },
-        Operator::GroupBy => {
-            let given = value.and_then(|groups| groups.trim().parse::<u64>().ok()).filter(|groups| *groups > 0);
-            let groups = given.unwrap_or_else(|| known_values(&constraint.field_name, counted, slots)).max(1);
-            // During an upgrade there may be more instances than the definition says.
-            let instances = u64::from(instances).max(counted.len() as u64 + 1);
-            Ok(Rule::Evenly { instances, groups })
-        }
-        Operator::Like => Err(pattern(value).map_or(Fixed::Never, Fixed::Matches)),
-        Operator::Unlike => Err(pattern(value).map_or(Fixed::Never, Fixed::DoesNotMatch)),
-        Operator::Is => Err(Fixed::Is(value.unwrap_or_default().to_owned())),
-    }
-}
-
-/// Without a number of groups, there are as many as there are values in sight.
-fn known_values(field: &str, counted: &[AgentFacts], slots: &[Slot]) -> u64 {
-    let facts = counted.iter().chain(slots.iter().map(|slot| &slot.facts));
-    facts.filter_map(|facts| facts.value(field)).collect::<BTreeSet<_>>().len() as u64
-}
-
-fn pattern(value: Option<&str>) -> Option<Regex> {
-    let value = value.filter(|value| !value.is_empty())?;
-    regex::RegexBuilder::new(&format!("^(?:{value})$")).size_limit(REGEX_LIMIT).build().ok()
-}
-
-impl Fixed {
-    fn admits(&self, value: Option<&str>) -> bool {
-        match (self, value) {
-            (Fixed::Matches(pattern), Some(value)) => pattern.is_match(value),
-            (Fixed::DoesNotMatch(pattern), value) => value.is_none_or(|value| !pattern.is_match(value)),
-            (Fixed::Is(wanted), Some(value)) => wanted == value || same_number(wanted, value),
-            (Fixed::Matches(_) | Fixed::Is(_), None) | (Fixed::Never, _) => false,
+impl Rule {
+    fn of<'b>(constraint: &Constraint, instances: u32, counted: &'b [AgentFacts], eligible: impl Iterator<Item = &'b AgentFacts>) -> Self {
+        match constraint.operator {
+            Operator::Cluster => Rule::Together(None),
+            Operator::GroupBy => {
+                // Without a number of groups, there are as many as there are values in sight.
+                let in_sight = || {
+                    let facts = counted.iter().chain(eligible);
+                    facts.filter_map(|facts| facts.value(&constraint.field_name)).collect::<BTreeSet<_>>().len() as u64
+                };
+                let groups = limit(constraint).filter(|groups| *groups > 0).unwrap_or_else(in_sight).max(1);
+                // During an upgrade there may be more instances than the definition says.
+                let instances = u64::from(instances).max(counted.len() as u64 + 1);
+                Rule::Evenly { groups, share: instances / groups, remainder: instances % groups, with_one_more: 0 }
+            }
+            Operator::MaxPer => Rule::AtMost(limit(constraint).unwrap_or(0)),
+            Operator::Unique | Operator::Like | Operator::Unlike | Operator::Is => Rule::AtMost(1),
         }
     }
 }
 
-fn same_number(a: &str, b: &str) -> bool {
-    matches!((a.parse::<f64>(), b.parse::<f64>()), (Ok(a), Ok(b)) if a.is_finite() && decimal(a) == decimal(b))
-}
+impl Count<'_> {
+    fn add(&mut self, value: &str) {
+        let here = match self.counts.get_mut(value) {
+            Some(here) => {
+                *here += 1;
+                *here
+            }
+            None => {
+                self.counts.insert(value.to_owned(), 1);
+                1
+            }
+        };
+        match &mut self.rule {
+            Rule::Together(place @ None) => *place = Some(value.to_owned()),
+            Rule::Evenly { share, with_one_more, .. } if here == *share + 1 => *with_one_more += 1,
+            _ => {}
+        }
+    }
 
-impl Counting {
     fn admits(&self, facts: &AgentFacts) -> bool {
-        let Some(value) = facts.value(&self.field) else { return false };
-        let here = self.counts.get(value).copied().unwrap_or(0);
+        let Some(value) = facts.value(self.field) else { return false };
+        let here = || self.counts.get(value).copied().unwrap_or(0);
         match &self.rule {
-            Rule::AtMost(most) => here < *most,
+            Rule::AtMost(most) => here() < *most,
             Rule::Together(place) => place.as_ref().is_none_or(|place| place == value),
-            Rule::Evenly { instances, groups } => {
-                let in_use = self.counts.len() as u64;
-                if here == 0 {
-                    return in_use < *groups;
-                }
-                let (share, remainder) = (instances / groups, instances % groups);
-                let with_one_more = self.counts.values().filter(|count| **count > share).count() as u64;
-                here < share || (here == share && with_one_more < remainder)
-            }
+            Rule::Evenly { groups, share, remainder, with_one_more } => match here() {
+                0 => (self.counts.len() as u64) < *groups,
+                here => here < *share || (here == *share && with_one_more < remainder),
+            },
         }
     }
 }

@@ -1,29 +1,29 @@
 //! Which waiting instance goes to which offer: a pure, deterministic function of offers, pods and rules.
 //!
-//! One pass places a whole batch. Offers are merged by agent and role into [`Slot`]s, a tree over what
-//! they have left finds the next one that is large enough, and only those are looked at closely. What
-//! cannot be placed is explained by Marathon's ten reasons ([`explain`]). Called by the gateway.
+//! One pass places a whole batch. Offers are merged by agent and role into [`Slot`]s. Pods that may use the same of them
+//! share a pool, which is sorted out once; in it a tree over what is left finds the next slot that is large enough, and
+//! only those are looked at closely. What cannot be placed is explained by Marathon's ten reasons ([`explain`]). Called
+//! by the gateway.
 
+mod accepted;
+mod candidate;
 mod constraint;
 mod facts;
+mod pool;
 mod slot;
 mod tree;
 
-use std::collections::HashMap;
-
 use podium_proto::mesos::v1;
-use podium_proto::wire::amounts::{Amounts, thousandths};
 use podium_proto::wire::ranges::RangeSet;
 use podium_types::definition::PodDefinition;
 use uuid::Uuid;
 
-use constraint::{Checker, Verdicts};
+pub use accepted::AcceptedRoles;
+use candidate::Candidate;
+use constraint::Counting;
 pub use facts::AgentFacts;
+use pool::{Closed, Pool, Pools};
 pub use slot::{Slot, slots};
-use tree::Tree;
-
-/// Pods with this label decide for themselves whether agents with GPUs are too good for them.
-const GPU_LABEL: &str = "GPU_SCHEDULING_BEHAVIOR";
 
 /// Why an offer is of no use to a pod. The order is that of Marathon's funnel: the first that applies counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,18 +83,6 @@ impl Reason {
     }
 }
 
-/// What resources a pod accepts that does not say so itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AcceptedRoles {
-    /// Reserved for its role, and unreserved.
-    #[default]
-    Any,
-    /// Unreserved only.
-    Unreserved,
-    /// Reserved for its role only.
-    Reserved,
-}
-
 /// The server's rules.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -108,6 +96,13 @@ pub struct Rules {
     pub share_gpu_agents: bool,
     /// At most so many instances on one offer in one pass.
     pub max_per_offer: Option<usize>,
+}
+
+impl Rules {
+    /// Whether the slot's agent is about to be taken down.
+    fn is_closing(&self, slot: &Slot) -> bool {
+        slot.unavailable_from_ms.is_some_and(|from| from <= self.maintenance_before_ms)
+    }
 }
 
 /// Instances of one config of one pod: alike in all that matters here.
@@ -150,152 +145,12 @@ struct Paid {
     task_resources: Vec<Vec<v1::Resource>>,
 }
 
-/// What one instance takes.
-#[derive(Debug, Clone)]
-struct Demand {
-    /// Executor and containers together; its ports are the fixed ones.
-    total: Amounts,
-    /// Host ports to be chosen.
-    any_ports: u64,
-}
-
-impl Demand {
-    fn of(definition: &PodDefinition) -> Self {
-        let executor = &definition.executor_resources;
-        let mut total = Amounts {
-            cpus: thousandths(executor.cpus),
-            mem: thousandths(executor.mem),
-            disk: thousandths(executor.disk),
-            ..Amounts::default()
-        };
-        let mut any_ports = 0;
-        for container in &definition.containers {
-            let resources = &container.resources;
-            total.cpus = total.cpus.saturating_add(thousandths(resources.cpus));
-            total.mem = total.mem.saturating_add(thousandths(resources.mem));
-            total.disk = total.disk.saturating_add(thousandths(resources.disk));
-            total.gpus = total.gpus.saturating_add(i64::from(resources.gpus) * 1000);
-            for port in container.endpoints.iter().filter_map(|endpoint| endpoint.host_port) {
-                if port == 0 {
-                    any_ports += 1;
-                } else {
-                    total.ports.insert(port.into()..=port.into());
-                }
-            }
-        }
-        Demand { total, any_ports }
-    }
-
-    fn size(&self) -> tree::Size {
-        let ports = i64::try_from(self.any_ports.saturating_add(self.total.ports.len())).unwrap_or(i64::MAX);
-        [self.total.cpus, self.total.mem, self.total.disk, self.total.gpus, ports]
-    }
-}
-
-/// A group ready to be matched.
-struct Candidate<'a> {
-    group: &'a Group<'a>,
-    demand: Demand,
-    checker: Checker,
-    leaves_region: bool,
-    shares_gpu_agents: bool,
-}
-
-impl<'a> Candidate<'a> {
-    fn new(group: &'a Group<'a>, slots: &[Slot], rules: &Rules) -> Self {
-        let constraints = &group.definition.scheduling.placement.constraints;
-        let shares_gpu_agents = match group.definition.labels.get(GPU_LABEL).map(String::as_str) {
-            Some("unrestricted") => true,
-            Some("restricted") => false,
-            _ => rules.share_gpu_agents,
-        };
-        Candidate {
-            group,
-            demand: Demand::of(group.definition),
-            checker: Checker::new(constraints, group.definition.scaling.instances, group.counted, slots),
-            leaves_region: constraints.iter().any(|constraint| matches!(constraint.field_name.as_str(), "@region" | "@zone")),
-            shares_gpu_agents,
-        }
-    }
-
-    /// Whether the pod may spend an entry that belongs to `role`.
-    fn accepts(&self, role: &str, rules: &Rules) -> bool {
-        let accepted = &self.group.definition.scheduling.placement.accepted_resource_roles;
-        if !accepted.is_empty() {
-            return accepted.iter().any(|accepted| accepted == role);
-        }
-        match rules.accepted_roles {
-            AcceptedRoles::Any => true,
-            AcceptedRoles::Unreserved => role == "*",
-            AcceptedRoles::Reserved => role != "*",
-        }
-    }
-
-    fn accepts_everything(&self, rules: &Rules) -> bool {
-        rules.accepted_roles == AcceptedRoles::Any && self.group.definition.scheduling.placement.accepted_resource_roles.is_empty()
-    }
-
-    /// The first reason against this slot, in funnel order; none if the instance fits.
-    fn refusal(&self, index: usize, slot: &Slot, rules: &Rules, verdicts: &mut Verdicts) -> Option<Reason> {
-        if slot.role != self.group.role {
-            return Some(Reason::UnfulfilledRole);
-        }
-        let filtered = (!self.accepts_everything(rules)).then(|| slot.free_of(|role| self.accepts(role, rules)));
-        let free = filtered.as_ref().unwrap_or(slot.free());
-        if filtered.is_some() && free.is_empty() {
-            return Some(Reason::UnfulfilledRole);
-        }
-        let away = rules.home_region.is_some() && slot.facts.region.is_some() && slot.facts.region != rules.home_region;
-        if (away && !self.leaves_region) || !self.checker.admits(index, &slot.facts, verdicts) {
-            return Some(Reason::UnfulfilledConstraint);
-        }
-        if slot.unavailable_from_ms.is_some_and(|from| from <= rules.maintenance_before_ms) {
-            return Some(Reason::AgentMaintenance);
-        }
-        let short = self.shortage(free);
-        let scarce = slot.has_gpus && self.demand.total.gpus == 0 && !self.shares_gpu_agents;
-        short.or(scarce.then_some(Reason::DeclinedScarceResources))
-    }
-
-    fn shortage(&self, free: &Amounts) -> Option<Reason> {
-        let wanted = &self.demand.total;
-        let scalars = [
-            (free.cpus, wanted.cpus, Reason::InsufficientCpus),
-            (free.mem, wanted.mem, Reason::InsufficientMemory),
-            (free.disk, wanted.disk, Reason::InsufficientDisk),
-            (free.gpus, wanted.gpus, Reason::InsufficientGpus),
-        ];
-        let short = scalars.into_iter().find(|(free, wanted, _)| free < wanted).map(|(_, _, reason)| reason);
-        let ports = || {
-            let enough = free.ports.len() >= self.demand.any_ports.saturating_add(wanted.ports.len());
-            !enough || !free.ports.contains_all(&wanted.ports)
-        };
-        short.or_else(|| ports().then_some(Reason::InsufficientPorts))
-    }
-
-    /// Pays for one instance out of the slot; none, and nothing paid, if its entries do not suffice after all.
-    fn pay(&self, slot: &mut Slot, instance: Uuid, rules: &Rules) -> Option<Paid> {
-        let definition = self.group.definition;
-        let eligible = |role: &str| self.accepts(role, rules);
-        let (host_ports, all_ports) = choose_ports(definition, &slot.free_of(eligible).ports, instance)?;
-        let mut purse = slot.purse(eligible);
-        let executor = &definition.executor_resources;
-        let mut executor_resources = purse.take(&[("cpus", executor.cpus), ("mem", executor.mem), ("disk", executor.disk)])?;
-        executor_resources.extend(purse.take_ports(&all_ports)?);
-        let mut task_resources = Vec::with_capacity(definition.containers.len());
-        for container in &definition.containers {
-            let wanted = &container.resources;
-            let amounts = [("cpus", wanted.cpus), ("mem", wanted.mem), ("disk", wanted.disk), ("gpus", f64::from(wanted.gpus))];
-            task_resources.push(purse.take(&amounts)?);
-        }
-        purse.settle();
-        Some(Paid { host_ports, executor_resources, task_resources })
-    }
-}
-
 /// Chooses the host ports of one instance. Where any port will do, the instance's id decides at which one
 /// the search begins, so that a port just given back is not the next one used.
 fn choose_ports(definition: &PodDefinition, free: &RangeSet, instance: Uuid) -> Option<(HostPorts, RangeSet)> {
+    if definition.containers.iter().all(|container| container.endpoints.iter().all(|endpoint| endpoint.host_port.is_none())) {
+        return Some((definition.containers.iter().map(|container| vec![None; container.endpoints.len()]).collect(), RangeSet::new()));
+    }
     let fixed = definition.containers.iter().flat_map(|container| &container.endpoints).filter_map(|endpoint| endpoint.host_port);
     let fixed: RangeSet = fixed.filter(|port| *port != 0).map(u64::from).collect();
     let mut open = free.clone();
@@ -328,46 +183,72 @@ fn choose_ports(definition: &PodDefinition, free: &RangeSet, instance: Uuid) -> 
 ///
 /// An instance that is not placed fits no slot, given the placements before it.
 pub fn place(slots: &mut [Slot], groups: &[Group<'_>], rules: &Rules) -> Vec<Placed> {
-    let mut tree = Tree::new(slots.iter().map(Slot::size));
-    let mut verdicts = Verdicts::default();
-    let mut placed_in: HashMap<usize, usize> = HashMap::new();
+    let mut pools = Pools::default();
+    let mut closed = Closed::new(slots.len(), rules.max_per_offer);
     let mut all = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let Some(first) = group.waiting.first() else { continue };
-        let mut candidate = Candidate::new(group, slots, rules);
-        verdicts.begin(&candidate.checker, slots.len());
-        let size = candidate.demand.size();
+        let candidate = Candidate::new(group, rules);
+        let pool = pools.of(&candidate, slots, rules);
+        if pool.is_hopeless(&candidate.demand) {
+            continue;
+        }
+        let mut counting = candidate.counting(pool.members().iter().filter_map(|slot| slots.get(*slot)));
         // Each pod begins its round at another slot, so that pods spread over the agents.
-        let mut cursor = usize::try_from(first.as_u128() % (slots.len().max(1) as u128)).unwrap_or(0);
+        let mut cursor = usize::try_from(first.as_u128() % (pool.members().len().max(1) as u128)).unwrap_or(0);
         for instance in group.waiting {
-            let fits = |slot: usize, state: &[Slot], verdicts: &mut Verdicts| {
-                let full = rules.max_per_offer.is_some_and(|most| placed_in.get(&slot).is_some_and(|placed| *placed >= most));
-                !full && state.get(slot).is_some_and(|found| candidate.refusal(slot, found, rules, verdicts).is_none())
+            // Its siblings want the same, and nothing gets better.
+            let Some(placed) = put(slots, pool, &mut closed, &candidate, &mut counting, &mut cursor, *instance) else {
+                if counting.is_empty() {
+                    pool.give_up(&candidate.demand);
+                }
+                break;
             };
-            let found = tree.find_round(cursor, &size, |slot| fits(slot, slots, &mut verdicts));
-            // Its siblings want the same, and nothing has changed since.
-            let Some(found) = found else { break };
-            let Some(slot) = slots.get_mut(found) else { break };
-            let Some(paid) = candidate.pay(slot, *instance, rules) else { break };
-            let Paid { host_ports, executor_resources, task_resources } = paid;
-            tree.set(found, slot.size());
-            *placed_in.entry(found).or_default() += 1;
-            candidate.checker.count(&slot.facts);
-            cursor = found + 1;
-            all.push(Placed { group: index, instance: *instance, slot: found, host_ports, executor_resources, task_resources });
+            all.push(Placed { group: index, ..placed });
         }
     }
     all
 }
 
+/// Puts one instance into the next slot that takes it.
+fn put(
+    slots: &mut [Slot],
+    pool: &mut Pool,
+    closed: &mut Closed,
+    candidate: &Candidate<'_>,
+    counting: &mut Counting<'_>,
+    cursor: &mut usize,
+    instance: Uuid,
+) -> Option<Placed> {
+    let wanted = candidate.demand.size();
+    loop {
+        let size = |slot: &Slot| slot.size(&candidate.accepted);
+        let accept = |slot: &Slot| counting.admits(&slot.facts) && candidate.shortage(slot).is_none();
+        let (position, found) = pool.find(*cursor, &wanted, slots, closed, size, accept)?;
+        *cursor = position + 1;
+        let slot = slots.get_mut(found)?;
+        let Some(Paid { host_ports, executor_resources, task_resources }) = candidate.pay(slot, instance) else {
+            // Its entries contradict each other.
+            closed.close(found);
+            continue;
+        };
+        closed.used(found);
+        counting.count(&slot.facts);
+        return Some(Placed { group: 0, instance, slot: found, host_ports, executor_resources, task_resources });
+    }
+}
+
 /// For a pod that waits: why each slot is of no use to it; none where it would fit now.
 #[must_use]
 pub fn explain(slots: &[Slot], group: &Group<'_>, rules: &Rules) -> Vec<Option<Reason>> {
-    let candidate = Candidate::new(group, slots, rules);
-    let mut verdicts = Verdicts::default();
-    verdicts.begin(&candidate.checker, slots.len());
-    slots.iter().enumerate().map(|(index, slot)| candidate.refusal(index, slot, rules, &mut verdicts)).collect()
+    let candidate = Candidate::new(group, rules);
+    let fixed = candidate.fixed();
+    let eligible: Vec<bool> = slots.iter().map(|slot| candidate.is_eligible(slot, &fixed, rules)).collect();
+    let counting = candidate.counting(slots.iter().zip(&eligible).filter(|(_, eligible)| **eligible).map(|(slot, _)| slot));
+    slots.iter().map(|slot| candidate.refusal(slot, &fixed, &counting, rules)).collect()
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use podium_proto::mesos::v1;
-use podium_proto::wire::amounts::{Amounts, thousandths};
+use podium_proto::wire::amounts::{Amounts, scalar, thousandths};
 use podium_proto::wire::ranges::RangeSet;
 use podium_proto::wire::resources;
 
+use super::accepted::Accepted;
 use super::facts::AgentFacts;
 use super::tree::Size;
 
@@ -27,56 +28,151 @@ pub struct Slot {
     pub unavailable_from_ms: Option<i64>,
     /// True if GPUs were offered.
     pub has_gpus: bool,
-    /// Usable entries that are left: reserved ones first, so that they are spent first.
-    left: Vec<v1::Resource>,
+    /// Reserved ones first, so that they are spent first.
+    entries: Vec<Entry>,
+    /// The sum of the entries.
     free: Amounts,
+}
+
+/// One resource of the offers, and how much of it is left.
+#[derive(Debug, Clone)]
+struct Entry {
+    /// Name, role, reservation and allocation; without a value.
+    account: v1::Resource,
+    left: Left,
+}
+
+#[derive(Debug, Clone)]
+enum Left {
+    /// Thousandths.
+    Scalar(Kind, i64),
+    Ports(RangeSet),
+}
+
+/// The scalar resources that pods ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Cpus,
+    Mem,
+    Disk,
+    Gpus,
+}
+
+impl Kind {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "cpus" => Some(Kind::Cpus),
+            "mem" => Some(Kind::Mem),
+            "disk" => Some(Kind::Disk),
+            "gpus" => Some(Kind::Gpus),
+            _ => None,
+        }
+    }
+
+    fn of_sum(self, sum: &mut Amounts) -> &mut i64 {
+        match self {
+            Kind::Cpus => &mut sum.cpus,
+            Kind::Mem => &mut sum.mem,
+            Kind::Disk => &mut sum.disk,
+            Kind::Gpus => &mut sum.gpus,
+        }
+    }
+}
+
+impl Left {
+    /// What is usable of a resource.
+    fn of(resource: &v1::Resource) -> Option<Self> {
+        if let Some(kind) = Kind::of(&resource.name) {
+            return resource.scalar.as_ref().map(|scalar| Left::Scalar(kind, thousandths(scalar.value)));
+        }
+        (resource.name == "ports").then(|| Left::Ports(resource.ranges.as_ref().map(real_ports).unwrap_or_default()))
+    }
+}
+
+impl Entry {
+    fn of(resource: &v1::Resource) -> Option<Self> {
+        let left = Left::of(resource)?;
+        Some(Entry { account: v1::Resource { scalar: None, ranges: None, set: None, ..resource.clone() }, left })
+    }
+
+    fn role(&self) -> &str {
+        resources::role(&self.account)
+    }
+
+    fn piece(&self, scalar: Option<v1::value::Scalar>, ranges: Option<v1::value::Ranges>) -> v1::Resource {
+        v1::Resource { scalar, ranges, ..self.account.clone() }
+    }
+
+    fn add_to(&self, sum: &mut Amounts) {
+        match &self.left {
+            Left::Scalar(kind, amount) => {
+                let sum = kind.of_sum(sum);
+                *sum = sum.saturating_add(*amount);
+            }
+            Left::Ports(ports) => sum.ports.union(ports),
+        }
+    }
 }
 
 /// Merges offers by agent and role, ordered by both.
 #[must_use]
 pub fn slots<'a>(offers: impl IntoIterator<Item = &'a v1::Offer>) -> Vec<Slot> {
-    let mut merged: BTreeMap<(&str, &str), Slot> = BTreeMap::new();
+    let mut merged: BTreeMap<(&str, &str), Vec<&v1::Offer>> = BTreeMap::new();
     for offer in offers {
         let role = offer.allocation_info.as_ref().and_then(|info| info.role.as_deref()).unwrap_or("*");
-        let key = (offer.agent_id.value.as_str(), role);
-        match merged.get_mut(&key) {
-            Some(slot) => slot.merge(offer),
-            None => {
-                merged.insert(key, Slot::new(offer, role));
-            }
-        }
+        merged.entry((offer.agent_id.value.as_str(), role)).or_default().push(offer);
     }
-    merged.into_values().collect()
+    let slot = |((_, role), mut offers): ((&str, &str), Vec<&v1::Offer>)| {
+        // Whichever came first: what is placed must not depend on it.
+        offers.sort_by(|a, b| a.id.value.cmp(&b.id.value));
+        Slot::new(role, &offers)
+    };
+    merged.into_iter().filter_map(slot).collect()
 }
 
 impl Slot {
-    fn new(offer: &v1::Offer, role: &str) -> Self {
+    fn new(role: &str, offers: &[&v1::Offer]) -> Option<Self> {
+        let first = offers.first()?;
         let mut slot = Slot {
-            agent_id: offer.agent_id.value.clone(),
+            agent_id: first.agent_id.value.clone(),
             role: role.to_owned(),
-            offer_ids: Vec::new(),
-            agent_url: offer.url.as_ref().and_then(agent_url),
-            facts: AgentFacts::of(offer),
-            unavailable_from_ms: offer.unavailability.as_ref().map(|window| window.start.nanoseconds / 1_000_000),
+            offer_ids: offers.iter().map(|offer| offer.id.clone()).collect(),
+            agent_url: first.url.as_ref().and_then(agent_url),
+            facts: AgentFacts::of(first),
+            unavailable_from_ms: first.unavailability.as_ref().map(|window| window.start.nanoseconds / 1_000_000),
             has_gpus: false,
-            left: Vec::new(),
+            entries: Vec::new(),
             free: Amounts::default(),
         };
-        slot.merge(offer);
-        slot
+        for resource in offers.iter().flat_map(|offer| &offer.resources).filter(|resource| is_usable(resource)) {
+            if let Some(entry) = Entry::of(resource) {
+                slot.merge(entry);
+            }
+        }
+        slot.entries.sort_by_key(|entry| !resources::is_reserved(&entry.account));
+        for entry in &slot.entries {
+            entry.add_to(&mut slot.free);
+        }
+        slot.has_gpus = slot.free.gpus > 0;
+        Some(slot)
     }
 
-    fn merge(&mut self, offer: &v1::Offer) {
-        self.offer_ids.push(offer.id.clone());
-        let usable = offer.resources.iter().filter(|entry| is_usable(entry)).cloned();
-        let usable: Vec<v1::Resource> = usable.collect();
-        resources::add(&mut self.left, &usable);
-        for entry in self.left.iter_mut().filter(|entry| entry.name == "ports") {
-            entry.ranges = entry.ranges.as_ref().map(real_ports);
+    /// Adds to the account that the entry belongs to, or as one of its own.
+    fn merge(&mut self, mut entry: Entry) {
+        if let Left::Ports(more) = &mut entry.left {
+            // A port that an agent offers twice is still one port.
+            for have in &self.entries {
+                if let Left::Ports(have) = &have.left {
+                    more.subtract(have);
+                }
+            }
         }
-        self.left.sort_by_key(|entry| !resources::is_reserved(entry));
-        self.free = Amounts::of(&self.left);
-        self.has_gpus |= self.free.gpus > 0;
+        let account = self.entries.iter_mut().find(|have| resources::same_account(&have.account, &entry.account));
+        match (account.map(|account| &mut account.left), &entry.left) {
+            (Some(Left::Scalar(_, have)), Left::Scalar(_, more)) => *have = have.saturating_add(*more),
+            (Some(Left::Ports(have)), Left::Ports(more)) => have.union(more),
+            _ => self.entries.push(entry),
+        }
     }
 
     /// What is left, of all roles.
@@ -86,56 +182,62 @@ impl Slot {
     }
 
     /// What is left of entries whose role is accepted.
-    pub(super) fn free_of(&self, accepts: impl Fn(&str) -> bool) -> Amounts {
-        Amounts::of(self.left.iter().filter(|entry| accepts(resources::role(entry))))
+    pub(super) fn free_of(&self, accepted: &Accepted<'_>) -> Amounts {
+        let mut sum = Amounts::default();
+        self.entries.iter().filter(|entry| accepted.admits(entry.role())).for_each(|entry| entry.add_to(&mut sum));
+        sum
     }
 
-    pub(super) fn size(&self) -> Size {
-        let ports = i64::try_from(self.free.ports.len()).unwrap_or(i64::MAX);
-        [self.free.cpus, self.free.mem, self.free.disk, self.free.gpus, ports]
+    /// How much there is of what is accepted.
+    pub(super) fn size(&self, accepted: &Accepted<'_>) -> Size {
+        if accepted.is_everything() { size(&self.free) } else { size(&self.free_of(accepted)) }
     }
 
-    /// Takes for one instance; nothing is gone from the slot before it is settled.
-    pub(super) fn purse<F: Fn(&str) -> bool>(&mut self, accepts: F) -> Purse<'_, F> {
-        Purse { left: self.left.clone(), slot: self, accepts }
-    }
-}
-
-/// Entries on their way out of a slot.
-pub(super) struct Purse<'a, F> {
-    slot: &'a mut Slot,
-    left: Vec<v1::Resource>,
-    accepts: F,
-}
-
-impl<F: Fn(&str) -> bool> Purse<'_, F> {
-    /// Exactly these amounts; nothing of what is zero.
-    pub fn take(&mut self, amounts: &[(&str, f64)]) -> Option<Vec<v1::Resource>> {
-        let mut taken = Vec::new();
-        for (name, amount) in amounts {
-            let amount = thousandths(*amount);
-            if amount > 0 {
-                let accepts = |entry: &v1::Resource| (self.accepts)(resources::role(entry));
-                taken.extend(resources::take_scalar(&mut self.left, name, amount, accepts).ok()?);
+    /// Takes exactly these amounts of thousandths, and nothing of what is zero.
+    pub(super) fn take(&mut self, amounts: &[(Kind, i64)], accepted: &Accepted<'_>) -> Option<Vec<v1::Resource>> {
+        let mut pieces = Vec::with_capacity(amounts.len());
+        for (wanted, amount) in amounts {
+            let mut missing = *amount;
+            for entry in &mut self.entries {
+                let Left::Scalar(kind, left) = &mut entry.left else { continue };
+                let part = missing.min(*left);
+                if kind == wanted && part > 0 && accepted.admits(resources::role(&entry.account)) {
+                    *left -= part;
+                    missing -= part;
+                    pieces.push(entry.piece(Some(scalar(part)), None));
+                }
+            }
+            *wanted.of_sum(&mut self.free) -= amount - missing;
+            if missing > 0 {
+                return None;
             }
         }
-        Some(taken)
+        Some(pieces)
     }
 
-    /// Exactly these ports.
-    pub fn take_ports(&mut self, ports: &RangeSet) -> Option<Vec<v1::Resource>> {
-        if ports.is_empty() {
-            return Some(Vec::new());
+    /// Takes exactly these ports.
+    pub(super) fn take_ports(&mut self, ports: &RangeSet, accepted: &Accepted<'_>) -> Option<Vec<v1::Resource>> {
+        let mut pieces = Vec::new();
+        let mut missing = ports.clone();
+        for entry in &mut self.entries {
+            let Left::Ports(left) = &mut entry.left else { continue };
+            if missing.is_empty() || !accepted.admits(resources::role(&entry.account)) {
+                continue;
+            }
+            let part: RangeSet = missing.iter().filter(|port| left.contains(*port)).collect();
+            if !part.is_empty() {
+                left.subtract(&part);
+                missing.subtract(&part);
+                self.free.ports.subtract(&part);
+                pieces.push(entry.piece(None, Some(part.to_wire())));
+            }
         }
-        let accepts = |entry: &v1::Resource| (self.accepts)(resources::role(entry));
-        resources::take_ranges(&mut self.left, "ports", ports, accepts).ok()
+        missing.is_empty().then_some(pieces)
     }
+}
 
-    /// All has been taken: the slot now has what is left.
-    pub fn settle(self) {
-        self.slot.free = Amounts::of(&self.left);
-        self.slot.left = self.left;
-    }
+fn size(free: &Amounts) -> Size {
+    [free.cpus, free.mem, free.disk, free.gpus, i64::try_from(free.ports.len()).unwrap_or(i64::MAX)]
 }
 
 /// Revocable and shared resources, and disks other than the agent's own, are not for ordinary tasks.
@@ -144,11 +246,11 @@ fn is_usable(entry: &v1::Resource) -> bool {
 }
 
 /// Port 0 means any port and cannot be handed out; numbers above a port's range are an agent's mistake.
-fn real_ports(ranges: &v1::value::Ranges) -> v1::value::Ranges {
+fn real_ports(ranges: &v1::value::Ranges) -> RangeSet {
     let mut ports = RangeSet::from_wire(ranges);
     ports.remove(0..=0);
     ports.remove(u64::from(u16::MAX) + 1..=u64::MAX);
-    ports.to_wire()
+    ports
 }
 
 fn agent_url(url: &v1::Url) -> Option<String> {

@@ -7,8 +7,10 @@ use podium_types::definition::{
     UnreachableStrategy, Upgrade,
 };
 use podium_types::id::PodId;
-use proptest::prelude::*;
 
+use podium_proto::wire::amounts::Amounts;
+
+use super::candidate::GPU_LABEL;
 use super::*;
 
 pub(crate) fn definition(cpus: f64, host_ports: &[u16], constraints: Vec<Constraint>) -> PodDefinition {
@@ -62,7 +64,7 @@ pub(crate) fn definition(cpus: f64, host_ports: &[u16], constraints: Vec<Constra
     }
 }
 
-fn constraint(field: &str, operator: Operator, value: Option<&str>) -> Constraint {
+pub(super) fn constraint(field: &str, operator: Operator, value: Option<&str>) -> Constraint {
     Constraint { field_name: field.into(), operator, value: value.map(Into::into) }
 }
 
@@ -256,89 +258,4 @@ fn ten_thousand_pods_on_five_thousand_agents_look_at_few_pairs() {
     // Two fit on each agent, so nothing is left for another.
     let more = ids(1);
     assert!(place(&mut slots, &[group(&definition, &more, &[])], &Rules::default()).is_empty());
-}
-
-fn any_constraint() -> impl Strategy<Value = Constraint> {
-    prop_oneof![
-        Just(constraint("hostname", Operator::Unique, None)),
-        Just(constraint("rack", Operator::Unique, None)),
-        Just(constraint("rack", Operator::Cluster, None)),
-        Just(constraint("rack", Operator::MaxPer, Some("2"))),
-        Just(constraint("rack", Operator::Like, Some("[ab]"))),
-        Just(constraint("rack", Operator::Unlike, Some("a"))),
-    ]
-}
-
-fn any_pod() -> impl Strategy<Value = (PodDefinition, usize)> {
-    let ports = proptest::collection::vec(prop_oneof![Just(0u16), 31_000u16..31_006], 0..3)
-        .prop_filter("a pod's fixed ports differ", |ports| {
-            ports.iter().filter(|port| **port != 0).collect::<BTreeSet<_>>().len() == ports.iter().filter(|port| **port != 0).count()
-        });
-    (1u32..6, ports, proptest::collection::vec(any_constraint(), 0..2), 0usize..6)
-        .prop_map(|(cpus, ports, constraints, count)| (definition(f64::from(cpus) / 10.0, &ports, constraints), count))
-}
-
-proptest! {
-    #[test]
-    fn nothing_is_oversold_no_constraint_broken_and_nothing_left_that_fits(
-        agents in proptest::collection::vec((0i64..15, 0u64..8, 0usize..3), 0..6),
-        pods in proptest::collection::vec(any_pod(), 0..4),
-    ) {
-        let offers: Vec<v1::Offer> = agents.iter().enumerate()
-            .map(|(index, (cpus, ports, rack))| offer(index, cpus * 100, 31_000..=31_000 + ports, ["a", "b", "c"][*rack]))
-            .collect();
-        let ids: Vec<Vec<Uuid>> = pods.iter().enumerate()
-            .map(|(pod, (_, count))| (0..*count).map(|n| Uuid::from_u128((pod as u128 * 977 + n as u128 * 31) << 7)).collect())
-            .collect();
-        let groups: Vec<Group<'_>> = pods.iter().zip(&ids).map(|((definition, _), ids)| group(definition, ids, &[])).collect();
-        let offered = slots(&offers);
-        let mut left = offered.clone();
-        let placed = place(&mut left, &groups, &Rules::default());
-
-        for (index, slot) in offered.iter().enumerate() {
-            let mut sum = Vec::new();
-            let mut ports = BTreeSet::new();
-            for one in placed.iter().filter(|placed| placed.slot == index) {
-                for entry in one.executor_resources.iter().chain(one.task_resources.iter().flatten()) {
-                    for port in Amounts::of([entry]).ports.iter() {
-                        prop_assert!(ports.insert(port), "port {} twice", port);
-                    }
-                    sum.push(entry.clone());
-                }
-                let definition = groups[one.group].definition;
-                for (endpoint, port) in definition.containers[0].endpoints.iter().zip(&one.host_ports[0]) {
-                    prop_assert!(endpoint.host_port == Some(0) || endpoint.host_port == *port);
-                    prop_assert!(ports.contains(&u64::from(port.unwrap())));
-                }
-            }
-            let mut rest = slot.free().clone();
-            prop_assert!(rest.subtract(&Amounts::of(&sum)), "oversold {:?}", sum);
-            prop_assert_eq!(&rest, left[index].free());
-        }
-
-        for (index, group) in groups.iter().enumerate() {
-            let places: Vec<&Slot> = placed.iter().filter(|placed| placed.group == index).map(|placed| &offered[placed.slot]).collect();
-            for constraint in &group.definition.scheduling.placement.constraints {
-                let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-                for place in &places {
-                    *counts.entry(place.facts.value(&constraint.field_name).unwrap()).or_default() += 1;
-                }
-                let holds = match constraint.operator {
-                    Operator::Unique => counts.values().all(|count| *count == 1),
-                    Operator::Cluster => counts.len() <= 1,
-                    Operator::MaxPer => counts.values().all(|count| *count <= 2),
-                    Operator::Like => counts.keys().all(|value| *value != "c"),
-                    Operator::Unlike => counts.keys().all(|value| *value != "a"),
-                    Operator::GroupBy | Operator::Is => true,
-                };
-                prop_assert!(holds, "{:?} broken: {:?}", constraint, counts);
-            }
-            // Whoever was not placed fits nowhere in what is left.
-            if places.len() < group.waiting.len() {
-                let facts: Vec<AgentFacts> = places.iter().map(|place| place.facts.clone()).collect();
-                let rest = Group { waiting: &group.waiting[places.len()..], counted: &facts, ..group.clone() };
-                prop_assert_eq!(place(&mut left.clone(), &[rest], &Rules::default()), []);
-            }
-        }
-    }
 }

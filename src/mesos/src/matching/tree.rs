@@ -1,28 +1,28 @@
 //! Finds the next slot that is large enough without looking at those that are not: a tree whose inner
 //! nodes hold, for each resource, the most that any slot below has.
 
+use std::ops::Range;
+
 /// cpus, mem, disk, gpus, number of ports.
 pub(super) type Size = [i64; 5];
 
 /// Less than any demand.
-const NOTHING: Size = [i64::MIN; 5];
+pub(super) const NOTHING: Size = [i64::MIN; 5];
 
 pub(super) struct Tree {
     /// A complete binary tree: children of `n` are `2n` and `2n + 1`, leaves begin at `leaves`.
     nodes: Vec<Size>,
     leaves: usize,
-    len: usize,
 }
 
 impl Tree {
     pub fn new(sizes: impl ExactSizeIterator<Item = Size>) -> Self {
-        let len = sizes.len();
-        let leaves = len.next_power_of_two().max(1);
+        let leaves = sizes.len().next_power_of_two().max(1);
         let mut nodes = vec![NOTHING; 2 * leaves];
         for (node, size) in nodes.iter_mut().skip(leaves).zip(sizes) {
             *node = size;
         }
-        let mut tree = Tree { nodes, leaves, len };
+        let mut tree = Tree { nodes, leaves };
         for node in (1..leaves).rev() {
             tree.refresh(node);
         }
@@ -52,20 +52,18 @@ impl Tree {
         }
     }
 
-    /// The first slot from `start` on, and then from the beginning, that is large enough and that `accept` takes.
-    pub fn find_round(&self, start: usize, wanted: &Size, mut accept: impl FnMut(usize) -> bool) -> Option<usize> {
-        let start = start.min(self.len);
-        self.find(1, 0, self.leaves, start..self.len, wanted, &mut accept)
-            .or_else(|| self.find(1, 0, self.leaves, 0..start, wanted, &mut accept))
+    /// The first slot of `range` that is large enough and that `accept` takes.
+    pub fn find(&self, range: Range<usize>, wanted: &Size, mut accept: impl FnMut(usize) -> bool) -> Option<usize> {
+        self.search(1, 0, self.leaves, range, wanted, &mut accept)
     }
 
     /// Searches the node that stands for slots `from..from + width` for one within `range`.
-    fn find(
+    fn search(
         &self,
         index: usize,
         from: usize,
         width: usize,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         wanted: &Size,
         accept: &mut impl FnMut(usize) -> bool,
     ) -> Option<usize> {
@@ -78,8 +76,8 @@ impl Tree {
             return accept(from).then_some(from);
         }
         let half = width / 2;
-        self.find(2 * index, from, half, range.clone(), wanted, accept)
-            .or_else(|| self.find(2 * index + 1, from + half, half, range, wanted, accept))
+        self.search(2 * index, from, half, range.clone(), wanted, accept)
+            .or_else(|| self.search(2 * index + 1, from + half, half, range, wanted, accept))
     }
 }
 
@@ -99,6 +97,7 @@ mod tests {
             mut sizes in proptest::collection::vec([0i64..4, 0i64..4, 0i64..4, 0i64..2, 0i64..3], 0..20),
             changes in proptest::collection::vec((0usize..20, [0i64..4, 0i64..4, 0i64..4, 0i64..2, 0i64..3]), 0..5),
             start in 0usize..22,
+            end in 0usize..22,
             wanted in [0i64..4, 0i64..4, 0i64..4, 0i64..2, 0i64..3],
             refused in 0usize..20,
         ) {
@@ -110,9 +109,9 @@ mod tests {
                 }
             }
             let fits = |slot: &usize| *slot != refused && sizes[*slot].iter().zip(&wanted).all(|(have, wanted)| have >= wanted);
-            let start = start.min(sizes.len());
-            let plain = (start..sizes.len()).chain(0..start).find(fits);
-            prop_assert_eq!(tree.find_round(start, &wanted, |slot| slot != refused), plain);
+            let (start, end) = (start.min(sizes.len()), end.min(sizes.len()));
+            let plain = (start..end).find(fits);
+            prop_assert_eq!(tree.find(start..end, &wanted, |slot| slot != refused), plain);
         }
     }
 }

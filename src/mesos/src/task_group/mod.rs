@@ -8,7 +8,7 @@ mod environment;
 mod network;
 
 use podium_proto::mesos::v1;
-use podium_types::definition::{Container, PodDefinition};
+use podium_types::definition::{Container, PodDefinition, VolumeSource};
 use podium_types::id::{InstanceId, Version};
 
 use crate::secret::SecretValues;
@@ -60,9 +60,15 @@ pub enum BuildError {
         /// Which port is missing.
         what: &'static str,
     },
-    /// Something that the definition asks for and that is not built yet.
-    #[error("{0} are not supported yet")]
-    Unsupported(&'static str),
+    /// A volume that would need reserved disk.
+    #[error(
+        "volume `{volume}` is persistent, and persistent volumes are not supported: nothing reserves disk for them; \
+         use a `host` volume with a constraint on `hostname`, or a volume without `persistent`"
+    )]
+    Persistent {
+        /// Its name.
+        volume: String,
+    },
     /// The definition, or what was packed for it, contradicts itself.
     #[error("{0}")]
     Inconsistent(String),
@@ -142,8 +148,8 @@ pub fn build(launch: &Launch<'_>) -> Result<(v1::ExecutorInfo, v1::TaskGroupInfo
     if resources.len() != definition.containers.len() || launch.placement.host_ports.len() != definition.containers.len() {
         return Err(BuildError::Inconsistent("what was packed does not fit the definition's containers".to_owned()));
     }
-    if definition.volumes.iter().any(|volume| matches!(volume.source, podium_types::definition::VolumeSource::Persistent(_))) {
-        return Err(BuildError::Unsupported("persistent volumes"));
+    if let Some(volume) = definition.volumes.iter().find(|volume| matches!(volume.source, VolumeSource::Persistent(_))) {
+        return Err(BuildError::Persistent { volume: volume.name.clone() });
     }
     let tasks = definition.containers.iter().enumerate().zip(resources);
     let tasks = tasks.map(|((index, container), resources)| task(launch, index, container, resources)).collect::<Result<_, _>>()?;
@@ -221,5 +227,7 @@ fn labels<'a>(own: impl IntoIterator<Item = (&'a String, &'a String)>, launch: &
     v1::Labels { labels: own.chain(ours).map(|(key, value)| v1::Label { key, value: Some(value) }).collect() }
 }
 
+#[cfg(test)]
+mod fields;
 #[cfg(test)]
 mod tests;

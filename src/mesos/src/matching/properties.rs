@@ -1,0 +1,344 @@
+//! Matching against a plain judge of its own, on any clusters and pods: nothing is sold twice, no rule is broken, nobody
+//! who fits is left out, and the order in which offers come is all the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use podium_proto::mesos::v1::resource::{AllocationInfo, ReservationInfo};
+use podium_proto::wire::amounts::Amounts;
+use podium_proto::wire::resources::{self, ranges_entry, scalar_entry};
+use podium_types::definition::{Constraint, Operator};
+use proptest::prelude::*;
+
+use super::candidate::GPU_LABEL;
+use super::tests::{constraint, definition};
+use super::*;
+
+const NOW: i64 = 1_000;
+const HOME: &str = "r1";
+
+/// One agent, as it offers itself to one role.
+#[derive(Debug, Clone)]
+struct Agent {
+    index: usize,
+    role: &'static str,
+    cpus: i64,
+    reserved_cpus: i64,
+    gpus: i64,
+    ports: u64,
+    rack: Option<&'static str>,
+    level: Option<f64>,
+    zone: Option<(&'static str, &'static str)>,
+    closes_at: Option<i64>,
+    /// Everything in two offers.
+    split: bool,
+}
+
+fn any_agent() -> impl Strategy<Value = Agent> {
+    let place = prop_oneof![Just(None), Just(Some((HOME, "z1"))), Just(Some((HOME, "z2"))), Just(Some(("r2", "z3")))];
+    let rack = prop_oneof![Just(None), Just(Some("a")), Just(Some("b")), Just(Some("c"))];
+    let level = prop_oneof![Just(None), Just(Some(1.0)), Just(Some(2.5))];
+    let closes = prop_oneof![4 => Just(None), 1 => Just(Some(NOW)), 1 => Just(Some(NOW + 1))];
+    let gpus = prop_oneof![3 => Just(0i64), 1 => 1i64..3];
+    let role = prop_oneof![2 => Just("*"), 2 => Just("web"), 1 => Just("db")];
+    (role, 0i64..12, 0i64..6, gpus, 0u64..7, rack, level, place, closes, any::<bool>()).prop_map(
+        |(role, cpus, reserved_cpus, gpus, ports, rack, level, zone, closes_at, split)| Agent {
+            index: 0,
+            role,
+            cpus: cpus * 100,
+            reserved_cpus: if role == "*" { 0 } else { reserved_cpus * 100 },
+            gpus: gpus * 1000,
+            ports,
+            rack,
+            level,
+            zone,
+            closes_at,
+            split,
+        },
+    )
+}
+
+impl Agent {
+    fn offers(&self) -> Vec<v1::Offer> {
+        let parts = if self.split { 2 } else { 1 };
+        let mut offers: Vec<v1::Offer> = (0..parts).map(|part| self.offer(part)).collect();
+        let mut entries = vec![
+            scalar_entry("cpus", self.cpus),
+            scalar_entry("mem", 1_000_000),
+            scalar_entry("disk", 1_000_000),
+            scalar_entry("gpus", self.gpus),
+        ];
+        if self.ports > 0 {
+            entries.push(ranges_entry("ports", &std::iter::once(31_000..=30_999 + self.ports).collect()));
+        }
+        let mut reserved = scalar_entry("cpus", self.reserved_cpus);
+        reserved.reservations.push(ReservationInfo { role: Some(self.role.into()), ..ReservationInfo::default() });
+        entries.push(reserved);
+        for (index, mut entry) in entries.into_iter().filter(|entry| !resources::is_empty(entry)).enumerate() {
+            entry.allocation_info = Some(AllocationInfo { role: Some(self.role.into()) });
+            offers[index % parts].resources.push(entry);
+        }
+        offers
+    }
+
+    fn offer(&self, part: usize) -> v1::Offer {
+        let text = |name: &str, text: &str| v1::Attribute {
+            name: name.into(),
+            r#type: v1::value::Type::Text.into(),
+            text: Some(v1::value::Text { value: text.into() }),
+            ..v1::Attribute::default()
+        };
+        let mut attributes: Vec<v1::Attribute> = self.rack.iter().map(|rack| text("rack", rack)).collect();
+        attributes.extend(self.level.map(|value| v1::Attribute {
+            name: "level".into(),
+            r#type: v1::value::Type::Scalar.into(),
+            scalar: Some(v1::value::Scalar { value }),
+            ..v1::Attribute::default()
+        }));
+        let domain = self.zone.map(|(region, zone)| v1::DomainInfo {
+            fault_domain: Some(v1::domain_info::FaultDomain {
+                region: v1::domain_info::fault_domain::RegionInfo { name: region.into() },
+                zone: v1::domain_info::fault_domain::ZoneInfo { name: zone.into() },
+            }),
+        });
+        v1::Offer {
+            id: v1::OfferId { value: format!("O{}-{part}", self.index) },
+            agent_id: v1::AgentId { value: format!("S{}", self.index) },
+            hostname: format!("host{}", self.index % 4),
+            allocation_info: Some(AllocationInfo { role: Some(self.role.into()) }),
+            unavailability: self
+                .closes_at
+                .map(|at| v1::Unavailability { start: v1::TimeInfo { nanoseconds: at * 1_000_000 }, duration: None }),
+            attributes,
+            domain,
+            ..v1::Offer::default()
+        }
+    }
+
+    fn value(&self, field: &str) -> Option<String> {
+        match field {
+            "hostname" | "@hostname" => Some(format!("host{}", self.index % 4)),
+            "@region" => self.zone.map(|(region, _)| region.to_owned()),
+            "@zone" => self.zone.map(|(_, zone)| zone.to_owned()),
+            "rack" => self.rack.map(str::to_owned),
+            "level" => self.level.map(|level| level.to_string()),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Pod {
+    definition: PodDefinition,
+    role: &'static str,
+    waiting: Vec<Uuid>,
+    /// Agents on which it runs already, by index.
+    counted: Vec<usize>,
+}
+
+fn any_constraint() -> impl Strategy<Value = Constraint> {
+    let field =
+        prop_oneof![Just("hostname"), Just("@hostname"), Just("@region"), Just("@zone"), Just("rack"), Just("level"), Just("floor")];
+    let rule = prop_oneof![
+        Just((Operator::Unique, None)),
+        Just((Operator::Cluster, None)),
+        Just((Operator::Cluster, Some("a"))),
+        Just((Operator::Cluster, Some("host1"))),
+        Just((Operator::GroupBy, None)),
+        Just((Operator::GroupBy, Some("2"))),
+        Just((Operator::Like, Some("[ab]|host[12]|r.|z[13]|1"))),
+        Just((Operator::Unlike, Some("a|host.*|r2"))),
+        Just((Operator::MaxPer, Some("2"))),
+        Just((Operator::Is, Some("2.50"))),
+        Just((Operator::Is, Some("b"))),
+        Just((Operator::Is, Some("r2"))),
+    ];
+    (field, rule).prop_map(|(field, (operator, value))| constraint(field, operator, value))
+}
+
+fn any_pod() -> impl Strategy<Value = Pod> {
+    let ports = proptest::collection::btree_set(31_000u16..31_006, 0..2);
+    let role = prop_oneof![Just("*"), Just("web")];
+    let accepted = prop_oneof![3 => Just(0usize), 1 => Just(1), 1 => Just(2)];
+    let gpus = prop_oneof![4 => Just(0u32), 1 => Just(1)];
+    let label = prop_oneof![3 => Just(None), 1 => Just(Some("unrestricted")), 1 => Just(Some("restricted"))];
+    let constraints = proptest::collection::vec(any_constraint(), 0..3);
+    let counted = proptest::collection::vec(0usize..8, 0..3);
+    (1u32..5, ports, 0usize..2, role, accepted, (gpus, label), constraints, counted, 1usize..6).prop_map(
+        |(cpus, fixed, any, role, accepted, (gpus, label), constraints, counted, count)| {
+            let ports: Vec<u16> = fixed.into_iter().chain(std::iter::repeat_n(0, any)).collect();
+            let mut definition = definition(f64::from(cpus) / 10.0, &ports, constraints);
+            definition.containers[0].resources.gpus = gpus;
+            definition.labels.extend(label.map(|label| (GPU_LABEL.to_owned(), label.to_owned())));
+            definition.scaling.instances = 5;
+            definition.scheduling.placement.accepted_resource_roles =
+                [Vec::new(), vec!["*".to_owned()], vec![role.to_owned()]][accepted].clone();
+            Pod { definition, role, waiting: (0..count).map(|_| Uuid::nil()).collect(), counted }
+        },
+    )
+}
+
+/// The judge: what it knows of the agents, each with all that is left of it.
+struct Judge<'a> {
+    agents: &'a [Agent],
+    left: Vec<Vec<v1::Resource>>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(agents: &'a [Agent]) -> Self {
+        let left = agents.iter().map(|agent| {
+            let mut all = Vec::new();
+            agent.offers().iter().for_each(|offer| resources::add(&mut all, &offer.resources));
+            all
+        });
+        Judge { agents, left: left.collect() }
+    }
+
+    /// Whether the agent is one for the pod, wherever its other instances are and whatever is left.
+    fn suits(&self, pod: &Pod, agent: &Agent) -> bool {
+        let constraints = &pod.definition.scheduling.placement.constraints;
+        let travels = constraints.iter().any(|constraint| matches!(constraint.field_name.as_str(), "@region" | "@zone"));
+        let wants_gpus = pod.definition.containers[0].resources.gpus > 0;
+        let shares = pod.definition.labels.get(GPU_LABEL).is_some_and(|label| label == "unrestricted");
+        agent.role == pod.role
+            && (travels || agent.zone.is_none_or(|(region, _)| region == HOME))
+            && agent.closes_at.is_none_or(|at| at > NOW)
+            && (agent.gpus == 0 || wants_gpus || shares)
+            && constraints.iter().all(|constraint| is_fine(constraint, agent.value(&constraint.field_name).as_deref()))
+    }
+
+    /// Whether one more instance may go there, of which `at` are the places so far.
+    fn allows(&self, pod: &Pod, at: &[usize], agent: &Agent) -> bool {
+        pod.definition.scheduling.placement.constraints.iter().all(|constraint| {
+            let field = constraint.field_name.as_str();
+            let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+            let values: Vec<String> = at.iter().filter_map(|index| self.agents[*index].value(field)).collect();
+            values.iter().for_each(|value| *counts.entry(value.clone()).or_default() += 1);
+            let number = constraint.value.as_deref().and_then(|value| value.parse::<u64>().ok());
+            let Some(value) = agent.value(field) else { return constraint.operator == Operator::Unlike };
+            let here = counts.get(&value).copied().unwrap_or(0);
+            match constraint.operator {
+                Operator::Unique => here == 0,
+                Operator::MaxPer => here < number.unwrap(),
+                Operator::Cluster if constraint.value.is_none() => values.first().is_none_or(|first| *first == value),
+                Operator::GroupBy => {
+                    let suited = self.agents.iter().filter(|agent| self.suits(pod, agent));
+                    let counted = pod.counted.iter().map(|index| &self.agents[*index]);
+                    let seen: BTreeSet<String> = suited.chain(counted).filter_map(|agent| agent.value(field)).collect();
+                    let groups = number.unwrap_or(seen.len() as u64).max(1);
+                    let all = 5.max(pod.counted.len() as u64 + 1);
+                    let full = counts.values().filter(|count| **count > all / groups).count() as u64;
+                    if here == 0 {
+                        (counts.len() as u64) < groups
+                    } else {
+                        here < all / groups || (here == all / groups && full < all % groups)
+                    }
+                }
+                _ => true,
+            }
+        })
+    }
+
+    fn has_room(&self, pod: &Pod, agent: &Agent) -> bool {
+        let accepted = &pod.definition.scheduling.placement.accepted_resource_roles;
+        let usable =
+            self.left[agent.index].iter().filter(|entry| accepted.is_empty() || accepted.iter().any(|role| role == resources::role(entry)));
+        let free = Amounts::of(usable);
+        let container = &pod.definition.containers[0];
+        let ports: Vec<u16> = container.endpoints.iter().filter_map(|endpoint| endpoint.host_port).collect();
+        free.cpus >= 100 + (container.resources.cpus * 1000.0).round() as i64
+            && free.mem >= 64_000
+            && free.disk >= 10_000
+            && free.gpus >= i64::from(container.resources.gpus) * 1000
+            && free.ports.len() >= ports.len() as u64
+            && ports.iter().all(|port| *port == 0 || free.ports.contains(u64::from(*port)))
+    }
+}
+
+/// What a constraint says of the agent alone.
+fn is_fine(constraint: &Constraint, value: Option<&str>) -> bool {
+    match (constraint.operator, constraint.value.as_deref(), value) {
+        (Operator::Unlike, _, None) => true,
+        (_, _, None) => false,
+        (Operator::Like, _, Some(value)) => ["a", "b", "host1", "host2", "r1", "r2", "z1", "z3", "1"].contains(&value),
+        (Operator::Unlike, _, Some(value)) => value != "a" && !value.starts_with("host") && value != "r2",
+        (Operator::Is, Some("2.50"), Some(value)) => value == "2.5",
+        (Operator::Is | Operator::Cluster, Some(wanted), Some(value)) => value == wanted,
+        _ => true,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn a_plain_judge_finds_nothing_to_complain_of(
+        agents in proptest::collection::vec(any_agent(), 8),
+        pods in proptest::collection::vec(any_pod(), 1..4),
+        rotate in 0usize..16,
+    ) {
+        let agents: Vec<Agent> = agents.into_iter().enumerate().map(|(index, agent)| Agent { index, ..agent }).collect();
+        let mut offers: Vec<v1::Offer> = agents.iter().flat_map(Agent::offers).collect();
+        let offered = slots(&offers);
+        let number = |one: usize, n: usize| Uuid::from_u128((one as u128 * 977 + n as u128 * 31 + 1) << 7);
+        let pods: Vec<Pod> = pods.into_iter().enumerate()
+            .map(|(one, pod)| Pod { waiting: (0..pod.waiting.len()).map(|n| number(one, n)).collect(), ..pod })
+            .collect();
+        let counted: Vec<Vec<AgentFacts>> = pods.iter()
+            .map(|pod| pod.counted.iter().map(|index| AgentFacts::of(&agents[*index].offer(0))).collect())
+            .collect();
+        let groups: Vec<Group<'_>> = pods.iter().zip(&counted)
+            .map(|(pod, counted)| Group { definition: &pod.definition, role: pod.role, waiting: &pod.waiting, counted })
+            .collect();
+        let rules = Rules { home_region: Some(HOME.into()), maintenance_before_ms: NOW, ..Rules::default() };
+        let mut rest = offered.clone();
+        let placed = place(&mut rest, &groups, &rules);
+
+        let mut judge = Judge::new(&agents);
+        let mut at: Vec<Vec<usize>> = pods.iter().map(|pod| pod.counted.clone()).collect();
+        let mut used_ports: BTreeSet<(usize, u64)> = BTreeSet::new();
+        for one in &placed {
+            let slot = &offered[one.slot];
+            let index: usize = slot.agent_id[1..].parse().unwrap();
+            let (pod, agent) = (&pods[one.group], &agents[index]);
+            prop_assert!(judge.suits(pod, agent), "{:?} does not suit {:?}", agent, pod);
+            prop_assert!(judge.allows(pod, &at[one.group], agent), "a constraint is broken: {:?} on {:?}", pod, agent);
+            at[one.group].push(index);
+            let all: Vec<v1::Resource> = one.executor_resources.iter().chain(one.task_resources.iter().flatten()).cloned().collect();
+            let accepted = &pod.definition.scheduling.placement.accepted_resource_roles;
+            prop_assert!(all.iter().all(|entry| accepted.is_empty() || accepted.iter().any(|role| role == resources::role(entry))));
+            prop_assert!(resources::subtract(&mut judge.left[index], &all).is_ok(), "more than was offered: {:?}", all);
+            let sum = Amounts::of(&all);
+            for port in sum.ports.iter() {
+                prop_assert!(used_ports.insert((index, port)), "port {} twice", port);
+            }
+            let endpoints = &pod.definition.containers[0].endpoints;
+            prop_assert_eq!(sum.ports.len(), endpoints.len() as u64);
+            for (endpoint, port) in endpoints.iter().zip(&one.host_ports[0]) {
+                prop_assert!(sum.ports.contains(u64::from(port.unwrap())));
+                prop_assert!(endpoint.host_port == Some(0) || endpoint.host_port == *port);
+            }
+            let cpus = (pod.definition.containers[0].resources.cpus * 1000.0).round() as i64;
+            prop_assert_eq!((sum.cpus, sum.mem, sum.disk), (cpus + 100, 64_000, 10_000), "not packed exactly");
+        }
+        for (one, pod) in pods.iter().enumerate() {
+            let placed_here = placed.iter().filter(|placed| placed.group == one).count();
+            if placed_here == pod.waiting.len() {
+                continue;
+            }
+            for agent in &agents {
+                let fits = judge.suits(pod, agent) && judge.allows(pod, &at[one], agent) && judge.has_room(pod, agent);
+                prop_assert!(!fits, "{:?} was left out, and {:?} has room", pod, agent);
+            }
+            let facts: Vec<AgentFacts> = at[one].iter().map(|index| AgentFacts::of(&agents[*index].offer(0))).collect();
+            // With what runs now counted, GROUP_BY without a number may see other groups; all else is refused for a reason.
+            let group = Group { waiting: &pod.waiting[placed_here..], counted: &facts, ..groups[one].clone() };
+            if !pod.definition.scheduling.placement.constraints.iter().any(|constraint| constraint.operator == Operator::GroupBy) {
+                prop_assert!(explain(&rest, &group, &rules).iter().all(Option::is_some), "a refusal without a reason");
+            }
+        }
+
+        let length = offers.len().max(1);
+        offers.rotate_left(rotate % length);
+        let mut again = slots(&offers);
+        prop_assert_eq!(place(&mut again, &groups, &rules), placed, "the order of offers matters");
+    }
+}
