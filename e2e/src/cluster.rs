@@ -164,7 +164,7 @@ fn start_dev(binary: &Path, folder: &Path, options: &[String]) -> (Background, S
     (process, ready, Endpoints { api: text("api"), etcd: text("etcd"), mesos: text("mesos") })
 }
 
-fn start_server(binary: &Path, folder: &Path, endpoints: &Endpoints, options: &[String]) -> (Background, String) {
+pub(crate) fn start_server(binary: &Path, folder: &Path, endpoints: &Endpoints, options: &[String]) -> (Background, String) {
     let mut command = Command::new(binary);
     command.args([
         "server",
@@ -182,7 +182,7 @@ fn start_server(binary: &Path, folder: &Path, endpoints: &Endpoints, options: &[
     (process, ready)
 }
 
-fn address_in(line: &str) -> String {
+pub(crate) fn address_in(line: &str) -> String {
     let start = line.find("http://").unwrap_or_else(|| panic!("the ready line names the API's address: {line}"));
     line[start..].split(|c: char| c.is_whitespace() || c == ',').next().unwrap_or_default().trim_end_matches('/').to_owned()
 }

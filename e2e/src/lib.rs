@@ -7,5 +7,7 @@ pub mod api;
 pub mod binary;
 pub mod cluster;
 pub mod etcd;
+pub mod mesos;
+pub mod mesos_server;
 pub mod process;
 pub mod wait;

@@ -64,23 +64,34 @@ impl Session {
     }
 }
 
-/// Subscribes at `agent` (`ip:port`).
-pub(crate) async fn subscribe(agent: &str, token: Option<&str>, call: &Call) -> Result<Session, Error> {
+/// Where an agent hears its executors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    /// `ip:port`.
+    pub address: String,
+    /// The API's path there: several agents may share an address.
+    pub path: String,
+    /// What the agent knows the executor by, where it asks for it.
+    pub token: Option<String>,
+}
+
+/// Subscribes at `agent`.
+pub(crate) async fn subscribe(agent: Endpoint, call: &Call) -> Result<Session, Error> {
     let mut tasks = JoinSet::new();
-    let mut sender = connect(agent, &mut tasks).await?;
-    let response = timeout(PATIENCE, sender.send_request(request(agent, token, call.encode_to_vec().into())?)).await??;
+    let mut sender = connect(&agent.address, &mut tasks).await?;
+    let response = timeout(PATIENCE, sender.send_request(request(&agent, call.encode_to_vec().into())?)).await??;
     if response.status() != StatusCode::OK {
         return Err(refusal(response).await);
     }
     let (report, incidents) = mpsc::channel(64);
     let (calls, queue) = mpsc::unbounded_channel();
     tasks.spawn(read(response.into_body(), report.clone(), sender));
-    tasks.spawn(write(agent.to_owned(), token.map(str::to_owned), queue, report));
+    tasks.spawn(write(agent, queue, report));
     Ok(Session { incidents, calls, _tasks: tasks })
 }
 
-async fn connect(agent: &str, tasks: &mut JoinSet<()>) -> Result<SendRequest<Full<Bytes>>, Error> {
-    let stream = timeout(PATIENCE, TcpStream::connect(agent)).await??;
+async fn connect(address: &str, tasks: &mut JoinSet<()>) -> Result<SendRequest<Full<Bytes>>, Error> {
+    let stream = timeout(PATIENCE, TcpStream::connect(address)).await??;
     stream.set_nodelay(true)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
     tasks.spawn(async move {
@@ -89,10 +100,10 @@ async fn connect(agent: &str, tasks: &mut JoinSet<()>) -> Result<SendRequest<Ful
     Ok(sender)
 }
 
-fn request(agent: &str, token: Option<&str>, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
-    let mut builder = Request::post("/api/v1/executor").header(header::HOST, agent);
+fn request(agent: &Endpoint, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
+    let mut builder = Request::post(&agent.path).header(header::HOST, &agent.address);
     builder = builder.header(header::CONTENT_TYPE, PROTOBUF).header(header::ACCEPT, PROTOBUF);
-    if let Some(token) = token {
+    if let Some(token) = &agent.token {
         builder = builder.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }
     builder.body(Full::new(body))
@@ -132,9 +143,9 @@ async fn read(mut body: Incoming, report: mpsc::Sender<Incident>, _sender: SendR
 }
 
 /// Sends calls one after another, in order: updates of one task must arrive as they happened.
-async fn write(agent: String, token: Option<String>, mut queue: mpsc::UnboundedReceiver<Bytes>, report: mpsc::Sender<Incident>) {
+async fn write(agent: Endpoint, mut queue: mpsc::UnboundedReceiver<Bytes>, report: mpsc::Sender<Incident>) {
     while let Some(call) = queue.recv().await {
-        if let Err(error) = burst(&agent, token.as_deref(), call, &mut queue).await {
+        if let Err(error) = burst(&agent, call, &mut queue).await {
             let _ = report.send(Incident::Lost(error.to_string())).await;
             return;
         }
@@ -142,14 +153,14 @@ async fn write(agent: String, token: Option<String>, mut queue: mpsc::UnboundedR
 }
 
 /// One connection's worth of calls: until none has come for a moment.
-async fn burst(agent: &str, token: Option<&str>, first: Bytes, queue: &mut mpsc::UnboundedReceiver<Bytes>) -> Result<(), Error> {
+async fn burst(agent: &Endpoint, first: Bytes, queue: &mut mpsc::UnboundedReceiver<Bytes>) -> Result<(), Error> {
     const IDLE: Duration = Duration::from_millis(200);
     let mut tasks = JoinSet::new();
-    let mut sender = connect(agent, &mut tasks).await?;
+    let mut sender = connect(&agent.address, &mut tasks).await?;
     let mut next = Some(first);
     while let Some(call) = next {
         sender.ready().await?;
-        let response = timeout(PATIENCE, sender.send_request(request(agent, token, call)?)).await??;
+        let response = timeout(PATIENCE, sender.send_request(request(agent, call)?)).await??;
         if !response.status().is_success() {
             return Err(refusal(response).await);
         }

@@ -189,14 +189,14 @@ impl Driver {
                 let call = self.subscription();
                 // Before the address itself, so that a newer one can't be missed.
                 self.tried = self.settings.edition();
-                let (agent, token) = (self.settings.agent(), self.settings.token.clone());
-                let attempt = async move { connection::subscribe(&agent, token.as_deref(), &call).await };
+                let agent = self.settings.agent();
+                let attempt = async move { connection::subscribe(agent, &call).await };
                 self.link = Link::Trying(Box::pin(attempt), self.numbered);
             }
             Step::Tried(Ok(session)) => self.subscribed(session),
             Step::Tried(Err(error)) => {
                 if self.attempts == 0 {
-                    eprintln!("podium executor: cannot subscribe at {}: {error}; trying again", self.settings.agent());
+                    eprintln!("podium executor: cannot subscribe at {}: {error}; trying again", self.settings.agent().address);
                 }
                 self.wait();
             }
@@ -394,7 +394,9 @@ impl Driver {
 /// a growing pause. The agent always writes one when it starts, so that file is looked at often, and a
 /// port without a listener seldom.
 async fn reconnect(settings: Settings, attempts: u32, tried: Option<Edition>) {
-    let longest = if settings.address_file.is_some() { Duration::from_secs(15) } else { settings.backoff_max };
+    // An agent that has come back waits for its executors as long as it said that they shall pause at most: no executor
+    // must sleep through that.
+    let longest = if settings.address_file.is_some() { Duration::from_secs(15) } else { settings.backoff_max / 4 };
     let pause = Duration::from_millis(50).saturating_mul(1 << attempts.min(10)).min(longest);
     let until = Instant::now() + pause;
     let look = if attempts < 8 { Duration::from_millis(50) } else { Duration::from_millis(250) };

@@ -4,6 +4,8 @@ use std::{env, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf, time:
 
 use podium_proto::mesos::v1::{ExecutorId, FrameworkId};
 
+use super::connection::Endpoint;
+
 /// The variable by which every process of an instance is found in `/proc/*/environ`: its value is
 /// `<agent id>/<executor id>`, with `/<container id>` behind it in a container's processes.
 pub const MARKER: &str = "PODIUM_INSTANCE";
@@ -38,8 +40,8 @@ pub(crate) struct Edition {
 pub(crate) struct Settings {
     pub framework_id: FrameworkId,
     pub executor_id: ExecutorId,
-    /// `ip:port` as of the start.
-    endpoint: String,
+    /// Where the agent was at the start.
+    endpoint: Endpoint,
     /// Where a newer `ip:port` may stand.
     pub address_file: Option<PathBuf>,
     /// The executor's sandbox.
@@ -48,7 +50,6 @@ pub(crate) struct Settings {
     pub checkpoint: bool,
     pub recovery_timeout: Duration,
     pub backoff_max: Duration,
-    pub token: Option<String>,
     /// Value of [`MARKER`] without a container.
     pub marker: String,
     open_files: Option<u64>,
@@ -63,22 +64,26 @@ impl Settings {
         Ok(Settings {
             framework_id: FrameworkId { value: required("MESOS_FRAMEWORK_ID")? },
             executor_id: ExecutorId { value: executor },
-            endpoint: required("MESOS_AGENT_ENDPOINT")?,
+            endpoint: Endpoint {
+                address: required("MESOS_AGENT_ENDPOINT")?,
+                path: api_path(text("MESOS_SLAVE_PID").as_deref()),
+                token: text("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"),
+            },
             address_file: text(ADDRESS_FILE).map(PathBuf::from),
             sandbox: PathBuf::from(sandbox),
             checkpoint: text("MESOS_CHECKPOINT").is_some_and(|value| value == "1"),
             recovery_timeout: duration("MESOS_RECOVERY_TIMEOUT", RECOVERY)?,
             backoff_max: duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", BACKOFF)?,
-            token: text("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"),
             marker,
             open_files: text(OPEN_FILES).and_then(|value| value.parse().ok()),
         })
     }
 
     /// Where the agent listens now: what its address file says, else what it said at the start.
-    pub fn agent(&self) -> String {
+    pub fn agent(&self) -> Endpoint {
         let current = self.address_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
-        current.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).unwrap_or_else(|| self.endpoint.clone())
+        let current = current.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        Endpoint { address: current.unwrap_or_else(|| self.endpoint.address.clone()), ..self.endpoint.clone() }
     }
 
     /// Tells one writing of the address file from another.
@@ -89,7 +94,7 @@ impl Settings {
 
     /// The agent's address, which containers on the host's network share.
     pub fn host_ip(&self) -> Option<IpAddr> {
-        let agent = self.agent();
+        let agent = self.agent().address;
         let (host, _) = agent.rsplit_once(':')?;
         host.trim_matches(['[', ']']).parse().ok()
     }
@@ -101,6 +106,14 @@ impl Settings {
             let maximum = getrlimit(Resource::Nofile).maximum;
             let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum });
         }
+    }
+}
+
+/// Of the agent whose libprocess id this is, `slave(1)@10.0.0.1:5051`: the id's name leads to it where agents share an address.
+fn api_path(pid: Option<&str>) -> String {
+    match pid.and_then(|pid| pid.split_once('@')) {
+        Some((name, _)) => format!("/{name}/api/v1/executor"),
+        None => "/api/v1/executor".to_owned(),
     }
 }
 
@@ -137,6 +150,13 @@ fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_is_called_by_its_name_where_it_has_one() {
+        assert_eq!(api_path(Some("slave(2)@127.0.0.1:5051")), "/slave(2)/api/v1/executor");
+        assert_eq!(api_path(Some("127.0.0.1:5051")), "/api/v1/executor");
+        assert_eq!(api_path(None), "/api/v1/executor");
+    }
 
     #[test]
     fn durations_are_read_in_mesos_own_units() {
