@@ -13,6 +13,7 @@ mod answer;
 mod deployments;
 mod groups;
 mod guard;
+mod logs;
 mod metrics;
 mod path;
 mod plain;
@@ -57,6 +58,8 @@ pub struct ApiConfig {
     pub info: Info,
     /// What the gateway of this process knows, for `/readyz`.
     pub gateway: watch::Receiver<GatewayState>,
+    /// Asks agents for the logs of containers.
+    pub agents: podium_http::Client,
     /// Host names by which the server may be called, beyond `localhost` and IP addresses; `*`: every name.
     pub host_names: Vec<String>,
     /// How it treats its clients.
@@ -85,11 +88,11 @@ pub struct Server {
 impl Server {
     /// Serves until it is shut down or dropped. Needs a tokio runtime. Requests are answered with 503 until the index is ready.
     pub fn start(config: ApiConfig) -> std::io::Result<Self> {
-        let ApiConfig { listener, store, index, settings, info, gateway, host_names, limits } = config;
+        let ApiConfig { listener, store, index, settings, info, gateway, agents, host_names, limits } = config;
         let port = listener.local_addr()?.port();
         let metrics = Metrics::new(index.clone());
         let (guard, catch_up) = (Guard::new(&host_names), limits.catch_up);
-        let api = Arc::new(Api { store, index, settings, info, gateway, port, guard, metrics, catch_up });
+        let api = Arc::new(Api { store, index, settings, info, gateway, agents, port, guard, metrics, catch_up });
         Ok(Self { serving: Serving::start(listener, routes::routes(api), limits)? })
     }
 
@@ -111,6 +114,7 @@ struct Api {
     settings: Settings,
     info: Info,
     gateway: watch::Receiver<GatewayState>,
+    agents: podium_http::Client,
     port: u16,
     guard: Guard,
     metrics: Metrics,

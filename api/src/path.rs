@@ -22,6 +22,8 @@ pub enum Verb {
     Status,
     /// `::versions`.
     Versions,
+    /// `::logs`.
+    Logs,
     /// `::versions/<time stamp>`, the stamp as written.
     Version(String),
 }
@@ -36,7 +38,7 @@ pub enum PathError {
     #[error(transparent)]
     Id(IdError),
     /// No such verb.
-    #[error("`::{0}` is not known: use ::status, ::versions or ::versions/<time stamp>")]
+    #[error("`::{0}` is not known: use ::status, ::logs, ::versions or ::versions/<time stamp>")]
     Verb(String),
 }
 
@@ -52,12 +54,13 @@ pub fn parse(tail: &str) -> Result<PodPath, PathError> {
         None => Verb::Definition,
         Some("status") => Verb::Status,
         Some("versions") => Verb::Versions,
+        Some("logs") => Verb::Logs,
         Some(other) => match other.strip_prefix("versions/") {
             Some(stamp) if !stamp.contains('/') => Verb::Version(stamp.to_owned()),
             _ => return Err(PathError::Verb(other.chars().take(64).collect())),
         },
     };
-    if id.is_none() && matches!(verb, Verb::Versions | Verb::Version(_)) {
+    if id.is_none() && matches!(verb, Verb::Versions | Verb::Logs | Verb::Version(_)) {
         return Err(PathError::Id(IdError::Empty));
     }
     Ok(PodPath { id, verb })

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::answer::{Answer, Problem, REVISION, header, json_bytes, json_value};
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::request::{Body, Head};
-use crate::{Api, push};
+use crate::{Api, logs, push};
 
 /// Answers one request; names the route for the metrics.
 pub async fn handle(api: &Api, tail: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
@@ -32,6 +32,7 @@ fn route(path: &PodPath) -> &'static str {
         (Some(_), Verb::Definition) => "/v2/pods/{id}",
         (Some(_), Verb::Status) => "/v2/pods/{id}::status",
         (Some(_), Verb::Versions) => "/v2/pods/{id}::versions",
+        (Some(_), Verb::Logs) => "/v2/pods/{id}::logs",
         (Some(_), Verb::Version(_)) => "/v2/pods/{id}::versions/{version}",
     }
 }
@@ -65,6 +66,7 @@ async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<A
                 (Some(id), Verb::Status) => status(api, &id),
                 (Some(id), Verb::Definition) => definition(api, &id),
                 (Some(id), Verb::Versions) => versions(api, &id),
+                (Some(id), Verb::Logs) => logs::read(api, &id, head).await,
                 (Some(id), Verb::Version(stamp)) => version(api, &id, &stamp),
             }
         }

@@ -73,7 +73,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let etcd = podium_etcd::Server::start(podium_etcd::Config::new(listener, folder.path())).await.unwrap();
         let endpoint = format!("http://{}", etcd.address());
-        let client = Client::new(ClientConfig::default()).unwrap();
+        let client = client();
         let (gateway, _) = state_channel();
         let mut world = Self { etcd: Some(etcd), servers: Vec::new(), index: None, client, endpoint, gateway, _folder: folder };
         for _ in 0..servers {
@@ -91,7 +91,8 @@ impl World {
         let host_names = vec!["podium.example".to_owned()];
         let gateway = self.gateway.subscribe();
         self.index.get_or_insert_with(|| index.clone());
-        let config = ApiConfig { listener, store, index, settings: Settings::default(), info, gateway, host_names, limits };
+        let config =
+            ApiConfig { listener, store, index, settings: Settings::default(), info, gateway, agents: client(), host_names, limits };
         self.servers.push(Server::start(config).unwrap());
     }
 
@@ -142,4 +143,8 @@ pub fn pod(id: &str, instances: u32) -> String {
             "containers":[{{"name":"sleep1","exec":{{"command":{{"shell":"sleep 1000"}}}},"resources":{{"cpus":0.1,"mem":32}}}}],
             "networks":[{{"mode":"host"}}]}}"#
     )
+}
+
+fn client() -> Client {
+    Client::new(ClientConfig::default()).unwrap()
 }

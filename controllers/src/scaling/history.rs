@@ -33,6 +33,7 @@ fn termination(pod: &PodId, member: &Member<'_>) -> Option<Termination> {
         started_ms: member.since_ms(),
         terminated_ms: tasks.iter().map(|task| task.since_ms).max().unwrap_or(observed.provisioned_ms),
         message: first.unwrap_or_else(|| shorten(&observed.message)),
+        agent_url: observed.agent_url.clone(),
         containers: tasks.into_iter().take(CONTAINERS).map(container).collect(),
     })
 }

@@ -6,6 +6,7 @@ mod cli;
 mod containers;
 mod crash;
 mod gitops;
+mod logs;
 mod mesos;
 mod quickstart;
 mod shutdown;

@@ -1,4 +1,4 @@
-//! Mesos as a framework sees it: the scheduler client ([`client`]), and two pure functions of plain data,
+//! Mesos as a framework sees it: the scheduler client ([`client`]), the files of sandboxes ([`files`]), and two pure functions of plain data,
 //! the building of task groups ([`task_group`]) and the matching of offers ([`matching`]).
 //!
 //! What to launch, where and when is the gateway's business; this crate decides nothing that outlives a call.
@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod files;
 pub mod matching;
 pub mod secret;
 pub mod task_group;

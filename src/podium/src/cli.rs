@@ -56,6 +56,13 @@ pub enum ClientCommand {
     /// Shows how a pod is doing, or all of them.
     #[command(after_help = "Examples:\n  podium status\n  podium status /web/frontend\n  podium status /web/frontend --wait --timeout 2m")]
     Status(StatusArgs),
+    /// Prints what a pod's containers have printed, and with -f what they print from now on.
+    ///
+    /// What a container wrote to its standard output goes to standard output, what it wrote to its standard error to standard
+    /// error. With several instances or containers every line begins with `[instance/container]`.
+    #[command(after_help = "Examples:\n  podium logs /web/frontend\n  podium logs /web/frontend nginx -f --tail 20\n  \
+                            podium logs /web/frontend --instance 3f2c90 --previous    what it said before it was launched again")]
+    Logs(LogsArgs),
     /// Changes how many instances of a pod run.
     #[command(after_help = "Examples:\n  podium scale /web/frontend 3\n  podium scale /web/frontend 0 --wait")]
     Scale(ScaleArgs),
@@ -203,6 +210,46 @@ pub struct StatusArgs {
     /// Waiting.
     #[command(flatten)]
     pub wait: WaitArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// Which of a container's two streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogStream {
+    /// Standard output and standard error.
+    Both,
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// `podium logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// The pod's id.
+    #[arg(value_name = "ID", value_parser = parse_pod_id)]
+    pub id: PodId,
+    /// Only this container.
+    #[arg(value_name = "CONTAINER")]
+    pub container: Option<String>,
+    /// Only this instance: its id, or the beginning of its uuid. One that ended lately can be named, too.
+    #[arg(long, value_name = "INSTANCE")]
+    pub instance: Option<String>,
+    /// Go on until the pod is deleted or this command is stopped.
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Begin with the last N lines of each log (at most its last MiB); without it, with its first.
+    #[arg(long, value_name = "N")]
+    pub tail: Option<usize>,
+    /// The launch before the present one: why did it end?
+    #[arg(short, long, conflicts_with = "follow")]
+    pub previous: bool,
+    /// Only what was written to one of the two.
+    #[arg(long, value_name = "STREAM", default_value = "both")]
+    pub stream: LogStream,
     /// Server.
     #[command(flatten)]
     pub server: ServerArgs,

@@ -3,6 +3,7 @@
 //! Each figure stands beside something plain measured in the same run (a bare `sleep`, a plain put to the same
 //! store), since machines differ and have moods: compare the ratios first. What was simulated says so in its first column.
 
+mod ends;
 mod figure;
 mod idle;
 mod instances;
@@ -23,7 +24,7 @@ use figure::Figure;
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:\n  cargo run --release -p podium-e2e --bin bench -- --only start,first")]
 struct Options {
-    /// Only these: start, filled, first, thousand, simulated, matching, idle.
+    /// Only these: start, filled, first, ends, thousand, simulated, matching, idle.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Real instances in the large pod.
@@ -40,6 +41,7 @@ const MEASUREMENTS: &[(&str, Measurement)] = &[
     ("start", start::to_ready),
     ("filled", start::on_a_filled_folder),
     ("first", start::first_process),
+    ("ends", ends::reported),
     ("thousand", instances::thousand),
     ("simulated", instances::simulated),
     ("matching", matching::alone),

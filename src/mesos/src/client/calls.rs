@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 const CAPACITY: usize = 1024;
 
 /// Both directions speak protobuf; masters compare these words exactly.
-pub(super) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+pub(crate) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 
 /// The subscription ended: rebuild from state what still matters after the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,7 @@ use podium_proto::mesos::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use calls::PROTOBUF;
 pub use calls::{Calls, SubscriptionOver};
 
 /// Path of the scheduler API below a master's address.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::connection::{Change, Connection};
 use super::documents::{self, Definition};
 use super::failure::Failure;
+use super::logs;
 use super::render;
 use super::status::{Deployment, PodStatus};
 use super::terminal::{Paint, Tone, printable};
@@ -34,6 +35,7 @@ pub async fn execute(command: ClientCommand) -> Result<(), Failure> {
         },
         ClientCommand::Status(args) => status(args).await,
         ClientCommand::Scale(args) => scale(args).await,
+        ClientCommand::Logs(args) => logs::run(args).await,
         ClientCommand::Delete(args) => delete(args).await,
         ClientCommand::Validate(args) => validate(args),
         ClientCommand::Diff(args) => diff(args).await,

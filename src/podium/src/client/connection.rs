@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
 use podium_http::{Client, ClientConfig, Method, StatusCode, Url};
 use podium_types::id::PodId;
@@ -17,6 +18,9 @@ use super::failure::Failure;
 const REVISION: HeaderName = HeaderName::from_static("x-podium-revision");
 const CHANGE: HeaderName = HeaderName::from_static("x-podium-change");
 const MIN_REVISION: HeaderName = HeaderName::from_static("x-podium-min-revision");
+const LOG_OFFSET: HeaderName = HeaderName::from_static("x-podium-log-offset");
+const LOG_SIZE: HeaderName = HeaderName::from_static("x-podium-log-size");
+const TASK: HeaderName = HeaderName::from_static("x-podium-task");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A server.
@@ -39,6 +43,19 @@ pub struct Answer {
     pub change: Option<String>,
     /// What the server wants said about the request.
     pub warnings: Vec<String>,
+}
+
+/// A part of what a container has printed.
+#[derive(Debug, Clone)]
+pub struct LogPart {
+    /// Of its first byte, from the log's beginning.
+    pub offset: u64,
+    /// Bytes in the whole log.
+    pub size: u64,
+    /// Whose log it is: another task's is another log.
+    pub task: String,
+    /// The bytes.
+    pub data: Bytes,
 }
 
 /// A change of a pod.
@@ -94,7 +111,38 @@ impl Connection {
         self.send(Method::DELETE, &format!("/v2/pods{id}?force={force}"), None, None).await
     }
 
+    /// Reads a part of a log.
+    pub async fn log_part(&mut self, path: &str) -> Result<LogPart, Failure> {
+        let (headers, data) = self.exchange(Method::GET, path, None, None).await?;
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let number = |name| text(name).and_then(|text| text.parse().ok());
+        match (number(&LOG_OFFSET), number(&LOG_SIZE), text(&TASK)) {
+            (Some(offset), Some(size), Some(task)) => Ok(LogPart { offset, size, task: task.to_owned(), data }),
+            _ => Err(Failure::Failed(format!("{}{path} answered no part of a log: is that a Podium server of this version?", self.base))),
+        }
+    }
+
     async fn send(&mut self, method: Method, path: &str, body: Option<&Value>, if_match: Option<&str>) -> Result<Answer, Failure> {
+        let (headers, body) = self.exchange(method, path, body, if_match).await?;
+        let body = match body.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&body)
+                .map_err(|_| Failure::Failed(format!("{}{path} did not answer JSON: is that a Podium server?", self.base)))?,
+        };
+        let texts =
+            |name: HeaderName| headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect::<Vec<_>>();
+        let warnings = texts(http::header::WARNING).iter().map(|warning| warn_text(warning)).collect();
+        Ok(Answer { body, etag: texts(ETAG).into_iter().next(), change: texts(CHANGE).into_iter().next(), warnings })
+    }
+
+    /// One request and its whole answer; a refusal is a failure.
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        if_match: Option<&str>,
+    ) -> Result<(HeaderMap, Bytes), Failure> {
         let url: Url = format!("{}{path}", self.base).parse().map_err(|_| Failure::Usage(format!("--server: {} is no URL", self.base)))?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, JSON);
@@ -120,15 +168,7 @@ impl Connection {
         if let Some(revision) = headers.get(REVISION).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()) {
             self.revision = self.revision.max(revision);
         }
-        let body = match body.is_empty() {
-            true => Value::Null,
-            false => serde_json::from_slice(&body)
-                .map_err(|_| Failure::Failed(format!("{url} did not answer JSON: is that a Podium server?")))?,
-        };
-        let texts =
-            |name: HeaderName| headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect::<Vec<_>>();
-        let warnings = texts(http::header::WARNING).iter().map(|warning| warn_text(warning)).collect();
-        Ok(Answer { body, etag: texts(ETAG).into_iter().next(), change: texts(CHANGE).into_iter().next(), warnings })
+        Ok((headers, body))
     }
 }
 

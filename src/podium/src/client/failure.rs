@@ -23,6 +23,9 @@ pub enum Failure {
     /// It did not happen in time (5).
     #[error("{0}")]
     TimedOut(String),
+    /// Nobody reads what is printed any more (0): they have seen enough.
+    #[error("nobody reads the output any more")]
+    Closed,
     /// Nobody answers there (6).
     #[error("{0}")]
     Unreachable(String),
@@ -32,6 +35,7 @@ impl Failure {
     /// The number that the process ends with.
     pub fn code(&self) -> u8 {
         match self {
+            Self::Closed => 0,
             Self::Failed(_) | Self::Changed(_) => 1,
             Self::Usage(_) => 2,
             Self::NotFound(_) => 3,

@@ -5,6 +5,7 @@ mod commands;
 mod connection;
 mod documents;
 mod failure;
+mod logs;
 mod render;
 mod status;
 mod terminal;
@@ -23,7 +24,7 @@ pub fn run(command: ClientCommand) -> ExitCode {
         Err(error) => return report(&Failure::Failed(format!("cannot start: {error}"))),
     };
     match runtime.block_on(commands::execute(command)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }
 }

@@ -38,6 +38,16 @@ pub struct Spec {
     pub version: Option<String>,
     /// How many.
     pub scaling: Scaling,
+    /// Their names.
+    pub containers: Vec<ContainerSpec>,
+}
+
+/// The part of a container's definition that is shown.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ContainerSpec {
+    /// Its name.
+    pub name: String,
 }
 
 /// How many.

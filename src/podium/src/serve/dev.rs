@@ -95,6 +95,9 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
 /// Where the running process listens, for scripts.
 const ENDPOINTS: &str = "endpoints.json";
 
+/// Where the agent of this folder listened last; the engine writes it.
+const AGENT_ADDRESS: &str = "mesos/agent/address";
+
 async fn start_engine(args: &DevArgs, folder: &DataFolder, listener: TcpListener) -> anyhow::Result<Engine> {
     let resources = parse_resources(&args.agent_resources).context("--agent-resources")?;
     let attributes = parse_attributes(&args.agent_attributes).context("--agent-attributes")?;
@@ -102,7 +105,7 @@ async fn start_engine(args: &DevArgs, folder: &DataFolder, listener: TcpListener
         Agents::Simulated(SimulatedAgents { count: args.agents as usize, attributes, ..SimulatedAgents::default() })
     } else {
         // Executors and the files' readers are on this machine, wherever the master listens.
-        let loopback = TcpListener::bind(("127.0.0.1", 0)).await.context("a port for the agent")?;
+        let loopback = agent_listener(folder).await.context("a port for the agent")?;
         let program = std::env::current_exe().context("the path of this program")?;
         let executor_command = vec![program.into_os_string(), OsString::from("executor")];
         Agents::Real(RealAgent {
@@ -117,6 +120,17 @@ async fn start_engine(args: &DevArgs, folder: &DataFolder, listener: TcpListener
     let data_dir = folder.join(if args.simulate { "mesos-simulated" } else { "mesos" });
     let config = podium_engine::Config { listener, data_dir, agents, settings: podium_engine::Settings::default() };
     Ok(Engine::start(config).await?)
+}
+
+/// The last port if it is free, so that what was noted of the agent's address stays true over a restart.
+async fn agent_listener(folder: &DataFolder) -> std::io::Result<TcpListener> {
+    let last = folder.read(AGENT_ADDRESS).and_then(|address| address.trim().parse::<SocketAddr>().ok());
+    if let Some(last) = last.filter(|last| last.ip().is_loopback())
+        && let Ok(listener) = TcpListener::bind(last).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind(("127.0.0.1", 0)).await
 }
 
 /// Who this folder's process is in elections: one at a time, the same after a restart.

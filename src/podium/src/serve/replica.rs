@@ -61,8 +61,18 @@ impl Replica {
             failover_timeout: FAILOVER_TIMEOUT.as_secs_f64(),
         };
         let (listener, host_names, limits) = (parts.listener, args.host_name.clone(), Limits::default());
-        let api =
-            podium_api::Server::start(ApiConfig { listener, store, index, settings, info, gateway: gateway_known, host_names, limits })?;
+        let agents = agents_client()?;
+        let api = podium_api::Server::start(ApiConfig {
+            listener,
+            store,
+            index,
+            settings,
+            info,
+            gateway: gateway_known,
+            agents,
+            host_names,
+            limits,
+        })?;
         Ok(Self { api, controllers })
     }
 
@@ -76,6 +86,12 @@ impl Replica {
         self.controllers.shutdown().await;
         self.api.shutdown().await;
     }
+}
+
+/// Asks agents for logs: a person waits for the answer.
+fn agents_client() -> anyhow::Result<podium_http::Client> {
+    let config = podium_http::ClientConfig { response_timeout: Duration::from_secs(10), ..podium_http::ClientConfig::default() };
+    Ok(podium_http::Client::new(config)?)
 }
 
 /// How the gateway reaches Mesos and what it adds to every pod.

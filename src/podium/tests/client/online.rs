@@ -148,6 +148,7 @@ async fn a_pod_that_cannot_start_ends_the_wait_with_1_and_the_reason() {
             started_ms: i64::from(n) * 1_000,
             terminated_ms: i64::from(n) * 1_000 + 500,
             message: "Command exited with status 7".to_owned(),
+            agent_url: String::new(),
             containers: vec![termination::Container {
                 container_id: instance.task_id("sleep1", n).to_string(),
                 last_known_state: "TaskFailed".to_owned(),

@@ -46,6 +46,7 @@ impl World {
             index: index.clone(),
             settings: Settings::default(),
             info: Info::default(),
+            agents: podium_http::Client::new(podium_http::ClientConfig::default()).unwrap(),
             gateway: podium_controllers::gateway::state_channel().1,
             host_names: Vec::new(),
             limits: Limits::default(),
