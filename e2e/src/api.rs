@@ -73,12 +73,21 @@ impl Api {
         if answer.status == 200 { Ok(answer.json()) } else { Err(format!("{} {}", answer.status, answer.body)) }
     }
 
-    /// As [`Api::stable`], with little load on what is being measured: asks for the running deployments, which is a short
-    /// answer, over one connection and without a process a look; and for the status itself when there is none left.
+    /// As [`Api::stable`], with little load on what is being measured ([`Api::deployed`]).
     ///
     /// # Panics
     /// When it does not become so.
     pub fn settled(&self, id: &str, instances: usize) -> Value {
+        self.deployed();
+        self.stable(id, instances)
+    }
+
+    /// Waits until no deployment runs: all instances that were asked for do. Asks over one connection and without a
+    /// process a look; the answer is short.
+    ///
+    /// # Panics
+    /// When it does not become so.
+    pub fn deployed(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
         let client = podium_http::Client::new(podium_http::ClientConfig::default()).expect("no credentials to be refused");
         let url = podium_http::parse_url(&format!("{}/v2/deployments", self.base)).expect("the API's address is a URL");
@@ -87,7 +96,6 @@ impl Api {
             let running = runtime.block_on(deployments()).map_err(|error| error.to_string())?;
             if running == "[]" { Ok(()) } else { Err(String::from_utf8_lossy(&running).into_owned()) }
         });
-        self.stable(id, instances)
     }
 
     /// Waits until the pod's status is STABLE with `instances` instances listed, all of them STABLE.

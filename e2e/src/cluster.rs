@@ -49,18 +49,28 @@ pub struct Cluster {
     etcd: Option<Etcd>,
     binary: PathBuf,
     options: Vec<String>,
+    /// What the engine's process is told besides, in the form that has one.
+    engine: Vec<String>,
     folder: TempDir,
 }
 
 impl Cluster {
     /// Starts one and waits until it is ready. `options` go to the process that holds the API and the controllers.
     pub fn start(form: Form, binary: &Path, options: &[&str]) -> Self {
+        Self::start_with(form, binary, options, &[])
+    }
+
+    /// As [`Cluster::start`], on so many simulated agents.
+    pub fn start_simulated(form: Form, binary: &Path, agents: usize) -> Self {
+        let agents = agents.to_string();
+        Self::start_with(form, binary, &[], &["--simulate", "--agents", &agents])
+    }
+
+    /// `engine` goes to the process that holds the engine, which in one form is the same.
+    fn start_with(form: Form, binary: &Path, options: &[&str], engine: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("podium-e2e-").tempdir().expect("a temporary folder");
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let dev_options: Vec<String> = match form {
-            Form::Dev => options.clone(),
-            Form::Server => vec!["--controllers".into(), "none".into()],
-        };
+        let [options, engine] = [options, engine].map(|list| list.iter().map(|option| (*option).to_owned()).collect::<Vec<String>>());
+        let dev_options = dev_options(form, &options, &engine);
         let (dev, mut ready, mut endpoints) = start_dev(binary, folder.path(), &dev_options);
         let (mut etcd, mut server) = (None, None);
         if form == Form::Server {
@@ -71,7 +81,7 @@ impl Cluster {
             ready = line;
             (etcd, server) = (Some(store), Some(process));
         }
-        Self { form, dev, server, endpoints, ready, etcd, binary: binary.to_owned(), options, folder }
+        Self { form, dev, server, endpoints, ready, etcd, binary: binary.to_owned(), options, engine, folder }
     }
 
     /// The API.
@@ -115,14 +125,14 @@ impl Cluster {
     }
 
     fn start_again(&mut self) {
-        let options = if self.form == Form::Dev { self.options.clone() } else { vec!["--controllers".into(), "none".into()] };
+        let options = dev_options(self.form, &self.options, &self.engine);
         let (dev, ready, endpoints) = start_dev(&self.binary, self.folder.path(), &options);
         (self.dev, self.ready, self.endpoints) = (dev, ready, endpoints);
     }
 
     /// Starts `podium dev` again and kills it as soon as the operating system has it: a crash during the recovery.
     pub fn restart_and_kill_during_recovery(&mut self, after: Duration) {
-        let options = if self.form == Form::Dev { self.options.clone() } else { vec!["--controllers".into(), "none".into()] };
+        let options = dev_options(self.form, &self.options, &self.engine);
         let (mut process, lines) =
             Background::start(&mut dev_command(&self.binary, self.folder.path(), &options), &self.folder.path().join("dev.log"));
         // Ends early when the process is ready before the time is over.
@@ -146,6 +156,15 @@ impl Drop for Cluster {
         self.kill();
         kill_all_below(self.folder.path());
     }
+}
+
+/// What `podium dev` is told besides its addresses and its folder.
+fn dev_options(form: Form, options: &[String], engine: &[String]) -> Vec<String> {
+    let own = match form {
+        Form::Dev => options.to_vec(),
+        Form::Server => vec!["--controllers".to_owned(), "none".to_owned()],
+    };
+    own.into_iter().chain(engine.iter().cloned()).collect()
 }
 
 fn dev_command(binary: &Path, folder: &Path, options: &[String]) -> Command {

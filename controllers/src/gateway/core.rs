@@ -201,16 +201,6 @@ impl Core {
         self.out.extend(calls.into_iter().map(Output::Call));
     }
 
-    pub fn offered(&mut self, offers: Vec<Offer>) {
-        if self.subscribed {
-            self.offers.extend(offers.into_iter().map(|offer| (offer.id.value.clone(), offer)));
-        }
-    }
-
-    pub fn rescinded(&mut self, offer: &OfferId) {
-        self.offers.remove(&offer.value);
-    }
-
     pub fn entry_mut(&mut self, id: &PodId, uuid: Uuid) -> Option<&mut Entry> {
         self.pods.get_mut(id)?.entries.get_mut(&uuid)
     }

@@ -213,8 +213,14 @@ impl Driver<'_> {
             Event::Offers(offers) => self.core.offered(offers),
             Event::Rescind(offer) => self.core.rescinded(&offer),
             Event::Update(status) => self.core.update(&status, now),
-            // What it hints at is told by updates and reconciliation.
-            Event::Failure(failure) => tracing::debug!(?failure, "an executor ended or an agent was lost"),
+            Event::InverseOffers(offers) => self.core.inverse_offered(offers),
+            Event::Failure(failure) => {
+                // What becomes of its tasks is told by updates and reconciliation.
+                tracing::debug!(?failure, "an executor ended or an agent was lost");
+                if let (Some(agent), None) = (&failure.agent_id, &failure.executor_id) {
+                    self.core.agent_left(&agent.value);
+                }
+            }
             Event::Stopped(Stop::Cancelled) => {}
             Event::Stopped(Stop::FailedOver) => {
                 return Err(Failure("another process has subscribed to Mesos with our framework id".to_owned()));
@@ -318,6 +324,7 @@ async fn make(calls: &Calls, call: Call) -> Result<(), SubscriptionOver> {
     match call {
         Call::Accept { offer_ids, operations, refuse_seconds } => calls.accept(offer_ids, operations, refuse_seconds).await,
         Call::Decline { offer_ids, refuse_seconds } => calls.decline(offer_ids, refuse_seconds).await,
+        Call::AnswerInverse { offer_ids, accept, refuse_seconds } => calls.answer_inverse(offer_ids, accept, refuse_seconds).await,
         Call::Revive(roles) => calls.revive(roles).await,
         Call::Suppress(roles) => calls.suppress(roles).await,
         Call::Kill { task_id, agent_id } => calls.kill(&task_id, agent_id.as_deref()).await,

@@ -5,7 +5,7 @@
 //! is durable; a launch that was recorded is repeated only on Mesos' word, never on silence; what another store
 //! launched is never killed. DESIGN sections 3 to 5 and `CONTRIBUTING.md`, step 4, are the specification.
 //!
-//! [`core`] decides: a state machine without I/O, clock or randomness, from offers ([`placing`]), what Mesos says of
+//! [`core`] decides: a state machine without I/O, clock or randomness, from offers ([`offers`], [`placing`]), what Mesos says of
 //! tasks ([`updates`]), changed pods ([`pod`]), outcomes of writes ([`writes`]) and the time to what is to be done
 //! ([`output`]). [`driver`] is the little that is asynchronous around it.
 //!
@@ -19,6 +19,7 @@ mod driver;
 mod entry;
 mod framework;
 mod kills;
+mod offers;
 mod output;
 mod placing;
 mod pod;

@@ -20,6 +20,12 @@ pub(super) enum Call {
         offer_ids: Vec<OfferId>,
         refuse_seconds: f64,
     },
+    /// Whether agents may be taken down for maintenance.
+    AnswerInverse {
+        offer_ids: Vec<OfferId>,
+        accept: bool,
+        refuse_seconds: f64,
+    },
     Revive(Vec<String>),
     Suppress(Vec<String>),
     Kill {

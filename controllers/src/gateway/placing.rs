@@ -1,6 +1,6 @@
 //! From offers and waiting instances to launches: one pass over all offers at hand places a whole batch.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use podium_mesos::matching::{self, AgentFacts, Group as Candidates, Placed, Rules, Slot};
@@ -75,13 +75,15 @@ impl Core {
         let candidates: Vec<Candidates<'_>> = batches.iter().map(Batch::candidates).collect();
         let placed = matching::place(&mut slots, &candidates, &rules);
         let mut used: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut users: HashSet<(usize, usize)> = HashSet::new();
         for one in placed {
             let (Some(slot), Some(batch)) = (slots.get(one.slot), batches.get(one.group)) else { continue };
             let slot_id = *used.entry(one.slot).or_insert_with(|| self.open_slot(slot));
+            users.insert((one.group, one.slot));
             self.launch(slot_id, slot, batch, one, secrets, revision, now);
         }
         let used: BTreeSet<usize> = used.into_keys().collect();
-        self.explain(&slots, &batches, &rules, now);
+        self.explain(&slots, &batches, &users, &rules, now);
         self.decline(&slots, &used);
     }
 
@@ -171,21 +173,26 @@ impl Core {
             slot.undecided += 1;
             slot.members.push((batch.pod.clone(), uuid));
         }
+        if let Some(pod) = self.pods.get_mut(&batch.pod) {
+            pod.waiting.used(now);
+        }
         self.out.push(Output::Write(Token::Observed(batch.pod.clone(), uuid), group));
         self.look(&batch.pod, uuid, now);
     }
 
     /// For pods that still wait: why these agents are of no use.
-    fn explain(&mut self, slots: &[Slot], batches: &[Batch], rules: &Rules, now: i64) {
+    fn explain(&mut self, slots: &[Slot], batches: &[Batch], users: &HashSet<(usize, usize)>, rules: &Rules, now: i64) {
         let mut explained = 0;
-        for batch in batches {
+        for (group, batch) in batches.iter().enumerate() {
             let Some(pod) = self.pods.get_mut(&batch.pod) else { continue };
             if explained >= MOST_EXPLAINED || pod.ready.is_empty() || !pod.waiting.is_remarkable(now.saturating_add(2_000)) {
                 continue;
             }
             explained += 1;
-            let reasons = matching::explain(slots, &batch.candidates(), rules);
-            pod.waiting.saw(slots.iter().map(|slot| slot.agent_id.clone()).zip(reasons));
+            let reasons = matching::explain(slots, &batch.candidates(), rules).into_iter().enumerate();
+            // What it has used was of use, though no more fits.
+            let reasons = reasons.map(|(slot, reason)| reason.filter(|_| !users.contains(&(group, slot))));
+            pod.waiting.saw(slots.iter().zip(reasons), now);
         }
     }
 

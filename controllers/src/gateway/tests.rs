@@ -1,5 +1,7 @@
 //! The core in scenarios: what happens, and what it then says is to be done. No network, no clock, no store.
 
+mod offers;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -93,22 +95,7 @@ impl World {
     }
 
     fn offer(&mut self, n: u32) {
-        let ports = std::iter::once(31_000..=31_009).collect();
-        let resources = vec![
-            scalar_entry("cpus", 1_000),
-            scalar_entry("mem", 1_000_000),
-            scalar_entry("disk", 1_000_000),
-            ranges_entry("ports", &ports),
-        ];
-        let offer = Offer {
-            id: OfferId { value: format!("O{n}") },
-            framework_id: v1::FrameworkId { value: "F".into() },
-            agent_id: v1::AgentId { value: "S1".into() },
-            hostname: "host1".into(),
-            resources,
-            ..Offer::default()
-        };
-        self.core.offered(vec![offer]);
+        self.core.offered(vec![offer_of(n, "S1")]);
         self.settle();
     }
 
@@ -171,6 +158,21 @@ impl World {
         let mut state = GatewayState::default();
         self.core.tell(&mut state);
         state
+    }
+}
+
+/// An offer with room for five instances of the pod.
+fn offer_of(n: u32, agent: &str) -> Offer {
+    let ports = std::iter::once(31_000..=31_009).collect();
+    let resources =
+        vec![scalar_entry("cpus", 1_000), scalar_entry("mem", 1_000_000), scalar_entry("disk", 1_000_000), ranges_entry("ports", &ports)];
+    Offer {
+        id: OfferId { value: format!("O{n}") },
+        framework_id: v1::FrameworkId { value: "F".into() },
+        agent_id: v1::AgentId { value: agent.into() },
+        hostname: format!("host of {agent}"),
+        resources,
+        ..Offer::default()
     }
 }
 
@@ -424,20 +426,7 @@ fn what_cannot_be_built_is_recorded_in_words_and_nothing_is_launched() {
     let mut world = World::subscribed();
     world.instance(1, Some(Goal::Running), 1);
     world.calls();
-    let ports = std::iter::once(31_000..=31_009).collect();
-    let offer = Offer {
-        id: OfferId { value: "O1".into() },
-        framework_id: v1::FrameworkId { value: "F".into() },
-        agent_id: v1::AgentId { value: "S1".into() },
-        resources: vec![
-            scalar_entry("cpus", 1_000),
-            scalar_entry("mem", 1_000_000),
-            scalar_entry("disk", 1_000_000),
-            ranges_entry("ports", &ports),
-        ],
-        ..Offer::default()
-    };
-    world.core.offered(vec![offer]);
+    world.core.offered(vec![offer_of(1, "S1")]);
     assert_eq!(world.core.wanted_secrets(), ["s".to_owned()].into());
     world.core.place(&SecretValues::new(), 1, world.now);
     world.settle();

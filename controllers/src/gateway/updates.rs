@@ -1,6 +1,7 @@
 //! What Mesos says of tasks: applied to a record, or about a task that has none.
 
 use podium_proto::mesos::v1::TaskStatus;
+use podium_proto::mesos::v1::task_status::Reason;
 use podium_proto::records::{Observed, observed};
 use podium_types::condition;
 use podium_types::id::{PodId, TaskId};
@@ -16,6 +17,11 @@ impl Core {
     pub fn update(&mut self, status: &TaskStatus, now: i64) {
         let task_id = status.task_id.value.as_str();
         self.reconciliation.heard(task_id);
+        if status.reason == Some(Reason::AgentDraining.into())
+            && let Some(agent) = &status.agent_id
+        {
+            self.agent_left(&agent.value);
+        }
         let ack = status.uuid.as_ref().filter(|uuid| !uuid.is_empty()).and_then(|uuid| {
             let agent_id = status.agent_id.as_ref()?.value.clone();
             Some(Ack { agent_id, task_id: task_id.to_owned(), uuid: uuid.clone() })

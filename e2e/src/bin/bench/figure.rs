@@ -39,3 +39,9 @@ pub(crate) fn median(mut values: Vec<Duration>) -> Duration {
     values.sort();
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
+
+/// How many of them a second.
+pub(crate) fn rate(count: usize, within: Duration) -> String {
+    let rate = (count as f64 / within.as_secs_f64().max(f64::EPSILON)).round();
+    format!("{rate:.0}/s")
+}

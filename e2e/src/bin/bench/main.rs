@@ -9,6 +9,7 @@ mod idle;
 mod instances;
 mod matching;
 mod pod;
+mod scale;
 mod start;
 
 use std::path::Path;
@@ -24,12 +25,18 @@ use figure::Figure;
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:\n  cargo run --release -p podium-e2e --bin bench -- --only start,first")]
 struct Options {
-    /// Only these: start, filled, first, ends, thousand, simulated, matching, idle.
+    /// Only these: start, filled, first, ends, thousand, simulated, scale, matching, idle.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Real instances in the large pod.
     #[arg(long, default_value_t = 1000)]
     instances: usize,
+    /// Simulated agents of the large cluster.
+    #[arg(long, default_value_t = 5_000)]
+    agents: usize,
+    /// Instances of the pod that it runs.
+    #[arg(long, default_value_t = 10_000)]
+    simulated_instances: usize,
     /// Seconds during which an idle cluster is watched.
     #[arg(long, default_value_t = 20)]
     idle_seconds: u64,
@@ -44,6 +51,7 @@ const MEASUREMENTS: &[(&str, Measurement)] = &[
     ("ends", ends::reported),
     ("thousand", instances::thousand),
     ("simulated", instances::simulated),
+    ("scale", scale::scale),
     ("matching", matching::alone),
     ("idle", idle::idle),
 ];

@@ -1,7 +1,7 @@
 //! Matching alone, as a function.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use podium_mesos::matching;
 use podium_proto::mesos::v1;
@@ -10,33 +10,53 @@ use podium_types::definition;
 use serde_json::{Value, json};
 
 use crate::Options;
-use crate::figure::{Figure, figure, millis};
+use crate::figure::{Figure, figure, median, millis, rate};
 use crate::pod::sleeping_pod;
 
-/// Matching as a function, without anything around it: 10,000 waiting instances and 5,000 offers of 50 racks.
+const INSTANCES: u128 = 10_000;
+const OFFERS: usize = 5_000;
+
+/// Matching as a function, without anything around it, on one core: 10,000 waiting instances and 5,000 offers of 50 racks.
+/// The offers are sorted and read within what is measured.
 pub(crate) fn alone(_: &Path, _: &Options) -> Vec<Figure> {
-    const INSTANCES: u128 = 10_000;
-    const OFFERS: usize = 5_000;
     let offers: Vec<v1::Offer> = (0..OFFERS).map(offer).collect();
-    let waiting: Vec<uuid::Uuid> = (1..=INSTANCES).map(uuid::Uuid::from_u128).collect();
-    let placed = |constraints: Value| {
-        let mut pod = sleeping_pod("/matched", 1, "A=b");
-        pod["scheduling"] = json!({"placement": {"constraints": constraints}});
-        let reading = definition::read(pod.to_string().as_bytes(), &definition::Settings::default()).expect("the pod is valid");
-        let group = matching::Group { definition: &reading.definition, role: "*", waiting: &waiting, counted: &[] };
-        let start = Instant::now();
-        let mut slots = matching::slots(&offers);
-        let placed = matching::place(&mut slots, &[group], &matching::Rules::default());
-        (start.elapsed(), placed.len())
-    };
-    let (plain, all) = placed(json!([]));
-    let (constrained, within) = placed(json!([{"fieldName": "rack", "operator": "MAX_PER", "value": "200"}]));
-    assert_eq!((all, within), (10_000, 10_000), "all are placed: 50 racks of at most 200");
+    let plain = placed(&offers, 1, &json!([]));
+    let all = usize::try_from(INSTANCES).unwrap_or(usize::MAX);
+    let of_rack = |name: &str, operator: &str, value: &str| json!([{"fieldName": name, "operator": operator, "value": value}]);
     let what = |how: &str| format!("matching alone: {INSTANCES} instances onto {OFFERS} MADE-UP offers, {how}");
+    let line = |how: &str, took: Duration| {
+        figure(what(how), format!("{}, {}", millis(took), rate(all, took)), ">= 100000/s", format!("no constraint: {}", millis(plain)))
+            .ratio(took, plain)
+    };
     vec![
-        figure(what("no constraint"), millis(plain), "", ""),
-        figure(what("at most 200 a rack"), millis(constrained), "", format!("without it: {}", millis(plain))).ratio(constrained, plain),
+        figure(what("one pod, no constraint"), format!("{}, {}", millis(plain), rate(all, plain)), ">= 100000/s", ""),
+        line("one pod, at most 200 a rack", placed(&offers, 1, &of_rack("rack", "MAX_PER", "200"))),
+        line("one pod, evenly over the racks", placed(&offers, 1, &of_rack("rack", "GROUP_BY", "50"))),
+        line("5,000 pods, each of its instances on another host", placed(&offers, 5_000, &json!([["hostname", "UNIQUE"]]))),
+        line("10,000 pods, half of the racks", placed(&offers, 10_000, &of_rack("rack", "LIKE", "rack-[0-9]*[02468]"))),
     ]
+}
+
+/// Places all instances as so many pods, and answers how long that took; the median of five.
+fn placed(offers: &[v1::Offer], pods: usize, constraints: &Value) -> Duration {
+    let each = usize::try_from(INSTANCES).unwrap_or(usize::MAX) / pods;
+    let mut pod = sleeping_pod("/matched", usize::try_from(INSTANCES).unwrap_or(usize::MAX) / pods, "A=b");
+    pod["scheduling"] = json!({"placement": {"constraints": constraints}});
+    let reading = definition::read(pod.to_string().as_bytes(), &definition::Settings::default()).expect("the pod is valid");
+    // Random, as instances' ids are, and the same in every run.
+    let id = |n: u128| uuid::Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+    let waiting: Vec<uuid::Uuid> = (1..=INSTANCES).map(id).collect();
+    let once = |_| {
+        let group = |waiting| matching::Group { definition: &reading.definition, role: "*", waiting, counted: &[] };
+        let groups: Vec<matching::Group<'_>> = waiting.chunks(each).map(group).collect();
+        let start = Instant::now();
+        let mut slots = matching::slots(offers);
+        let placed = matching::place(&mut slots, &groups, &matching::Rules::default());
+        let took = start.elapsed();
+        assert_eq!(placed.len(), waiting.len(), "there is room for all of them: {constraints}");
+        took
+    };
+    median((0..5).map(once).collect())
 }
 
 /// An offer of an agent of its own, which has room for four instances.

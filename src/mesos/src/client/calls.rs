@@ -60,6 +60,21 @@ impl Calls {
         self.send(call::Type::Decline, Call { decline: Some(call::Decline { offer_ids, filters }), ..Call::default() }).await
     }
 
+    /// Answers whether agents may be taken down for maintenance; the master asks again after `refuse_seconds`.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn answer_inverse(&self, ids: Vec<v1::OfferId>, accept: bool, refuse_seconds: f64) -> Result<(), SubscriptionOver> {
+        let (inverse_offer_ids, filters) = (ids, Some(v1::Filters { refuse_seconds: Some(refuse_seconds) }));
+        if accept {
+            let accept = Some(call::AcceptInverseOffers { inverse_offer_ids, filters });
+            self.send(call::Type::AcceptInverseOffers, Call { accept_inverse_offers: accept, ..Call::default() }).await
+        } else {
+            let decline = Some(call::DeclineInverseOffers { inverse_offer_ids, filters });
+            self.send(call::Type::DeclineInverseOffers, Call { decline_inverse_offers: decline, ..Call::default() }).await
+        }
+    }
+
     /// Asks for offers again and forgets all filters, for these roles; none means all.
     ///
     /// # Errors

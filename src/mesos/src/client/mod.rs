@@ -130,6 +130,8 @@ pub enum Event {
     Offers(Vec<v1::Offer>),
     /// An offer is void.
     Rescind(v1::OfferId),
+    /// Whether agents may be taken down for maintenance. The answers are advice.
+    InverseOffers(Vec<v1::InverseOffer>),
     /// News of a task. Acknowledge it iff it has a uuid.
     Update(Box<v1::TaskStatus>),
     /// An executor ended or an agent was lost: a hint, not reliable.

@@ -192,6 +192,7 @@ fn translate(event: scheduler::Event) -> Translated {
         Some(Ok(Type::Heartbeat)) => return Translated::Nothing,
         Some(Ok(Type::Offers)) => event.offers.map(|offers| Event::Offers(offers.offers)),
         Some(Ok(Type::Rescind)) => event.rescind.map(|rescind| Event::Rescind(rescind.offer_id)),
+        Some(Ok(Type::InverseOffers)) => event.inverse_offers.map(|offers| Event::InverseOffers(offers.inverse_offers)),
         Some(Ok(Type::Update)) => event.update.map(|update| Event::Update(Box::new(update.status))),
         Some(Ok(Type::Failure)) => event.failure.map(Event::Failure),
         Some(Ok(Type::Error)) => {

@@ -1,0 +1,86 @@
+//! What happens to offers before they are placed on: they come, are taken back, or their agent leaves.
+//!
+//! An offer is used or declined as soon as all that is known of it has been taken in, so few are ever at hand. Launches
+//! that are being recorded for an offer that is void meanwhile are sent all the same: that they never ran is for Mesos to
+//! say.
+
+use podium_proto::mesos::v1::{InverseOffer, Offer, OfferId};
+use podium_types::condition;
+use podium_types::definition::PodDefinition;
+
+use super::core::Core;
+use super::output::Call;
+use super::pod::Pod;
+
+/// How long the answer to an inverse offer holds, in seconds; then the master asks again.
+const INVERSE_ANSWER_SECONDS: f64 = 60.0;
+
+impl Core {
+    /// Resources to launch on.
+    pub fn offered(&mut self, offers: Vec<Offer>) {
+        if self.subscribed {
+            self.offers.extend(offers.into_iter().map(|offer| (offer.id.value.clone(), offer)));
+        }
+    }
+
+    /// An offer is void.
+    pub fn rescinded(&mut self, offer: &OfferId) {
+        self.offers.remove(&offer.value);
+    }
+
+    /// An agent was lost, or is being drained: nothing more is launched on what it has offered. The offers are given back,
+    /// since that nobody else takes them back is not certain.
+    pub fn agent_left(&mut self, agent_id: &str) {
+        let left: Vec<String> =
+            self.offers.iter().filter(|(_, offer)| offer.agent_id.value == agent_id).map(|(id, _)| id.clone()).collect();
+        let offer_ids: Vec<OfferId> = left.iter().filter_map(|id| self.offers.remove(id)).map(|offer| offer.id).collect();
+        if !offer_ids.is_empty() {
+            self.call(Call::Decline { offer_ids, refuse_seconds: self.settings.decline_waiting_seconds });
+        }
+        for id in &self.ready {
+            if let Some(pod) = self.pods.get_mut(id) {
+                pod.waiting.agent_left(agent_id);
+            }
+        }
+    }
+
+    /// The master asks whether agents may be taken down for maintenance.
+    pub fn inverse_offered(&mut self, offers: Vec<InverseOffer>) {
+        if !self.subscribed {
+            return;
+        }
+        let can_spare = |offer: &InverseOffer| offer.agent_id.as_ref().is_none_or(|agent| self.can_spare(&agent.value));
+        let (spared, needed): (Vec<InverseOffer>, Vec<InverseOffer>) = offers.into_iter().partition(can_spare);
+        for (offers, accept) in [(spared, true), (needed, false)] {
+            if !offers.is_empty() {
+                let offer_ids = offers.into_iter().map(|offer| offer.id).collect();
+                self.call(Call::AnswerInverse { offer_ids, accept, refuse_seconds: INVERSE_ANSWER_SECONDS });
+            }
+        }
+    }
+
+    /// Whether every pod keeps the running instances that its `minimumHealthCapacity` asks for when this agent is gone.
+    fn can_spare(&self, agent_id: &str) -> bool {
+        self.pods.values().all(|pod| {
+            let here = on_agent(pod, |agent| agent == agent_id).count();
+            let elsewhere = on_agent(pod, |agent| agent != agent_id).count();
+            let definition = pod.definitions.values().next_back();
+            here == 0 || definition.is_none_or(|definition| elsewhere >= floor(definition))
+        })
+    }
+}
+
+/// Wanted instances that run on such agents.
+fn on_agent(pod: &Pod, which: impl Fn(&str) -> bool) -> impl Iterator<Item = ()> {
+    let running = pod.entries.values().filter(|entry| entry.is_wanted()).filter_map(|entry| entry.observed.as_ref());
+    let running = running.filter(|observed| condition::of_observed(observed, None) == condition::Condition::Running);
+    running.filter(move |observed| which(&observed.agent_id)).map(|_| ())
+}
+
+/// Instances that must be left, as during an upgrade.
+fn floor(definition: &PodDefinition) -> usize {
+    let floor = f64::from(definition.scaling.instances) * definition.scheduling.upgrade.minimum_health_capacity;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the instances")]
+    let floor = floor.ceil() as usize;
+    floor
+}
