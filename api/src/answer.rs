@@ -8,8 +8,10 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::content::Content;
+
 /// A finished answer.
-pub type Answer = Response<Bytes>;
+pub type Answer = Response<Content>;
 
 /// The header that tells which deployment a change began.
 pub const DEPLOYMENT_ID: HeaderName = HeaderName::from_static("marathon-deployment-id");
@@ -90,9 +92,16 @@ pub fn json_bytes(status: StatusCode, body: Bytes) -> Answer {
     with_type(status, body, JSON)
 }
 
+/// An answer of a JSON array whose values are serialized already; in pieces if it is long.
+pub fn json_array(status: StatusCode, values: Vec<Bytes>) -> Answer {
+    let mut answer = json_bytes(status, Bytes::new());
+    *answer.body_mut() = Content::array(values);
+    answer
+}
+
 /// An answer of any other type.
 pub fn with_type(status: StatusCode, body: Bytes, content_type: HeaderValue) -> Answer {
-    let mut answer = Response::new(body);
+    let mut answer = Response::new(Content::Whole(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
@@ -100,7 +109,7 @@ pub fn with_type(status: StatusCode, body: Bytes, content_type: HeaderValue) -> 
 
 /// An answer without a body.
 pub fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Bytes::new());
+    let mut answer = Response::new(Content::default());
     *answer.status_mut() = status;
     answer
 }

@@ -8,12 +8,16 @@ use serde_json::{Value, json};
 
 use crate::Api;
 use crate::answer::{Answer, Problem, REVISION, header, json_value};
+use crate::request::Head;
 
 /// All running deployments.
-pub fn list(api: &Api) -> Result<Answer, Problem> {
+pub fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
     let (deployments, revision) = api.index.read(|state| {
-        let deployments: Vec<(PodId, Deployment)> =
-            state.pods().filter_map(|pod| Some((pod.id.clone(), pod.deployment.as_ref()?.value.clone()))).collect();
+        let deployments: Vec<(PodId, Deployment)> = state
+            .pods()
+            .filter(|pod| head.caller.may_read(&pod.id))
+            .filter_map(|pod| Some((pod.id.clone(), pod.deployment.as_ref()?.value.clone())))
+            .collect();
         (deployments, state.revision())
     });
     let body: Vec<Value> = deployments.iter().map(|(pod, deployment)| as_json(pod, deployment)).collect();

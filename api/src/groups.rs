@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use http::StatusCode;
-use podium_types::id::Version;
+use podium_types::id::{PodId, Version};
 use serde_json::{Map, Value, json};
 
 use crate::Api;
@@ -72,7 +72,8 @@ pub fn get(api: &Api, tail: &str, head: &Head) -> Result<Answer, Problem> {
     let path = decode(tail).ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "the path is not properly percent-encoded UTF-8"))?;
     let wanted: String = path.split('/').filter(|segment| !segment.is_empty()).flat_map(|segment| ["/", segment]).collect();
     let embed = Embed::of(head);
-    let (statuses, revision) = pods::statuses(api, |id| id.as_str().strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('/')));
+    let inside = |id: &PodId| id.as_str().strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('/'));
+    let (statuses, revision) = pods::statuses(api, |id| inside(id) && head.caller.may_read(id));
     if statuses.is_empty() && !wanted.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, format!("Group '{wanted}' does not exist")));
     }
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn naming_one_embedding_leaves_out_the_others() {
-        let head = |query: &str| Head { method: http::Method::GET, query: query.to_owned(), headers: http::HeaderMap::new() };
+        let head = |query: &str| Head::new(http::Method::GET, query.to_owned(), http::HeaderMap::new());
         let shown = |query: &str| {
             let embed = Embed::of(&head(query));
             (embed.apps, embed.pods, embed.groups)

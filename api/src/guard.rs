@@ -1,25 +1,72 @@
 //! Who may talk to us at all: keeps a web page in someone's browser from reaching a server that listens on
-//! that someone's machine, be it by a name that was rebound to our address or by a cross-site request.
+//! that someone's machine, be it by a name that was rebound to our address or by a cross-site request. Pages of the
+//! origins that the operator names may call, and are answered as browsers want it (CORS).
 
 use std::net::IpAddr;
 
-use http::header::{HOST, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HOST, HeaderValue, ORIGIN, VARY,
+};
 use http::{HeaderMap, Method, StatusCode};
 
-use crate::answer::Problem;
+use crate::answer::{Answer, Problem, empty};
 
-/// Decides by which names the server may be called. IP addresses always may: an attacker's page can bind only
-/// names to our address.
+/// Decides by which names the server may be called, and by pages of which origins. IP addresses always may: an attacker's
+/// page can bind only names to our address.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     names: Vec<String>,
     any: bool,
+    origins: Vec<String>,
+    any_origin: bool,
 }
 
 impl Guard {
     /// `names`: host names beyond `localhost`; `*` allows every name, for servers behind a proxy that checks itself.
-    pub fn new(names: &[String]) -> Self {
-        Self { names: names.iter().map(|name| name.to_ascii_lowercase()).collect(), any: names.iter().any(|name| name == "*") }
+    /// `origins`: whose pages may call, `https://host[:port]`; `*`: all pages may read.
+    pub fn new(names: &[String], origins: &[String]) -> Self {
+        let lower = |texts: &[String]| texts.iter().map(|text| text.trim_end_matches('/').to_ascii_lowercase()).collect::<Vec<_>>();
+        Self {
+            names: lower(names),
+            any: names.iter().any(|name| name == "*"),
+            origins: lower(origins),
+            any_origin: origins.iter().any(|origin| origin == "*"),
+        }
+    }
+
+    /// The answer to a browser's question whether a page may call.
+    pub fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Answer> {
+        (*method == Method::OPTIONS && headers.contains_key(ORIGIN) && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)).then(|| {
+            let mut answer = empty(StatusCode::NO_CONTENT);
+            if let Some(origin) = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()) {
+                let methods = if self.is_named(origin) { "GET, HEAD, OPTIONS, POST, PUT, DELETE" } else { "GET, HEAD, OPTIONS" };
+                if self.is_named(origin) || self.any_origin {
+                    let head = answer.headers_mut();
+                    head.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+                    head.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+                    head.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+                }
+            }
+            answer
+        })
+    }
+
+    /// Lets the pages of an allowed origin read the answer.
+    pub fn share<B>(&self, origin: Option<&HeaderValue>, answer: &mut http::Response<B>) {
+        let Some(origin) = origin else { return };
+        let named = origin.to_str().is_ok_and(|origin| self.is_named(origin));
+        if !named && !self.any_origin {
+            return;
+        }
+        let head = answer.headers_mut();
+        head.insert(ACCESS_CONTROL_ALLOW_ORIGIN, if named { origin.clone() } else { HeaderValue::from_static("*") });
+        head.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
+        head.append(VARY, HeaderValue::from_static("Origin"));
+    }
+
+    fn is_named(&self, origin: &str) -> bool {
+        self.origins.iter().any(|known| known != "*" && known.eq_ignore_ascii_case(origin))
     }
 
     /// Lets a request pass, or tells why it may not.
@@ -31,7 +78,8 @@ impl Guard {
             return Err(refused_host(host));
         }
         let changes = !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
-        if changes && headers.get_all(ORIGIN).iter().any(|origin| !same_origin(origin.to_str().unwrap_or_default(), host)) {
+        let ours = |origin: &str| same_origin(origin, host) || self.is_named(origin);
+        if changes && headers.get_all(ORIGIN).iter().any(|origin| !ours(origin.to_str().unwrap_or_default())) {
             return Err(Problem::new(StatusCode::FORBIDDEN, "requests that change something are not accepted from other origins"));
         }
         Ok(())
@@ -43,6 +91,12 @@ impl Guard {
         self.any || literal.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name)
     }
 }
+
+/// What a page may send beyond what every page may.
+const ALLOWED_HEADERS: &str = "Accept, Authorization, Content-Type, If-Match, Last-Event-ID, X-Podium-Min-Revision";
+
+/// What a page may read of an answer's head.
+const EXPOSED_HEADERS: &str = "ETag, Location, Marathon-Deployment-Id, Warning, X-Podium-Change, X-Podium-Revision";
 
 fn refused_host(host: &str) -> Problem {
     let host: String = host.chars().take(255).collect();
@@ -74,7 +128,7 @@ mod tests {
         for (name, value) in headers {
             map.insert(http::header::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        Guard::new(&names).check(&method, &map).err().map(|problem| problem.status.as_u16())
+        Guard::new(&names, &[]).check(&method, &map).err().map(|problem| problem.status.as_u16())
     }
 
     #[test]

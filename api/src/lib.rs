@@ -4,12 +4,14 @@
 //! process; every refusal is JSON that says what to do; nothing a client sends makes it panic or grow without bound.
 //!
 //! ```text
-//! server  accepts ─► routes ─► guard (who may talk to us) ─► pods | plain (everything else)
+//! server  accepts ─► routes ─► guard (which pages may talk to us) ─► access (who it is) ─► pods | plain (the rest)
 //!                                pods:  path ─► push ─► admission's plan ─► store ─► index has it ─► answer
 //!                                                read ◄── index
 //! ```
 
+mod access;
 mod answer;
+mod content;
 mod deployments;
 mod groups;
 mod guard;
@@ -22,6 +24,7 @@ mod push;
 mod request;
 mod routes;
 mod server;
+mod tls;
 mod without_apps;
 
 use std::net::SocketAddr;
@@ -36,13 +39,17 @@ use podium_types::definition::Settings;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::access::Access;
 use crate::answer::Problem;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::server::Serving;
+use crate::tls::Tls;
 
+pub use crate::access::{AccessConfig, AccessError, NewToken, Password, Right};
 pub use crate::request::MAX_BODY;
 pub use crate::server::Limits;
+pub use crate::tls::TlsFiles;
 
 /// What the API needs.
 pub struct ApiConfig {
@@ -62,6 +69,12 @@ pub struct ApiConfig {
     pub agents: podium_http::Client,
     /// Host names by which the server may be called, beyond `localhost` and IP addresses; `*`: every name.
     pub host_names: Vec<String>,
+    /// Origins whose pages may call, as `https://host[:port]`; `*`: all pages may read.
+    pub cors_origins: Vec<String>,
+    /// Who may call; nobody named: everyone may do everything.
+    pub access: AccessConfig,
+    /// The certificate for `https`; without it the API speaks plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// How it treats its clients.
     pub limits: Limits,
 }
@@ -79,6 +92,17 @@ pub struct Info {
     pub failover_timeout: f64,
 }
 
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener is of no use.
+    #[error("the API's listener: {0}")]
+    Listener(#[from] std::io::Error),
+    /// A file that says who may call, or the certificate.
+    #[error(transparent)]
+    File(#[from] AccessError),
+}
+
 /// A running API server.
 #[derive(Debug)]
 pub struct Server {
@@ -87,13 +111,15 @@ pub struct Server {
 
 impl Server {
     /// Serves until it is shut down or dropped. Needs a tokio runtime. Requests are answered with 503 until the index is ready.
-    pub fn start(config: ApiConfig) -> std::io::Result<Self> {
-        let ApiConfig { listener, store, index, settings, info, gateway, agents, host_names, limits } = config;
+    pub fn start(config: ApiConfig) -> Result<Self, StartError> {
+        let ApiConfig { listener, store, index, settings, info, gateway, agents, host_names, cors_origins, access, tls, limits } = config;
         let port = listener.local_addr()?.port();
         let metrics = Metrics::new(index.clone());
-        let (guard, catch_up) = (Guard::new(&host_names), limits.catch_up);
-        let api = Arc::new(Api { store, index, settings, info, gateway, agents, port, guard, metrics, catch_up });
-        Ok(Self { serving: Serving::start(listener, routes::routes(api), limits)? })
+        let (guard, access) = (Guard::new(&host_names, &cors_origins), Access::open(access)?);
+        let tls = tls.map(Tls::open).transpose()?;
+        let (encrypted, catch_up) = (tls.is_some(), limits.catch_up);
+        let api = Arc::new(Api { store, index, settings, info, gateway, agents, port, encrypted, guard, access, metrics, catch_up });
+        Ok(Self { serving: Serving::start(listener, routes::routes(api), tls, limits)? })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -116,7 +142,9 @@ struct Api {
     gateway: watch::Receiver<GatewayState>,
     agents: podium_http::Client,
     port: u16,
+    encrypted: bool,
     guard: Guard,
+    access: Access,
     metrics: Metrics,
     catch_up: Duration,
 }

@@ -222,7 +222,7 @@ mod tests {
     }
 
     fn wanted(query: &str) -> Result<Wanted, Problem> {
-        Wanted::of(&Head { method: http::Method::GET, query: query.to_owned(), headers: http::HeaderMap::new() })
+        Wanted::of(&Head::new(http::Method::GET, query.to_owned(), http::HeaderMap::new()))
     }
 
     fn instance(n: u128) -> InstanceId {

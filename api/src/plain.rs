@@ -71,12 +71,12 @@ impl<'a> Target<'a> {
         match self {
             Self::Ping => ping(head),
             Self::Livez => Ok(with_type(StatusCode::OK, "ok\n".into(), TEXT)),
-            Self::Readyz => readyz(api),
+            Self::Readyz => readyz(api, head),
             Self::Metrics => metrics(api, head),
             Self::PrometheusMetrics => prometheus_metrics(api, head),
-            Self::Info => info(api),
-            Self::Leader => leader(api),
-            Self::Deployments => deployments::list(api),
+            Self::Info => info(api, head),
+            Self::Leader => leader(api, head),
+            Self::Deployments => deployments::list(api, head),
             Self::Group(id) => groups::get(api, id, head),
             Self::Apps => Ok(without_apps::apps()),
             Self::App(id) => without_apps::app(id),
@@ -127,10 +127,17 @@ const MOST_TASKS: usize = 100;
 
 /// Ready: the store has been read. What is wrong between the gateway and Mesos takes no replica out of service, since
 /// the API is where people look for the reason: it is told, by the replica that owns the gateway.
-fn readyz(api: &Api) -> Result<Answer, Problem> {
+/// Details are for who may see everything, since anyone may ask.
+fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
     match api.index.position().revision {
         0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
-        _ => Ok(with_type(StatusCode::OK, readiness(&api.gateway.borrow()).into(), TEXT)),
+        _ => {
+            let mut text = readiness(&api.gateway.borrow());
+            if !head.caller.may_read_all() {
+                text.truncate(text.find('\n').map_or(text.len(), |end| end + 1));
+            }
+            Ok(with_type(StatusCode::OK, text.into(), TEXT))
+        }
     }
 }
 
@@ -165,8 +172,8 @@ fn no_metrics(_: std::fmt::Error) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
 }
 
-fn leader(api: &Api) -> Result<Answer, Problem> {
-    match leading(api) {
+fn leader(api: &Api, head: &Head) -> Result<Answer, Problem> {
+    match leading(api).filter(|_| head.caller.may_read_all()) {
         Some(leader) => Ok(json_value(StatusCode::OK, &json!({ "leader": leader }))),
         None => Err(Problem::new(StatusCode::NOT_FOUND, "There is no leader")),
     }
@@ -176,10 +183,11 @@ fn leading(api: &Api) -> Option<String> {
     api.index.read(|state| state.leader(GATEWAY).map(|leader| String::from_utf8_lossy(&leader.identity).into_owned()))
 }
 
-fn info(api: &Api) -> Result<Answer, Problem> {
+/// Where things are is for who may see everything; the rest is what definitions depend on.
+fn info(api: &Api, head: &Head) -> Result<Answer, Problem> {
     let leader = leading(api);
     let (framework, revision) = api.index.read(|state| (state.framework().map(|held| held.value.framework_id.clone()), state.revision()));
-    let body = json!({
+    let mut body = json!({
         "name": "podium",
         "version": env!("CARGO_PKG_VERSION"),
         "buildref": null,
@@ -188,8 +196,18 @@ fn info(api: &Api) -> Result<Answer, Problem> {
         "frameworkId": framework,
         "marathon_config": marathon_config(api),
         "zookeeper_config": of_nothing(&ZOOKEEPER),
-        "http_config": { "http_port": api.port, "https_port": null },
+        "http_config": {
+            "http_port": (!api.encrypted).then_some(api.port),
+            "https_port": api.encrypted.then_some(api.port),
+        },
     });
+    if !head.caller.may_read_all() {
+        for place in ["/leader", "/frameworkId", "/marathon_config/hostname", "/marathon_config/master", "/http_config"] {
+            if let Some(value) = body.pointer_mut(place) {
+                *value = serde_json::Value::Null;
+            }
+        }
+    }
     let mut answer = json_value(StatusCode::OK, &body);
     header(&mut answer, crate::answer::REVISION, revision);
     Ok(answer)

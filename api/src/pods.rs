@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::ETAG;
 use http::{Method, StatusCode};
 use podium_controllers::admission::is_active;
@@ -12,7 +12,8 @@ use podium_store::view::PodView;
 use podium_types::id::{PodId, Version};
 use serde_json::json;
 
-use crate::answer::{Answer, Problem, REVISION, header, json_bytes, json_value};
+use crate::access::Caller;
+use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_value};
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::request::{Body, Head};
 use crate::{Api, logs, push};
@@ -51,6 +52,9 @@ fn bad_path(error: &PathError) -> Problem {
 
 async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<Answer, Problem> {
     let read = matches!(head.method, Method::GET | Method::HEAD);
+    if let Some(id) = &path.id {
+        if read { head.caller.demand_read(id) } else { head.caller.demand_write(id) }?;
+    }
     match (path.id, path.verb) {
         (None, Verb::Definition) if head.method == Method::POST => push::create(api, head, body).await,
         (None, Verb::Definition) if !read => Err(Problem::method("GET, HEAD, POST")),
@@ -61,8 +65,8 @@ async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<A
         (id, verb) => {
             api.caught_up(head.min_revision()?).await?;
             match (id, verb) {
-                (None, Verb::Definition) => Ok(all(api)),
-                (None, _) => Ok(all_status(api)),
+                (None, Verb::Definition) => Ok(all(api, &head.caller)),
+                (None, _) => Ok(all_status(api, &head.caller)),
                 (Some(id), Verb::Status) => status(api, &id),
                 (Some(id), Verb::Definition) => definition(api, &id),
                 (Some(id), Verb::Versions) => versions(api, &id),
@@ -94,21 +98,22 @@ fn read(api: &Api, look: impl FnOnce(&IndexState) -> Result<Answer, Problem>) ->
     })
 }
 
-fn all(api: &Api) -> Answer {
+fn all(api: &Api, caller: &Caller) -> Answer {
     let (fragments, revision) = api.index.read(|state| {
-        let fragments: Vec<Bytes> = state.pods().filter_map(in_force).map(|(_, json)| json.clone()).collect();
+        let fragments: Vec<Bytes> =
+            state.pods().filter(|view| caller.may_read(&view.id)).filter_map(in_force).map(|(_, json)| json.clone()).collect();
         (fragments, state.revision())
     });
-    let mut answer = json_bytes(StatusCode::OK, joined(&fragments));
+    let mut answer = json_array(StatusCode::OK, fragments);
     header(&mut answer, REVISION, revision);
     answer
 }
 
-/// The status of every pod.
-fn all_status(api: &Api) -> Answer {
-    let (statuses, revision) = statuses(api, |_| true);
+/// The status of every pod that the caller may see.
+fn all_status(api: &Api, caller: &Caller) -> Answer {
+    let (statuses, revision) = statuses(api, |id| caller.may_read(id));
     let fragments: Vec<Bytes> = statuses.iter().map(to_json).collect();
-    let mut answer = json_bytes(StatusCode::OK, joined(&fragments));
+    let mut answer = json_array(StatusCode::OK, fragments);
     header(&mut answer, REVISION, revision);
     answer
 }
@@ -142,20 +147,6 @@ fn status_of(api: &Api, id: &PodId, now: i64) -> Option<(PodStatus, i64)> {
 
 fn to_json(status: &PodStatus) -> Bytes {
     serde_json::to_vec(status).map(Bytes::from).unwrap_or_default()
-}
-
-/// A JSON array of values that are JSON already.
-fn joined(fragments: &[Bytes]) -> Bytes {
-    let mut body = BytesMut::with_capacity(fragments.iter().map(|fragment| fragment.len() + 1).sum::<usize>() + 2);
-    body.extend_from_slice(b"[");
-    for (at, fragment) in fragments.iter().enumerate() {
-        if at > 0 {
-            body.extend_from_slice(b",");
-        }
-        body.extend_from_slice(fragment);
-    }
-    body.extend_from_slice(b"]");
-    body.freeze()
 }
 
 fn definition(api: &Api, id: &PodId) -> Result<Answer, Problem> {

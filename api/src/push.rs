@@ -51,6 +51,7 @@ pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Proble
     let spec = body_of(head, body).await?;
     let reading = judged(read(&spec, &api.settings), head)?;
     let id = reading.definition.id.clone();
+    head.caller.demand_write(&id)?;
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| match is_active(view) {
         true => Err(Problem::new(StatusCode::CONFLICT, format!("A pod with id [{id}] already exists."))),
@@ -340,13 +341,10 @@ mod tests {
 
     #[test]
     fn if_match_compares_the_version_in_force() {
-        let head = |tag: &'static str| Head {
-            method: http::Method::PUT,
-            query: String::new(),
-            headers: [(IF_MATCH, HeaderValue::from_static(tag))].into_iter().collect(),
-        };
+        let put = |headers| Head::new(http::Method::PUT, String::new(), headers);
+        let head = |tag: &'static str| put([(IF_MATCH, HeaderValue::from_static(tag))].into_iter().collect());
         let nobody = PodView::new(PodId::new("/a").unwrap());
         assert_eq!(if_match(&head("*"), &nobody).unwrap_err().status, StatusCode::PRECONDITION_FAILED);
-        assert!(if_match(&Head { method: http::Method::PUT, query: String::new(), headers: http::HeaderMap::new() }, &nobody).is_ok());
+        assert!(if_match(&put(http::HeaderMap::new()), &nobody).is_ok());
     }
 }

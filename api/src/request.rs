@@ -1,5 +1,6 @@
 //! What a handler needs of a request: the head as plain data, the query, and the body under a cap.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, Method, StatusCode};
 
+use crate::access::Caller;
 use crate::answer::{MIN_REVISION, Problem};
 use crate::path::decode;
 
@@ -29,9 +31,18 @@ pub struct Head {
     pub query: String,
     /// As sent.
     pub headers: HeaderMap,
+    /// The address at the other end of the connection.
+    pub peer: Option<IpAddr>,
+    /// Who asks, and what they may do: nothing, until the request was admitted.
+    pub(crate) caller: Caller,
 }
 
 impl Head {
+    /// A request of somebody who is not known yet.
+    pub fn new(method: Method, query: String, headers: HeaderMap) -> Self {
+        Self { method, query, headers, peer: None, caller: Caller::nobody() }
+    }
+
     /// Marathon's booleans: `true` in any case is true, everything else is false.
     pub fn flag(&self, name: &str) -> bool {
         self.values(name).iter().any(|value| value.eq_ignore_ascii_case("true"))
@@ -131,7 +142,7 @@ mod tests {
 
     fn head(query: &str, headers: &[(&'static str, &'static str)]) -> Head {
         let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
-        Head { method: Method::GET, query: query.to_owned(), headers }
+        Head::new(Method::GET, query.to_owned(), headers)
     }
 
     #[test]

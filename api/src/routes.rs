@@ -1,46 +1,80 @@
-//! The filters: from a connection's request to the handler that knows it, and from a refusal to its answer.
+//! From a connection's request to the handler that knows its path, and from a refusal to its answer.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Buf;
 use futures_util::StreamExt;
-use http::{HeaderMap, Method, StatusCode};
+use http::header::ORIGIN;
+use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::{Filter, Rejection, Reply};
 
 use crate::answer::{Answer, Problem, finish};
 use crate::request::{Body, Head};
-use crate::{Api, plain, pods};
-
-/// A refusal on its way through the filters; the only kind of rejection that our own filters use.
-#[derive(Debug)]
-struct Refused(Problem);
-
-impl warp::reject::Reject for Refused {}
+use crate::server::{Peer, Routes};
+use crate::{Api, access, content, plain, pods};
 
 /// Where the DC/OS command line, and what else goes through its proxy, looks for us.
 const PROXIED: &str = "/service/marathon";
 
 /// Everything that the server answers.
-pub fn routes(api: Arc<Api>) -> BoxedFilter<(Answer,)> {
+pub fn routes(api: Arc<Api>) -> Routes {
     let shared = warp::any().map(move || Arc::clone(&api)).boxed();
-    let answered = warp::path::full()
-        .and(shared.clone())
+    warp::path::full()
+        .and(shared)
         .and(head())
         .and(body())
-        .and_then(|path: warp::path::FullPath, api: Arc<Api>, head: Head, body: Body| async move {
-            let began = Instant::now();
-            let path = without_prefix(path.as_str());
-            let (route, result) = match pods_tail(path) {
-                Some(tail) => pods::handle(&api, tail, &head, body).await,
-                None => plain::handle(&api, path, &head, body).await,
-            };
-            counted(&api, route, &head, began, result)
+        .then(|path: warp::path::FullPath, api: Arc<Api>, head: Head, body: Body| async move {
+            content::into_reply(respond(&api, path.as_str(), head, body).await)
         })
-        .boxed();
-    guard(shared).and(answered).recover(answer_refusal).unify().map(finished).boxed()
+        .boxed()
+}
+
+/// The answer to one request, whatever comes: who may talk to us, who it is, and then the handler that knows the path.
+async fn respond(api: &Api, path: &str, head: Head, body: Body) -> Answer {
+    let began = Instant::now();
+    let path = without_prefix(path);
+    let (method, headers) = (head.method.clone(), head.headers.clone());
+    let (route, result) = match admitted(api, path, head) {
+        Ok(Admitted::Asks(head)) => match pods_tail(path) {
+            Some(tail) => pods::handle(api, tail, &head, body).await,
+            None => plain::handle(api, path, &head, body).await,
+        },
+        Ok(Admitted::Answered(answer)) => ("preflight", Ok(answer)),
+        Err(problem) => ("refused", Err(problem)),
+    };
+    let answer = result.unwrap_or_else(Problem::into_answer);
+    api.metrics.request(route, &method, answer.status(), began.elapsed());
+    let mut answer = content::negotiate(&headers, answer);
+    finish(&mut answer);
+    api.guard.share(headers.get(ORIGIN), &mut answer);
+    answer
+}
+
+/// A request that may be answered.
+enum Admitted {
+    /// With its caller.
+    Asks(Head),
+    /// A browser's question, which needs nobody else.
+    Answered(Answer),
+}
+
+/// Lets pass only who may talk to us, and finds out who it is and whether they may ask this.
+fn admitted(api: &Api, path: &str, mut head: Head) -> Result<Admitted, Problem> {
+    api.guard.check(&head.method, &head.headers)?;
+    if let Some(answer) = api.guard.preflight(&head.method, &head.headers) {
+        return Ok(Admitted::Answered(answer));
+    }
+    match api.access.caller(&head.headers) {
+        Ok(caller) => head.caller = caller,
+        Err(_) if access::is_open(path) => {}
+        Err(problem) => {
+            tracing::info!(peer = ?head.peer, path, "a request without a password or token that is known");
+            return Err(problem);
+        }
+    }
+    access::demand(&head.caller, &head.method, path)?;
+    Ok(Admitted::Asks(head))
 }
 
 /// The path as we know it, for clients that put the proxy's prefix before every path.
@@ -54,30 +88,15 @@ fn pods_tail(path: &str) -> Option<&str> {
     if tail.is_empty() { Some(tail) } else { tail.strip_prefix('/') }
 }
 
-fn counted(api: &Api, route: &'static str, head: &Head, began: Instant, result: Result<Answer, Problem>) -> Result<Answer, Rejection> {
-    let status = result.as_ref().map_or_else(|problem| problem.status, Answer::status);
-    api.metrics.request(route, &head.method, status, began.elapsed());
-    result.map_err(|problem| warp::reject::custom(Refused(problem)))
-}
-
-/// Lets pass only who may talk to us.
-fn guard(shared: BoxedFilter<(Arc<Api>,)>) -> BoxedFilter<()> {
-    shared
-        .and(warp::method())
-        .and(warp::header::headers_cloned())
-        .and_then(|api: Arc<Api>, method: Method, headers: HeaderMap| async move {
-            api.guard.check(&method, &headers).map_err(|problem| {
-                api.metrics.request("refused", &method, problem.status, std::time::Duration::ZERO);
-                warp::reject::custom(Refused(problem))
-            })
-        })
-        .untuple_one()
-        .boxed()
-}
-
 fn head() -> BoxedFilter<(Head,)> {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
-    warp::method().and(query).and(warp::header::headers_cloned()).map(|method, query, headers| Head { method, query, headers }).boxed()
+    let peer = warp::ext::optional::<Peer>();
+    warp::method()
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(peer)
+        .map(|method, query, headers, peer: Option<Peer>| Head { peer: peer.map(|peer| peer.0), ..Head::new(method, query, headers) })
+        .boxed()
 }
 
 fn body() -> BoxedFilter<(Body,)> {
@@ -96,23 +115,6 @@ where
 {
     stream.map(|chunk| chunk.map(|mut chunk| chunk.copy_to_bytes(chunk.remaining())))
 }
-
-async fn answer_refusal(rejection: Rejection) -> Result<Answer, Infallible> {
-    if let Some(Refused(problem)) = rejection.find::<Refused>() {
-        return Ok(problem.clone().into_answer());
-    }
-    tracing::error!(?rejection, "a request was refused by a filter that should refuse none");
-    Ok(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_answer())
-}
-
-fn finished(mut answer: Answer) -> Answer {
-    finish(&mut answer);
-    answer
-}
-
-/// warp answers what implements its `Reply`; ours is a plain response, which does.
-const fn _is_a_reply<T: Reply>() {}
-const _: () = _is_a_reply::<Answer>();
 
 #[cfg(test)]
 mod tests {

@@ -1,23 +1,32 @@
-//! The accept loop: bounds connections, times slow clients out, and ends within a deadline.
+//! The accept loop: bounds connections, encrypts them where told, times slow clients out, and ends within a deadline.
 //!
 //! warp's own server sets no timer (a half-sent head would hold a connection for ever) and waits for its last
 //! client however long that takes, so its filters run under this loop instead.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use warp::filters::BoxedFilter;
 
-use crate::answer::Answer;
+use crate::tls::Tls;
+
+/// What the routes end in.
+pub(crate) type Routes = BoxedFilter<(warp::reply::Response,)>;
+
+/// Who is at the other end of the connection, in a request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub IpAddr);
 
 /// How the loop treats its clients.
 #[derive(Debug, Clone)]
@@ -55,11 +64,11 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Serves `routes` on `listener`.
-    pub(crate) fn start(listener: TcpListener, routes: BoxedFilter<(Answer,)>, limits: Limits) -> std::io::Result<Self> {
+    /// Serves `routes` on `listener`, encrypted if there is a certificate.
+    pub(crate) fn start(listener: TcpListener, routes: Routes, tls: Option<Tls>, limits: Limits) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
-        let task = tokio::spawn(accept(listener, routes, limits, stop.clone()));
+        let task = tokio::spawn(accept(listener, routes, tls.map(Arc::new), limits, stop.clone()));
         Ok(Self { address, stop, task })
     }
 
@@ -85,7 +94,7 @@ impl Drop for Serving {
     }
 }
 
-async fn accept(listener: TcpListener, routes: BoxedFilter<(Answer,)>, limits: Limits, stop: CancellationToken) {
+async fn accept(listener: TcpListener, routes: Routes, tls: Option<Arc<Tls>>, limits: Limits, stop: CancellationToken) {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -96,10 +105,10 @@ async fn accept(listener: TcpListener, routes: BoxedFilter<(Answer,)>, limits: L
             accepted = next(&listener, &slots) => accepted,
         };
         match accepted {
-            Ok((stream, slot)) => {
-                let (routes, watcher, limits) = (routes.clone(), graceful.watcher(), limits.clone());
+            Ok((stream, peer, slot)) => {
+                let (routes, tls, watcher, limits) = (routes.clone(), tls.clone(), graceful.watcher(), limits.clone());
                 connections.spawn(async move {
-                    connection(stream, routes, watcher, &limits).await;
+                    connection(stream, peer, routes, tls.as_deref(), watcher, &limits).await;
                     drop(slot);
                 });
             }
@@ -117,18 +126,39 @@ async fn accept(listener: TcpListener, routes: BoxedFilter<(Answer,)>, limits: L
     connections.shutdown().await;
 }
 
-async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+type Accepted = (TcpStream, Peer, tokio::sync::OwnedSemaphorePermit);
+
+async fn next(listener: &TcpListener, slots: &Arc<Semaphore>) -> std::io::Result<Accepted> {
     let slot = Arc::clone(slots).acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, slot))
+    let (stream, from) = listener.accept().await?;
+    Ok((stream, Peer(from.ip().to_canonical()), slot))
 }
 
-async fn connection(stream: TcpStream, routes: BoxedFilter<(Answer,)>, watcher: Watcher, limits: &Limits) {
+async fn connection(stream: TcpStream, peer: Peer, routes: Routes, tls: Option<&Tls>, watcher: Watcher, limits: &Limits) {
     // Small answers must not wait for more; failing to say so costs time only.
     let _ = stream.set_nodelay(true);
     let stall = u32::try_from(limits.stall_timeout.as_millis()).unwrap_or(u32::MAX);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall);
-    let service = TowerToHyperService::new(warp::service(routes));
+    let Some(tls) = tls else { return serve(stream, peer, routes, watcher, limits).await };
+    match tokio::time::timeout(limits.head_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => serve(stream, peer, routes, watcher, limits).await,
+        Ok(Err(error)) => tracing::debug!(%error, peer = %peer.0, "no encrypted connection came about"),
+        Err(_) => tracing::debug!(peer = %peer.0, "an encrypted connection was not agreed on in time"),
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    peer: Peer,
+    routes: Routes,
+    watcher: Watcher,
+    limits: &Limits,
+) {
+    let routes = TowerToHyperService::new(warp::service(routes));
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(peer);
+        routes.call(request)
+    });
     // HTTP/1 alone: the builder that also detects HTTP/2 reads the first bytes without a timer.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

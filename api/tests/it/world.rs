@@ -69,6 +69,11 @@ impl World {
 
     /// Several servers.
     pub async fn with(servers: usize, limits: Limits) -> Self {
+        Self::changed(servers, limits, |_| {}).await
+    }
+
+    /// Several servers that are not as usual.
+    pub async fn changed(servers: usize, limits: Limits, change: impl Fn(&mut ApiConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let etcd = podium_etcd::Server::start(podium_etcd::Config::new(listener, folder.path())).await.unwrap();
@@ -77,12 +82,12 @@ impl World {
         let (gateway, _) = state_channel();
         let mut world = Self { etcd: Some(etcd), servers: Vec::new(), index: None, client, endpoint, gateway, _folder: folder };
         for _ in 0..servers {
-            world.add(limits.clone()).await;
+            world.add(limits.clone(), &change).await;
         }
         world
     }
 
-    async fn add(&mut self, limits: Limits) {
+    async fn add(&mut self, limits: Limits, change: impl Fn(&mut ApiConfig)) {
         let store = self.store().await;
         let index = Index::start(&store);
         index.ready().await;
@@ -91,8 +96,21 @@ impl World {
         let host_names = vec!["podium.example".to_owned()];
         let gateway = self.gateway.subscribe();
         self.index.get_or_insert_with(|| index.clone());
-        let config =
-            ApiConfig { listener, store, index, settings: Settings::default(), info, gateway, agents: client(), host_names, limits };
+        let mut config = ApiConfig {
+            listener,
+            store,
+            index,
+            settings: Settings::default(),
+            info,
+            gateway,
+            agents: client(),
+            host_names,
+            cors_origins: Vec::new(),
+            access: podium_api::AccessConfig::default(),
+            tls: None,
+            limits,
+        };
+        change(&mut config);
         self.servers.push(Server::start(config).unwrap());
     }
 

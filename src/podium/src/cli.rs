@@ -75,6 +75,9 @@ pub enum ClientCommand {
     /// Shows what applying a file would change; ends with 1 when something would.
     #[command(after_help = "Examples:\n  podium diff -f pod.json")]
     Diff(DiffArgs),
+    /// Draws a bearer token for the API, and the line by which the server's --tokens-file knows it.
+    #[command(after_help = "Examples:\n  podium token ci --right write --below /team\n  podium token dashboard    may read everything")]
+    Token(TokenArgs),
     /// Prints a completion script for a shell.
     #[command(
         after_help = "Examples:\n  podium completions bash > /etc/bash_completion.d/podium\n  podium completions zsh > ~/.zfunc/_podium"
@@ -90,6 +93,12 @@ pub struct ServerArgs {
     /// The server's address.
     #[arg(long, env = "PODIUM_SERVER", value_name = "URL", default_value = DEFAULT_SERVER)]
     pub server: String,
+    /// A file with the bearer token that the server knows us by. Instead of a file: the variable PODIUM_TOKEN.
+    #[arg(long, env = "PODIUM_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A file with one line `user:password`, for a server that asks for those.
+    #[arg(long, env = "PODIUM_CREDENTIALS_FILE", value_name = "FILE", conflicts_with = "token_file")]
+    pub credentials_file: Option<PathBuf>,
 }
 
 /// The form of what is printed.
@@ -315,6 +324,20 @@ pub struct DiffArgs {
     /// Server.
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// `podium token`.
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    /// Whose token it is, for people.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What its owner may do: read or write.
+    #[arg(long, value_name = "RIGHT", default_value = "read")]
+    pub right: podium_api::Right,
+    /// The pods of which: `/` for all, `/team` for those below it.
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub below: String,
 }
 
 /// `podium completions`.

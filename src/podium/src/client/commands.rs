@@ -18,7 +18,7 @@ use super::terminal::{Paint, Tone, printable};
 use super::wait::{self, Ends, Goal};
 use crate::cli::{
     ApplyArgs, Cli, ClientCommand, CompletionsArgs, DeleteArgs, DiffArgs, GetPodArgs, GetWhat, ListArgs, OutputFormat, ScaleArgs,
-    StatusArgs, ValidateArgs, VersionArgs, WaitArgs,
+    StatusArgs, TokenArgs, ValidateArgs, VersionArgs, WaitArgs,
 };
 
 /// A scaling that someone else's change gets in between is tried again so often.
@@ -39,6 +39,7 @@ pub async fn execute(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Delete(args) => delete(args).await,
         ClientCommand::Validate(args) => validate(args),
         ClientCommand::Diff(args) => diff(args).await,
+        ClientCommand::Token(args) => token(&args),
         ClientCommand::Completions(args) => completions(args),
         ClientCommand::Version(args) => version(args).await,
     }
@@ -46,7 +47,7 @@ pub async fn execute(command: ClientCommand) -> Result<(), Failure> {
 
 async fn apply(args: ApplyArgs) -> Result<(), Failure> {
     let documents = documents::load(&args.file.files)?;
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     // All are judged before the first is sent: half of a file helps nobody.
     let definitions = documents::judge(documents, &settings_of(&mut server).await?)?;
     let mut goals = Vec::new();
@@ -62,7 +63,7 @@ async fn apply(args: ApplyArgs) -> Result<(), Failure> {
 }
 
 async fn get_pods(args: ListArgs) -> Result<(), Failure> {
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     match args.output.output {
         OutputFormat::Json => print_json(&server.get("/v2/pods").await?.body),
         OutputFormat::Table => print(&render::pods(&statuses(&mut server).await?, Paint::for_stdout())),
@@ -70,7 +71,7 @@ async fn get_pods(args: ListArgs) -> Result<(), Failure> {
 }
 
 async fn get_pod(args: GetPodArgs) -> Result<(), Failure> {
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     let path = format!("/v2/pods{}", args.id);
     match args.output.output {
         OutputFormat::Json => print_json(&server.get(&path).await?.body),
@@ -82,7 +83,7 @@ async fn get_pod(args: GetPodArgs) -> Result<(), Failure> {
 }
 
 async fn get_deployments(args: ListArgs) -> Result<(), Failure> {
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     match args.output.output {
         OutputFormat::Json => print_json(&server.get("/v2/deployments").await?.body),
         OutputFormat::Table => {
@@ -93,7 +94,7 @@ async fn get_deployments(args: ListArgs) -> Result<(), Failure> {
 }
 
 async fn status(args: StatusArgs) -> Result<(), Failure> {
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     if args.wait.wait {
         let before = match &args.id {
             Some(id) => vec![server.get_as::<PodStatus>(&format!("/v2/pods{id}::status")).await?],
@@ -111,7 +112,7 @@ async fn status(args: StatusArgs) -> Result<(), Failure> {
 }
 
 async fn scale(args: ScaleArgs) -> Result<(), Failure> {
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     let ends = ends_so_far(&mut server, &args.id, &args.wait).await?;
     let mut attempt = 0;
     let version = loop {
@@ -134,7 +135,7 @@ async fn scale(args: ScaleArgs) -> Result<(), Failure> {
 }
 
 async fn delete(args: DeleteArgs) -> Result<(), Failure> {
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     server.delete(&args.id, args.force.force).await?;
     say(&format!("{} deleted, its instances are being stopped", args.id))?;
     finish(&mut server, vec![Goal::Gone { id: args.id }], &args.wait).await
@@ -150,7 +151,7 @@ fn validate(args: ValidateArgs) -> Result<(), Failure> {
 
 async fn diff(args: DiffArgs) -> Result<(), Failure> {
     let documents = documents::load(&args.file.files)?;
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     let settings = settings_of(&mut server).await?;
     let mut different = 0;
     for Definition { pod, .. } in documents::judge(documents, &settings)? {
@@ -171,6 +172,15 @@ async fn diff(args: DiffArgs) -> Result<(), Failure> {
     }
 }
 
+/// The secret on the first line, its line for the server on the second.
+fn token(args: &TokenArgs) -> Result<(), Failure> {
+    let token = podium_api::NewToken::draw(&args.name, args.right, &args.below).map_err(Failure::Usage)?;
+    say(&token.secret)?;
+    say(&token.line)?;
+    eprintln!("The first line is the token: keep it, it cannot be had again. The second goes into the server's --tokens-file.");
+    Ok(())
+}
+
 fn completions(args: CompletionsArgs) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "podium", &mut script);
@@ -179,7 +189,7 @@ fn completions(args: CompletionsArgs) -> Result<(), Failure> {
 
 async fn version(args: VersionArgs) -> Result<(), Failure> {
     let own = env!("CARGO_PKG_VERSION");
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     // A version of our own is worth an answer even when no server is there.
     let info = server.get("/v2/info").await;
     match args.output.output {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
 use podium_http::{Client, ClientConfig, Method, StatusCode, Url};
 use podium_types::id::PodId;
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::identity;
+use crate::cli::ServerArgs;
 
 const REVISION: HeaderName = HeaderName::from_static("x-podium-revision");
 const CHANGE: HeaderName = HeaderName::from_static("x-podium-change");
@@ -28,6 +30,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct Connection {
     client: Client,
     base: String,
+    /// Who we are to the server, if it wants to know.
+    authorization: Option<HeaderValue>,
     /// The newest revision seen; 0: none yet.
     revision: i64,
 }
@@ -80,12 +84,13 @@ struct Refusal {
 
 impl Connection {
     /// Takes the address; nothing is sent yet.
-    pub fn new(server: &str) -> Result<Self, Failure> {
-        let url = podium_http::parse_url(server).map_err(|error| Failure::Usage(format!("--server: {error}")))?;
+    pub fn new(args: &ServerArgs) -> Result<Self, Failure> {
+        let url = podium_http::parse_url(&args.server).map_err(|error| Failure::Usage(format!("--server: {error}")))?;
         let config =
             ClientConfig { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(40), ..ClientConfig::default() };
         let client = Client::new(config).map_err(|error| Failure::Usage(error.to_string()))?;
-        Ok(Self { client, base: url.to_string().trim_end_matches('/').to_owned(), revision: 0 })
+        let authorization = identity::authorization(args)?;
+        Ok(Self { client, base: url.to_string().trim_end_matches('/').to_owned(), authorization, revision: 0 })
     }
 
     /// Reads `path`.
@@ -146,6 +151,7 @@ impl Connection {
         let url: Url = format!("{}{path}", self.base).parse().map_err(|_| Failure::Usage(format!("--server: {} is no URL", self.base)))?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, JSON);
+        headers.extend(self.authorization.iter().map(|value| (AUTHORIZATION, value.clone())));
         if self.revision > 0 {
             headers.insert(MIN_REVISION, HeaderValue::from(self.revision));
         }

@@ -54,7 +54,7 @@ struct Reader {
 
 /// Carries out the command.
 pub async fn run(args: LogsArgs) -> Result<(), Failure> {
-    let mut server = Connection::new(&args.server.server)?;
+    let mut server = Connection::new(&args.server)?;
     let sources = sources(&mut server, &args).await?;
     match args.follow {
         true => follow(&mut server, &args, sources).await,

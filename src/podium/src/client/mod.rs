@@ -5,6 +5,7 @@ mod commands;
 mod connection;
 mod documents;
 mod failure;
+mod identity;
 mod logs;
 mod render;
 mod status;

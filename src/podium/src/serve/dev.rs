@@ -11,6 +11,7 @@ use clap::Args;
 use podium_engine::agent::{DEFAULT_RESOURCES, parse_attributes, parse_resources};
 use podium_engine::simulated::SimulatedAgents;
 use podium_engine::{Agents, Engine, RealAgent};
+use podium_store::StoreConfig;
 use tokio::net::TcpListener;
 
 use super::folder::DataFolder;
@@ -70,7 +71,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let engine = start_engine(&args, &folder, mesos).await?;
     let parts = Parts {
         listener: api,
-        etcd: vec![format!("http://{}", store.address())],
+        store: StoreConfig { prefix: args.serve.prefix.clone(), ..StoreConfig::new([format!("http://{}", store.address())]) },
         mesos: vec![engine.address().to_string()],
         identity: identity(&folder)?,
         // The folder is held: whoever had this identity before is dead.

@@ -1,7 +1,9 @@
 //! The long-running commands, `podium dev` and `podium server`, and what they share: flags, the API and the
 //! controllers on a store, log output, and the end by a signal.
 
+pub mod access;
 pub mod dev;
+pub mod etcd;
 pub mod folder;
 pub mod replica;
 pub mod server;
@@ -49,6 +51,10 @@ pub struct ServeArgs {
     /// Host names by which the API may be called, beyond localhost and addresses; `*` for any. A page of another name can then not reach it.
     #[arg(long, env = "PODIUM_HOST_NAME", value_delimiter = ',', value_name = "NAME[,NAME…]")]
     pub host_name: Vec<String>,
+
+    /// Who may call.
+    #[command(flatten)]
+    pub access: access::AccessArgs,
 
     /// What is logged: error, warn, info, debug, or a filter such as `podium_store=debug,info`.
     #[arg(long, env = "PODIUM_LOG", default_value = "info", value_name = "FILTER")]

@@ -15,8 +15,8 @@ use super::ServeArgs;
 pub struct Parts {
     /// Where the API listens.
     pub listener: TcpListener,
-    /// `http://host:port` of the store.
-    pub etcd: Vec<String>,
+    /// How the store is reached.
+    pub store: StoreConfig,
     /// `host:port` of the Mesos masters.
     pub mesos: Vec<String>,
     /// Who this process is in elections.
@@ -31,12 +31,14 @@ pub struct Parts {
 pub struct Replica {
     api: podium_api::Server,
     controllers: Controllers,
+    scheme: &'static str,
 }
 
 impl Replica {
     /// Starts it; returns when its API answers from an index that has been read.
     pub async fn start(args: &ServeArgs, parts: Parts) -> anyhow::Result<Self> {
-        let store = connect(args, &parts.etcd).await?;
+        let access = args.access.callers(parts.listener.local_addr()?)?;
+        let store = connect(&parts.store).await?;
         if parts.sole_heir {
             podium_store::election::end_sessions_of(&store, &parts.identity).await?;
         }
@@ -60,25 +62,29 @@ impl Replica {
             mesos: Some(parts.mesos.join(",")),
             failover_timeout: FAILOVER_TIMEOUT.as_secs_f64(),
         };
-        let (listener, host_names, limits) = (parts.listener, args.host_name.clone(), Limits::default());
         let agents = agents_client()?;
+        let tls = args.access.tls();
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let api = podium_api::Server::start(ApiConfig {
-            listener,
+            listener: parts.listener,
             store,
             index,
             settings,
             info,
             gateway: gateway_known,
             agents,
-            host_names,
-            limits,
+            host_names: args.host_name.clone(),
+            cors_origins: args.access.cors_origin.clone(),
+            access,
+            tls,
+            limits: Limits::default(),
         })?;
-        Ok(Self { api, controllers })
+        Ok(Self { api, controllers, scheme })
     }
 
-    /// `http://host:port` of the API.
+    /// `http://host:port` of the API, or `https://…`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.api.address())
+        format!("{}://{}", self.scheme, self.api.address())
     }
 
     /// Gives up the elections, then answers what was asked already.
@@ -120,11 +126,10 @@ const FRAMEWORK_NAME: &str = "podium";
 const FAILOVER_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Tries until the store answers, or says that it never will.
-async fn connect(args: &ServeArgs, endpoints: &[String]) -> anyhow::Result<Store> {
+async fn connect(config: &StoreConfig) -> anyhow::Result<Store> {
     let mut backoff = podium_retry::Backoff::reconnect();
     loop {
-        let config = StoreConfig { prefix: args.prefix.clone(), ..StoreConfig::new(endpoints) };
-        match Store::connect(config).await {
+        match Store::connect(config.clone()).await {
             Ok(store) => return Ok(store),
             Err(error @ podium_store::StoreError::Unavailable { .. }) => {
                 tracing::warn!(%error, "waiting for the store");

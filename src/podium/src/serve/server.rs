@@ -10,9 +10,8 @@ use super::{ServeArgs, StopSignals, bind, say};
 /// Flags of `podium server`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// etcd's endpoints.
-    #[arg(long, env = "PODIUM_ETCD", required = true, value_delimiter = ',', value_name = "URL[,URL…]", value_parser = address)]
-    pub etcd: Vec<String>,
+    #[command(flatten)]
+    pub etcd: super::etcd::EtcdArgs,
 
     /// The Mesos masters; any of them leads to the leading one.
     #[arg(long, env = "PODIUM_MESOS", required = true, value_delimiter = ',', value_name = "URL[,URL…]", value_parser = address)]
@@ -32,7 +31,7 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let listener = bind("--listen", args.serve.listen).await?;
     let parts = Parts {
         listener,
-        etcd: args.etcd.iter().map(|url| with_scheme(url)).collect(),
+        store: args.etcd.config(&args.serve.prefix)?,
         mesos: args.mesos,
         identity: format!("{}:{}:{}", hostname(), std::process::id(), uuid::Uuid::new_v4().simple()),
         sole_heir: false,
@@ -51,17 +50,13 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// An address without a password in it: what stands on a command line, in logs and in `/v2/info` is no secret.
-fn address(text: &str) -> Result<String, String> {
+pub fn address(text: &str) -> Result<String, String> {
     let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
     match authority {
         "" => Err("an address is missing".to_owned()),
         named if named.contains('@') => Err("name and password can't stand in an address".to_owned()),
         _ => Ok(text.to_owned()),
     }
-}
-
-fn with_scheme(url: &str) -> String {
-    if url.contains("://") { url.to_owned() } else { format!("http://{url}") }
 }
 
 /// The machine's name, for people who look at the elections.

@@ -49,6 +49,9 @@ impl World {
             agents: podium_http::Client::new(podium_http::ClientConfig::default()).unwrap(),
             gateway: podium_controllers::gateway::state_channel().1,
             host_names: Vec::new(),
+            cors_origins: Vec::new(),
+            access: podium_api::AccessConfig::default(),
+            tls: None,
             limits: Limits::default(),
         };
         Self { server: Server::start(config).unwrap(), store, index, _etcd: etcd, folder }
