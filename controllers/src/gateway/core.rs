@@ -125,6 +125,7 @@ impl Core {
             }
         };
         let pod = self.pods.entry(id.clone()).or_default();
+        let thaws = pod.frozen;
         pod.frozen = view.unreadable.keys().any(|key| matches!(key, Key::Instance(..) | Key::Observed(..) | Key::Tombstone(..)));
         if pod.frozen {
             tracing::warn!(pod = %id, "a record can't be read by this build: the pod is left alone");
@@ -134,7 +135,7 @@ impl Core {
             }
             return;
         }
-        let uuids = pod.join(view, revision);
+        let uuids = pod.join(view, revision, thaws);
         for definition in pod.definitions.values() {
             let role = definition.role.as_ref().unwrap_or(&self.settings.default_role);
             if !self.roles.contains(role) {

@@ -47,22 +47,48 @@ impl Pod {
         if ready.uuids.is_empty() { self.ready.remove(&config).map(|ready| ready.role) } else { None }
     }
 
-    /// Takes over what the index shows; names the instances to look at.
-    pub fn join(&mut self, view: &PodView, revision: i64) -> BTreeSet<Uuid> {
+    /// Takes over what the index shows; names the instances that are not what they were. `all` of them are looked at where
+    /// more than their records has changed.
+    pub fn join(&mut self, view: &PodView, revision: i64, all: bool) -> Vec<Uuid> {
         self.deleted.retain(|_, deleted| *deleted > revision);
-        self.config_ms = view.accepted.as_ref().map_or(0, |accepted| accepted.value.config_ms);
-        let mut uuids: BTreeSet<Uuid> = self.entries.keys().copied().collect();
-        uuids.extend(view.instances.keys().chain(view.tombstones.keys()).chain(view.observed.keys()));
-        uuids.retain(|uuid| {
-            let known = self.entries.contains_key(uuid) || view.instances.contains_key(uuid) || view.tombstones.contains_key(uuid);
-            known || !self.deleted.contains_key(uuid)
-        });
-        for uuid in &uuids {
-            let deleted = self.deleted.contains_key(uuid);
-            let entry = self.entries.entry(*uuid).or_insert_with(|| Entry::read(view.observed.get(uuid).filter(|_| !deleted)));
-            entry.instance = view.instances.get(uuid).cloned();
-            entry.tombstone = view.tombstones.get(uuid).map(|held| held.value.clone());
+        let config_ms = view.accepted.as_ref().map_or(0, |accepted| accepted.value.config_ms);
+        let all = all || config_ms != self.config_ms;
+        self.config_ms = config_ms;
+        let mut changed = Vec::new();
+        for (uuid, entry) in &mut self.entries {
+            let (instance, tombstone) = (view.instances.get(uuid), view.tombstones.get(uuid));
+            let known = entry.instance.as_ref().map(|held| held.mod_revision);
+            let news = known != instance.map(|held| held.mod_revision) || entry.tombstone.is_some() != tombstone.is_some();
+            if news {
+                entry.instance = instance.cloned();
+                entry.tombstone = tombstone.map(|held| held.value.clone());
+            }
+            let config = entry.instance.as_ref().map(|held| held.value.config_ms);
+            // What could not be launched for want of its definition may be now.
+            if news || all || config.is_some_and(|config| !self.definitions.contains_key(&config)) {
+                changed.push(*uuid);
+            }
         }
+        for uuid in view.instances.keys().chain(view.tombstones.keys()).chain(view.observed.keys()) {
+            let deleted = self.deleted.contains_key(uuid);
+            let (instance, tombstone) = (view.instances.get(uuid), view.tombstones.get(uuid));
+            if self.entries.contains_key(uuid) || (deleted && instance.is_none() && tombstone.is_none()) {
+                continue;
+            }
+            let mut entry = Entry::read(view.observed.get(uuid).filter(|_| !deleted));
+            entry.instance = instance.cloned();
+            entry.tombstone = tombstone.map(|held| held.value.clone());
+            self.entries.insert(*uuid, entry);
+            changed.push(*uuid);
+        }
+        if !changed.is_empty() {
+            self.read_definitions(view);
+        }
+        changed
+    }
+
+    /// Reads the definitions that instances are of, and forgets the others.
+    fn read_definitions(&mut self, view: &PodView) {
         let configs: BTreeSet<i64> = self
             .entries
             .values()
@@ -77,7 +103,6 @@ impl Pod {
                 self.definitions.insert(config, definition);
             }
         }
-        uuids
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -89,11 +90,12 @@ impl<C: Controller> Drive<C> {
     async fn work(&mut self) -> Result<(), Failure> {
         for _ in 0..SLICE {
             let Some((pod, after)) = self.queue.next() else { return Ok(()) };
+            let start = Instant::now();
             match self.look(&pod, after)? {
-                Look::Gone | Look::Unreadable => self.queue.rest(&pod, None),
+                Look::Gone | Look::Unreadable => self.queue.rest(&pod, None, Duration::ZERO),
                 Look::Behind => self.queue.hold(&pod, after),
                 Look::Decided { groups, wake } if groups.is_empty() => {
-                    self.queue.rest(&pod, wake.map(|at| self.term.clock.until(at)));
+                    self.queue.rest(&pod, wake.map(|at| self.term.clock.until(at)), start.elapsed());
                 }
                 Look::Decided { groups, .. } => self.submit(pod, groups).await,
             }

@@ -8,8 +8,18 @@ use std::time::Duration;
 use futures_util::future::poll_fn;
 use podium_retry::Backoff;
 use podium_types::id::PodId;
+use tokio::time::Instant;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::Key;
+
+/// A look that takes less is repeated as often as there is a reason to.
+const CHEAP: Duration = Duration::from_millis(1);
+
+/// After a look that took so long, nine times as long passes before the next: a tenth of a core at most.
+const PAUSE: u32 = 9;
+
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 /// The farthest time to wait for; whoever wants to wait longer is asked again then.
 const FARTHEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -42,6 +52,8 @@ enum State {
     Ready,
     /// In `waiting`.
     Waiting,
+    /// It took long to look at, and rests until its timer. Whether it has changed meanwhile, and else when it is due.
+    Pausing { changed: bool, wake: Option<Instant> },
     /// So many groups are unanswered; whether any of them asks for another try.
     Writing { groups: usize, again: Option<Again> },
 }
@@ -62,10 +74,14 @@ impl WorkQueue {
             Some(slot) => slot,
             None => self.slots.entry(pod.clone()).or_default(),
         };
-        // In every other state it will be looked at anyway, later than now.
-        if slot.state == State::Resting {
-            slot.state = State::Ready;
-            self.ready.push_back(pod.clone());
+        match &mut slot.state {
+            State::Resting => {
+                slot.state = State::Ready;
+                self.ready.push_back(pod.clone());
+            }
+            State::Pausing { changed, .. } => *changed = true,
+            // It will be looked at anyway, later than now.
+            State::Ready | State::Waiting | State::Writing { .. } => {}
         }
     }
 
@@ -108,14 +124,30 @@ impl WorkQueue {
         }
     }
 
-    /// Nothing to do for now: look again after `wake`, or when something changes.
-    pub fn rest(&mut self, pod: &PodId, wake: Option<Duration>) {
-        self.set_timer(pod, wake);
+    /// Nothing to do for now: look again after `wake`, or when something changes. A look that took long is followed by a
+    /// pause, so that a large pod that changes all the time does not keep a whole core busy.
+    pub fn rest(&mut self, pod: &PodId, wake: Option<Duration>, took: Duration) {
+        let pause = (took * PAUSE).min(LONGEST_PAUSE);
+        let pauses = took >= CHEAP && wake.is_none_or(|wake| wake > pause);
+        self.set_timer(pod, if pauses { Some(pause) } else { wake });
         if let Some(slot) = self.slots.get_mut(pod) {
             slot.retry = None;
-            if slot.timer.is_none() {
+            if pauses {
+                slot.state = State::Pausing { changed: false, wake: wake.map(|wake| Instant::now() + wake.min(FARTHEST)) };
+            } else if slot.timer.is_none() {
                 self.slots.remove(pod);
             }
+        }
+    }
+
+    /// A pause is over: the pod is looked at if it has changed, and rests on if it has not.
+    fn resume(&mut self, pod: &PodId) {
+        let Some(slot) = self.slots.get_mut(pod) else { return };
+        let State::Pausing { changed, wake } = std::mem::take(&mut slot.state) else { return };
+        match (changed, wake) {
+            (true, _) => self.look(pod),
+            (false, Some(wake)) => self.set_timer(pod, Some(wake.saturating_duration_since(Instant::now()))),
+            (false, None) => drop(self.slots.remove(pod)),
         }
     }
 
@@ -164,10 +196,16 @@ impl WorkQueue {
         match self.timers.poll_expired(context) {
             Poll::Ready(Some(expired)) => {
                 let pod = expired.into_inner();
-                if let Some(slot) = self.slots.get_mut(&pod) {
+                let slot = self.slots.get_mut(&pod);
+                let pausing = slot.is_some_and(|slot| {
                     slot.timer = None;
+                    matches!(slot.state, State::Pausing { .. })
+                });
+                if pausing {
+                    self.resume(&pod);
+                } else {
+                    self.look(&pod);
                 }
-                self.look(&pod);
                 Poll::Ready(())
             }
             // An empty queue registers no waker: a later insert is followed by a later poll, in the same loop.
@@ -209,7 +247,7 @@ mod tests {
         (0..5).for_each(|_| queue.look(&pod("/a")));
         assert_eq!(queue.next(), Some((pod("/a"), 0)));
         assert_eq!(queue.next(), None);
-        queue.rest(&pod("/a"), None);
+        queue.rest(&pod("/a"), None, Duration::ZERO);
         assert_eq!(queue.len(), 0, "nothing is remembered of a pod at rest");
     }
 
@@ -253,10 +291,10 @@ mod tests {
         let mut queue = WorkQueue::default();
         queue.look(&pod("/a"));
         queue.next();
-        queue.rest(&pod("/a"), Some(Duration::from_secs(60)));
+        queue.rest(&pod("/a"), Some(Duration::from_secs(60)), Duration::ZERO);
         queue.look(&pod("/a"));
         assert_eq!(queue.next(), Some((pod("/a"), 0)));
-        queue.rest(&pod("/a"), Some(Duration::from_secs(50)));
+        queue.rest(&pod("/a"), Some(Duration::from_secs(50)), Duration::ZERO);
         let start = tokio::time::Instant::now();
         queue.expired().await;
         assert_eq!(start.elapsed().as_secs(), 50);
@@ -264,11 +302,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_pod_that_takes_long_to_look_at_is_looked_at_once_a_pause_however_often_it_changes() {
+        let mut queue = WorkQueue::default();
+        queue.look(&pod("/a"));
+        queue.next();
+        queue.rest(&pod("/a"), None, Duration::from_millis(5));
+        (0..9).for_each(|_| queue.look(&pod("/a")));
+        assert!(!queue.has_next());
+        let start = tokio::time::Instant::now();
+        queue.expired().await;
+        assert_eq!(start.elapsed().as_millis(), 45);
+        assert_eq!(queue.next(), Some((pod("/a"), 0)));
+        // Nothing changes in the next pause, and what it was to wake for is not forgotten.
+        queue.rest(&pod("/a"), Some(Duration::from_secs(60)), Duration::from_secs(1));
+        queue.expired().await;
+        assert_eq!((start.elapsed().as_millis(), queue.has_next()), (245, false));
+        queue.expired().await;
+        assert_eq!((start.elapsed().as_secs(), queue.has_next()), (60, true));
+        queue.next();
+        queue.rest(&pod("/a"), None, Duration::from_millis(5));
+        queue.expired().await;
+        assert_eq!((queue.has_next(), queue.len()), (false, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_wake_up_of_the_far_future_does_no_harm() {
         let mut queue = WorkQueue::default();
         queue.look(&pod("/a"));
         queue.next();
-        queue.rest(&pod("/a"), Some(Duration::from_millis(i64::MAX as u64)));
+        queue.rest(&pod("/a"), Some(Duration::from_millis(i64::MAX as u64)), Duration::ZERO);
         tokio::time::advance(FARTHEST + Duration::from_secs(1)).await;
         queue.expired().await;
         assert!(queue.has_next());
