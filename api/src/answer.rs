@@ -92,10 +92,11 @@ pub fn json_bytes(status: StatusCode, body: Bytes) -> Answer {
     with_type(status, body, JSON)
 }
 
-/// An answer of a JSON array whose values are serialized already; in pieces if it is long.
-pub fn json_array(status: StatusCode, values: Vec<Bytes>) -> Answer {
-    let mut answer = json_bytes(status, Bytes::new());
-    *answer.body_mut() = Content::array(values);
+/// An answer of a JSON array whose values are serialized already, each but for the `opening` that all have in common; in pieces
+/// if it is long.
+pub fn json_array(opening: Bytes, values: Vec<Bytes>) -> Answer {
+    let mut answer = json_bytes(StatusCode::OK, Bytes::new());
+    *answer.body_mut() = Content::array(opening, values);
     answer
 }
 

@@ -47,19 +47,19 @@ impl From<Bytes> for Content {
 }
 
 impl Content {
-    /// A JSON array of values that are JSON already. A long one is never put together as a whole: its pieces follow each other
+    /// A JSON array of values that are JSON already, each but for its `opening`, which all have in common. A long one is never put together as a whole: its pieces follow each other
     /// as the client takes them. Needs a tokio runtime.
-    pub(crate) fn array(values: Vec<Bytes>) -> Self {
-        if values.iter().map(|value| value.len() + 1).sum::<usize>() < 4 * PIECE {
-            let mut pieces = ArrayPieces { values: values.into_iter(), begun: false, ended: false };
-            let mut whole = BytesMut::new();
+    pub(crate) fn array(opening: Bytes, values: Vec<Bytes>) -> Self {
+        let size = values.iter().map(|value| opening.len() + value.len() + 1).sum::<usize>();
+        let mut pieces = ArrayPieces { opening, values: values.into_iter(), begun: false, ended: false };
+        if size < 4 * PIECE {
+            let mut whole = BytesMut::with_capacity(size + 2);
             while let Some(piece) = pieces.next_piece() {
                 whole.extend_from_slice(&piece);
             }
             return Self::Whole(whole.freeze());
         }
         let (sender, receiver) = mpsc::channel(1);
-        let mut pieces = ArrayPieces { values: values.into_iter(), begun: false, ended: false };
         tokio::spawn(async move {
             while let Some(piece) = pieces.next_piece() {
                 if sender.send(piece).await.is_err() {
@@ -82,6 +82,7 @@ impl Content {
 
 /// The text of an array, piece by piece.
 struct ArrayPieces {
+    opening: Bytes,
     values: std::vec::IntoIter<Bytes>,
     begun: bool,
     ended: bool,
@@ -92,11 +93,12 @@ impl ArrayPieces {
         if self.ended {
             return None;
         }
-        let mut piece = BytesMut::new();
+        let mut piece = BytesMut::with_capacity(PIECE + PIECE / 4);
         while piece.len() < PIECE && !self.ended {
             match self.values.next() {
                 Some(value) => {
                     piece.extend_from_slice(if self.begun { b"," } else { b"[" });
+                    piece.extend_from_slice(&self.opening);
                     piece.extend_from_slice(&value);
                 }
                 None => {
@@ -270,7 +272,7 @@ mod tests {
             let values: Vec<Bytes> = (0..count).map(|_| Bytes::from(format!("\"{}\"", "x".repeat(size)))).collect();
             let text = format!("[{}]", values.iter().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>().join(","));
             let mut sent = Vec::new();
-            match Content::array(values) {
+            match Content::array(Bytes::new(), values) {
                 Content::Whole(whole) => sent.extend_from_slice(&whole),
                 Content::Pieces(mut pieces) => {
                     assert!(text.len() > 4 * PIECE);

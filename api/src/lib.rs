@@ -24,6 +24,7 @@ mod push;
 mod request;
 mod routes;
 mod server;
+mod statuses;
 mod tls;
 mod without_apps;
 
@@ -44,6 +45,7 @@ use crate::answer::Problem;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::server::Serving;
+use crate::statuses::Statuses;
 use crate::tls::Tls;
 
 pub use crate::access::{AccessConfig, AccessError, NewToken, Password, Right};
@@ -118,7 +120,21 @@ impl Server {
         let (guard, access) = (Guard::new(&host_names, &cors_origins), Access::open(access)?);
         let tls = tls.map(Tls::open).transpose()?;
         let (encrypted, catch_up) = (tls.is_some(), limits.catch_up);
-        let api = Arc::new(Api { store, index, settings, info, gateway, agents, port, encrypted, guard, access, metrics, catch_up });
+        let api = Arc::new(Api {
+            store,
+            index,
+            settings,
+            info,
+            gateway,
+            agents,
+            statuses: Statuses::default(),
+            port,
+            encrypted,
+            guard,
+            access,
+            metrics,
+            catch_up,
+        });
         Ok(Self { serving: Serving::start(listener, routes::routes(api), tls, limits)? })
     }
 
@@ -141,6 +157,7 @@ struct Api {
     info: Info,
     gateway: watch::Receiver<GatewayState>,
     agents: podium_http::Client,
+    statuses: Statuses,
     port: u16,
     encrypted: bool,
     guard: Guard,

@@ -65,10 +65,10 @@ pub async fn read(api: &Api, id: &PodId, head: &Head) -> Result<Answer, Problem>
 
 impl Wanted {
     fn of(head: &Head) -> Result<Self, Problem> {
-        let number =
-            |name: &str| head.query(name).map(|text| text.parse::<i64>().map_err(|_| bad(name, "must be a whole number"))).transpose();
-        let instance = head.query("instance").map(|text| text.parse().map_err(|_| bad("instance", "is no instance's id"))).transpose()?;
-        let stream = match head.query("stream").as_deref() {
+        let value = |name: &str| head.values(name).into_iter().next();
+        let number = |name: &str| value(name).map(|text| text.parse::<i64>().map_err(|_| bad(name, "must be a whole number"))).transpose();
+        let instance = value("instance").map(|text| text.parse().map_err(|_| bad("instance", "is no instance's id"))).transpose()?;
+        let stream = match value("stream").as_deref() {
             None | Some("stdout") => "stdout",
             Some("stderr") => "stderr",
             Some(_) => return Err(bad("stream", "must be stdout or stderr")),
@@ -77,7 +77,7 @@ impl Wanted {
             None => MOST,
             Some(length) => u64::try_from(length).map_err(|_| bad("length", "must not be negative"))?.min(MOST),
         };
-        let (container, previous) = (head.query("container"), head.flag("previous"));
+        let (container, previous) = (value("container"), head.flag("previous"));
         Ok(Wanted { instance, container, stream, previous, offset: number("offset")?, length })
     }
 }

@@ -16,7 +16,7 @@ use crate::access::Caller;
 use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_value};
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::request::{Body, Head};
-use crate::{Api, logs, push};
+use crate::{Api, logs, push, statuses};
 
 /// Answers one request; names the route for the metrics.
 pub async fn handle(api: &Api, tail: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
@@ -104,16 +104,16 @@ fn all(api: &Api, caller: &Caller) -> Answer {
             state.pods().filter(|view| caller.may_read(&view.id)).filter_map(in_force).map(|(_, json)| json.clone()).collect();
         (fragments, state.revision())
     });
-    let mut answer = json_array(StatusCode::OK, fragments);
+    let mut answer = json_array(Bytes::new(), fragments);
     header(&mut answer, REVISION, revision);
     answer
 }
 
 /// The status of every pod that the caller may see.
 fn all_status(api: &Api, caller: &Caller) -> Answer {
-    let (statuses, revision) = statuses(api, |id| caller.may_read(id));
-    let fragments: Vec<Bytes> = statuses.iter().map(to_json).collect();
-    let mut answer = json_array(StatusCode::OK, fragments);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let (statuses, revision) = api.statuses.all(&api.index, now, |id| caller.may_read(id));
+    let mut answer = json_array(statuses::opening(now), statuses);
     header(&mut answer, REVISION, revision);
     answer
 }
@@ -131,8 +131,8 @@ pub(crate) fn statuses(api: &Api, wanted: impl Fn(&PodId) -> bool) -> (Vec<PodSt
 
 fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     let now = jiff::Timestamp::now().as_millisecond();
-    let (status, revision) = status_of(api, id, now).ok_or_else(|| Problem::no_pod(id))?;
-    let mut answer = json_value(StatusCode::OK, &status);
+    let (body, revision) = api.statuses.one(&api.index, id, now).ok_or_else(|| Problem::no_pod(id))?;
+    let mut answer = json_bytes(StatusCode::OK, body);
     header(&mut answer, REVISION, revision);
     Ok(answer)
 }
@@ -143,10 +143,6 @@ fn status_of(api: &Api, id: &PodId, now: i64) -> Option<(PodStatus, i64)> {
         let view = state.pod(id).filter(|view| is_active(view))?;
         Some((pod_status(view, now)?, state.revision()))
     })
-}
-
-fn to_json(status: &PodStatus) -> Bytes {
-    serde_json::to_vec(status).map(Bytes::from).unwrap_or_default()
 }
 
 fn definition(api: &Api, id: &PodId) -> Result<Answer, Problem> {

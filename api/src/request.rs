@@ -54,12 +54,6 @@ impl Head {
         pairs.filter(|(key, _)| decode(key).as_deref() == Some(name)).filter_map(|(_, value)| decode(value)).collect()
     }
 
-    /// The first value of a name in the query, decoded; absent when it is missing or not properly encoded.
-    pub fn query(&self, name: &str) -> Option<String> {
-        let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.filter(|(key, _)| decode(key).as_deref() == Some(name)).find_map(|(_, value)| decode(&value.replace('+', " ")))
-    }
-
     /// A header as text; absent when it is missing or no text.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

@@ -94,7 +94,7 @@ impl Api {
         let deployments = || async { client.get(&url).await?.bytes().await };
         crate::wait::eventually("no deployment runs", || {
             let running = runtime.block_on(deployments()).map_err(|error| error.to_string())?;
-            if running == "[]" { Ok(()) } else { Err(String::from_utf8_lossy(&running).into_owned()) }
+            if running == "[]" { Ok(()) } else { Err(String::from_utf8_lossy(&running).chars().take(2_000).collect()) }
         });
     }
 

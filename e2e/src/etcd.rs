@@ -108,3 +108,21 @@ pub fn fill(address: &str, count: usize, bytes: usize) {
         }
     });
 }
+
+/// How long each of `count` puts of `bytes` took, one after the other over one connection.
+///
+/// # Panics
+/// When the store does not take them.
+pub fn timed_puts(address: &str, count: usize, bytes: usize) -> Vec<std::time::Duration> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    runtime.block_on(async {
+        let mut store = etcd_client::Client::connect([format!("http://{address}")], None).await.expect("the store answers");
+        let mut times = Vec::with_capacity(count);
+        for number in 0..count {
+            let start = std::time::Instant::now();
+            store.put(format!("/bench/put/{number}"), vec![b'x'; bytes], None).await.expect("the store takes a put");
+            times.push(start.elapsed());
+        }
+        times
+    })
+}

@@ -88,3 +88,31 @@ async fn the_status_of_one_and_of_all_pods_is_marathons() {
     assert_eq!(world.get("/v2/pods/a::status").await.status, 404);
     assert_eq!(world.get("/v2/pods/::status").await.json().as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_status_is_kept_and_yet_never_older_than_the_store() {
+    let world = World::new().await;
+    world.push(Method::POST, "/v2/pods", &pod("/a", 2)).await;
+    world.push(Method::POST, "/v2/pods", &pod("/b", 1)).await;
+    let listed = || async {
+        let mut all = world.get("/v2/pods/::status").await.json();
+        let mut times = Vec::new();
+        for status in all.as_array_mut().unwrap() {
+            times.push(status.as_object_mut().unwrap().remove("lastUpdated").unwrap().as_str().unwrap().to_owned());
+        }
+        (all, times)
+    };
+    let (first, times) = listed().await;
+    assert!(times.iter().all(|time| time.ends_with('Z') && time.len() == 24), "{times:?}");
+    let (again, later) = listed().await;
+    assert_eq!(again, first, "nothing has changed");
+    assert!(later[0] >= times[0], "the time is the answer's");
+
+    world.push(Method::PUT, "/v2/pods/a?force=true", &pod("/a", 5)).await;
+    let (changed, _) = listed().await;
+    assert_eq!((&changed[0]["spec"]["scaling"]["instances"], &changed[1]), (&json!(5), &first[1]));
+    let one = world.get("/v2/pods/a::status").await.json();
+    assert_eq!(one["spec"], changed[0]["spec"]);
+    world.send(Method::DELETE, "/v2/pods/a?force=true", &[], "").await;
+    assert_eq!(listed().await.0, json!([first[1]]));
+}

@@ -60,8 +60,9 @@ pub struct PodStatus {
     pub status: PodState,
     /// Since when: the newest of its instances' changes.
     pub status_since: Version,
-    /// When this was computed.
-    pub last_updated: Version,
+    /// The time of the answer; `None` where that is added to the JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_updated: Option<Version>,
     /// As `status_since`.
     pub last_changed: Version,
     /// Why it is not stable, in words.
@@ -201,12 +202,17 @@ pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
         spec,
         status,
         status_since: since,
-        last_updated: Version::from_millis(now_ms),
+        last_updated: Some(Version::from_millis(now_ms)),
         last_changed: since,
         message: message.filter(|message| !message.is_empty()),
         instances,
         termination_history: history(view),
     })
+}
+
+/// When the status of a pod may say something else though nothing was written: wall milliseconds after `now_ms`.
+pub fn changes_at(view: &PodView, now_ms: i64) -> Option<i64> {
+    words::next_launch(view, now_ms)
 }
 
 /// How a pod is (reference section 3.2): instances of old configs count too. `None`: nothing is in force.

@@ -2,6 +2,7 @@
 //! the time, and of nothing else.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -110,9 +111,18 @@ pub struct PodView {
     pub queue: Option<Held<Queue>>,
     /// The status as last written for people.
     pub status: Option<Held<Bytes>>,
+    /// No other state of this or of any other pod has this number in this process: what was computed from a view holds for as
+    /// long as its number is the same.
+    pub stamp: u64,
     /// Records that this build can't read (a newer schema, or garbage), by their `mod_revision`. They look absent
     /// above: a decision that would write one of them, or that rests on one, leaves the pod alone.
     pub unreadable: BTreeMap<Key, i64>,
+}
+
+/// A number that was never given before.
+pub(crate) fn next_stamp() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed)
 }
 
 impl PodView {
@@ -134,6 +144,7 @@ impl PodView {
             tombstones: BTreeMap::new(),
             queue: None,
             status: None,
+            stamp: next_stamp(),
             unreadable: BTreeMap::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! Each figure stands beside something plain measured in the same run (a bare `sleep`, a plain put to the same
 //! store), since machines differ and have moods: compare the ratios first. What was simulated says so in its first column.
 
+mod api;
 mod ends;
 mod figure;
 mod idle;
@@ -25,7 +26,7 @@ use figure::Figure;
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:\n  cargo run --release -p podium-e2e --bin bench -- --only start,first")]
 struct Options {
-    /// Only these: start, filled, first, ends, thousand, simulated, scale, matching, idle.
+    /// Only these: start, filled, first, ends, thousand, simulated, scale, matching, api, idle.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Real instances in the large pod.
@@ -53,6 +54,7 @@ const MEASUREMENTS: &[(&str, Measurement)] = &[
     ("simulated", instances::simulated),
     ("scale", scale::scale),
     ("matching", matching::alone),
+    ("api", api::under_load),
     ("idle", idle::idle),
 ];
 

@@ -9,7 +9,7 @@ use podium_types::id::PodId;
 use super::Position;
 use crate::codec::{self, DecodeError, Record};
 use crate::key::{Key, Kind};
-use crate::view::{Deletion, Held, PodView, StoredDefinition};
+use crate::view::{Deletion, Held, PodView, StoredDefinition, next_stamp};
 
 /// Everything under the prefix, at one revision.
 #[derive(Debug, Default)]
@@ -340,6 +340,7 @@ fn differing_kinds(a: &PodView, b: &PodView) -> Kinds {
 
 impl PodView {
     fn put(&mut self, key: &Key, held: Held<Bytes>) {
+        self.stamp = next_stamp();
         let mod_revision = held.mod_revision;
         let result = match key {
             Key::Spec(_) => {
@@ -385,6 +386,7 @@ impl PodView {
     }
 
     fn delete(&mut self, key: &Key) {
+        self.stamp = next_stamp();
         self.unreadable.remove(key);
         match key {
             Key::Spec(_) => self.spec = None,
@@ -444,6 +446,20 @@ mod tests {
         let mut changed = Changed::default();
         state.put(key, codec::encode(Instance::default()), revision, revision, &mut changed);
         changed
+    }
+
+    #[test]
+    fn every_change_of_a_pod_gives_it_a_number_that_none_had_before() {
+        let (mut state, key) = (IndexState::default(), Key::Instance(pod("/a"), Uuid::from_u128(1)));
+        put(&mut state, key.clone(), 5);
+        let first = state.pod(&pod("/a")).unwrap().stamp;
+        put(&mut state, Key::Delay(pod("/b")), 6);
+        assert_eq!(state.pod(&pod("/a")).unwrap().stamp, first, "another pod's change");
+        put(&mut state, Key::Delay(pod("/a")), 7);
+        let second = state.pod(&pod("/a")).unwrap().stamp;
+        state.delete(&key, &mut Changed::default());
+        let stamps = [first, second, state.pod(&pod("/a")).unwrap().stamp, state.pod(&pod("/b")).unwrap().stamp];
+        assert_eq!(stamps.into_iter().collect::<BTreeSet<_>>().len(), 4, "{stamps:?}");
     }
 
     #[test]

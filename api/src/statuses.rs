@@ -1,0 +1,102 @@
+//! The statuses of pods, kept as the JSON that they are answered in: a pod's is made anew when something of it has changed,
+//! or when a time in it has passed, and not for every reader.
+//!
+//! Promises: an answer is never older than the index that it is asked of; what is kept is bounded by the pods there are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use podium_controllers::admission::is_active;
+use podium_controllers::health::status::{PodStatus, changes_at, pod_status};
+use podium_store::index::{Index, IndexState};
+use podium_store::view::PodView;
+use podium_types::id::{PodId, Version};
+
+/// One pod's status but for its [`opening`].
+#[derive(Debug)]
+pub(crate) struct Fragment {
+    /// Of the view that it was made from.
+    stamp: u64,
+    /// Wall milliseconds from which on it may say something else, though nothing was written.
+    until: i64,
+    /// The members, and the closing brace.
+    members: Bytes,
+}
+
+/// The fragments of all pods that were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Statuses {
+    fragments: Mutex<HashMap<PodId, Arc<Fragment>>>,
+}
+
+impl Statuses {
+    /// The status of one pod, and the revision that it is of; `None` for one that is not there, or on its way out.
+    pub fn one(&self, index: &Index, id: &PodId, now: i64) -> Option<(Bytes, i64)> {
+        let (fragment, revision) = index.read(|state| (self.of(state, id, now), state.revision()));
+        Some(([opening(now), fragment?.members.clone()].concat().into(), revision))
+    }
+
+    /// The statuses of all pods that `wanted` lets pass, each but for its [`opening`], and a revision that they are not older
+    /// than. Those to be made anew are made one at a time, so that the index is never held for long.
+    pub fn all(&self, index: &Index, now: i64, wanted: impl Fn(&PodId) -> bool) -> (Vec<Bytes>, i64) {
+        let (mut found, revision) = index.read(|state| {
+            let fragments = self.fragments.lock();
+            let known = |view: &PodView| match fragments.get(&view.id) {
+                Some(fragment) if fragment.holds(view, now) => Ok(Arc::clone(fragment)),
+                _ => Err(view.id.clone()),
+            };
+            let found: Vec<_> = state.pods().filter(|view| is_active(view) && wanted(&view.id)).map(known).collect();
+            (found, state.revision())
+        });
+        for one in &mut found {
+            if let Err(id) = one
+                && let Some(fragment) = index.read(|state| self.of(state, id, now))
+            {
+                *one = Ok(fragment);
+            }
+        }
+        self.forget_gone(index);
+        (found.into_iter().filter_map(|one| Some(one.ok()?.members.clone())).collect(), revision)
+    }
+
+    /// The kept one if it still holds, else a new one.
+    fn of(&self, state: &IndexState, id: &PodId, now: i64) -> Option<Arc<Fragment>> {
+        let view = state.pod(id).filter(|view| is_active(view))?;
+        if let Some(known) = self.fragments.lock().get(id).filter(|fragment| fragment.holds(view, now)) {
+            return Some(Arc::clone(known));
+        }
+        let made = Arc::new(Fragment::make(view, now)?);
+        self.fragments.lock().insert(id.clone(), Arc::clone(&made));
+        Some(made)
+    }
+
+    /// Drops what is kept of pods that are gone, once they are as many as those that are there.
+    fn forget_gone(&self, index: &Index) {
+        let pods = index.read(|state| state.pods().len());
+        let mut fragments = self.fragments.lock();
+        if fragments.len() > 2 * pods + 16 {
+            index.read(|state| fragments.retain(|id, _| state.pod(id).is_some()));
+        }
+    }
+}
+
+impl Fragment {
+    fn make(view: &PodView, now: i64) -> Option<Self> {
+        let status = PodStatus { last_updated: None, ..pod_status(view, now)? };
+        let json = Bytes::from(serde_json::to_vec(&status).ok()?);
+        // Without its opening brace, which stands before the time.
+        let members = json.slice(1..);
+        Some(Self { stamp: view.stamp, until: changes_at(view, now).unwrap_or(i64::MAX), members })
+    }
+
+    fn holds(&self, view: &PodView, now: i64) -> bool {
+        self.stamp == view.stamp && now < self.until
+    }
+}
+
+/// How each status of an answer begins.
+pub(crate) fn opening(now: i64) -> Bytes {
+    format!("{{\"lastUpdated\":\"{}\",", Version::from_millis(now)).into()
+}
