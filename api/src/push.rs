@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{ETAG, HOST, HeaderValue, IF_MATCH, LOCATION, RETRY_AFTER, WARNING};
-use podium_controllers::admission::{PlanError, Push, PushSource, Source, is_active, plan_delete, plan_push};
+use podium_controllers::admission::{PlanError, Push, PushSource, Source, is_active, plan_delete, plan_push, tell_what_was_read_over};
+use podium_controllers::runtime::definition_in_force;
 use podium_store::Key;
 use podium_store::codec;
 use podium_store::view::PodView;
@@ -58,6 +59,7 @@ pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Proble
         false => plan_put(view, &reading, &spec, now, deployment, head.flag("force")),
     };
     let written = write(api, &id, head, deployment, plan).await?;
+    tell_what_was_read_over(&id, &reading.warnings);
     let mut answer = pushed(StatusCode::CREATED, &written, deployment, &reading.warnings);
     let host = head.header(HOST).unwrap_or_default();
     header(&mut answer, LOCATION, if host.is_empty() { format!("/v2/pods{id}") } else { format!("http://{host}/v2/pods{id}") });
@@ -67,13 +69,16 @@ pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Proble
 /// PUT: a pod as it should be, there or not.
 pub async fn replace(api: &Api, id: &PodId, head: &Head, body: Body) -> Result<Answer, Problem> {
     let spec = body_of(head, body).await?;
-    let reading = judged(read_as(&spec, id, &api.settings), head).map_err(|problem| other_id(&spec, id, api).unwrap_or(problem))?;
+    let present = api.index.read(|state| state.pod(id).and_then(definition_in_force));
+    let reading = judged(read_as(&spec, id, present.as_deref(), &api.settings), head)
+        .map_err(|problem| other_id(&spec, id, api).unwrap_or(problem))?;
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| {
         if_match(head, view)?;
         plan_put(view, &reading, &spec, now, deployment, head.flag("force"))
     };
     let written = write(api, id, head, deployment, plan).await?;
+    tell_what_was_read_over(id, &reading.warnings);
     Ok(pushed(StatusCode::OK, &written, deployment, &reading.warnings))
 }
 
@@ -219,9 +224,12 @@ fn pushed(status: StatusCode, written: &Written, deployment: Uuid, warnings: &[W
     answer
 }
 
-/// Warnings as headers tell them; more than fit are left out.
+/// Warnings as headers tell them; of those that do not fit, the number.
 fn in_headers(warnings: &[Warning]) -> impl Iterator<Item = String> {
-    warnings.iter().take(MAX_WARNINGS).map(|warning| format!("299 podium {}", quoted(&warning.to_string())))
+    let more = warnings.len().saturating_sub(MAX_WARNINGS);
+    let more = (more > 0).then(|| format!("{more} further fields were read over"));
+    let told = warnings.iter().take(MAX_WARNINGS).map(Warning::to_string).chain(more);
+    told.map(|text| format!("299 podium {}", quoted(&text)))
 }
 
 /// Names the deployment even when nothing is to be deployed: Marathon does, and who waits for its end finds it ended.

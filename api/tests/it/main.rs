@@ -5,6 +5,7 @@
 mod access;
 mod cases;
 mod connections;
+mod definitions;
 mod given;
 mod reads;
 mod refusals;

@@ -21,10 +21,13 @@ use podium_proto::records::accepted::Phase;
 use podium_store::view::{Held, PodView};
 use podium_store::writer::{Compare, Group, Op};
 use podium_store::{Key, Kind};
-use podium_types::definition::{self, PodDefinition, Settings, Violation};
-use podium_types::id::Version;
+use podium_types::definition::{self, Reading, Settings, Violation, Warning};
+use podium_types::id::{PodId, Version};
 
-use crate::runtime::{Controller, Decision, Ids, Now};
+use crate::runtime::{Controller, Decision, Ids, Now, definition_in_force};
+
+/// Fields that one line of the log names; a definition can hold thousands.
+const LOGGED_FIELDS: usize = 16;
 
 /// The controller: judges what was put straight into etcd.
 #[derive(Debug, Default)]
@@ -43,7 +46,7 @@ impl Admission {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Intent {
     /// The spec is good: it takes effect.
-    Accept(Box<PodDefinition>),
+    Accept(Box<Reading>),
     /// The spec is bad: only its verdict changes.
     Refuse(Vec<Violation>),
     /// The spec was deleted: the pod goes.
@@ -103,8 +106,9 @@ pub fn decide(view: &PodView, settings: &Settings, now: Now) -> Decision<Intent>
         return Decision::nothing();
     }
     if let Some(spec) = unjudged(view) {
-        return Decision::now(vec![match definition::read_as(&spec.value, &view.id, settings) {
-            Ok(reading) => Intent::Accept(Box::new(reading.definition)),
+        let present = definition_in_force(view);
+        return Decision::now(vec![match definition::read_as(&spec.value, &view.id, present.as_deref(), settings) {
+            Ok(reading) => Intent::Accept(Box::new(reading)),
             Err(error) => Intent::Refuse(error.violations()),
         }]);
     }
@@ -119,11 +123,20 @@ pub fn decide(view: &PodView, settings: &Settings, now: Now) -> Decision<Intent>
     prune::decide(view, now)
 }
 
+/// Logs the fields of an accepted definition that mean nothing to Podium: one line a definition.
+pub fn tell_what_was_read_over(pod: &PodId, warnings: &[Warning]) {
+    if !warnings.is_empty() {
+        let fields: Vec<String> = warnings.iter().take(LOGGED_FIELDS).map(Warning::to_string).collect();
+        tracing::warn!(%pod, count = warnings.len(), fields = fields.join("; "), "unknown fields of a definition were read over");
+    }
+}
+
 fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Option<Group> {
     match intent {
-        Intent::Accept(definition) => {
+        Intent::Accept(reading) => {
             let spec = view.spec.as_ref()?;
-            let push = Push { definition: *definition, source: PushSource::Spec { mod_revision: spec.mod_revision } };
+            tell_what_was_read_over(&view.id, &reading.warnings);
+            let push = Push { definition: reading.definition, source: PushSource::Spec { mod_revision: spec.mod_revision } };
             match plan_push(Some(view), push, now.0, ids.draw(), true) {
                 Ok(plan) => Some(plan.group),
                 Err(PlanError::Refused(violations)) => Some(plan_refusal(view, spec.mod_revision, &violations, now.0)),

@@ -144,7 +144,7 @@ pub fn plan_push(view: Option<&PodView>, push: Push, now_ms: i64, deployment: Uu
         return Ok(plan_same(view, in_force, &source, definition));
     }
     if let Some(old) = in_force.as_ref().filter(|in_force| !in_force.deleting).and_then(|in_force| in_force.definition.as_deref()) {
-        refuse(update_violations(old, &definition))?;
+        refuse(update_violations(old, &definition, force))?;
     }
     let version = Version::next(now_ms, last_version(view));
     let config = in_force.as_ref().filter(|_| change != Change::Config).map_or(version, |in_force| in_force.config);

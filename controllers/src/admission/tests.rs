@@ -104,7 +104,7 @@ impl World {
 
     fn post(&mut self, spec: &str, force: bool) -> Result<PushPlan, PlanError> {
         self.now += 10;
-        let definition = definition::read_as(spec.as_bytes(), &self.view.id, &Settings::default()).unwrap().definition;
+        let definition = definition::read_as(spec.as_bytes(), &self.view.id, None, &Settings::default()).unwrap().definition;
         let push = Push { definition, source: PushSource::Api { spec_json: Bytes::from(spec.to_owned()) } };
         let plan = plan_push(Some(&self.view), push, self.now, Uuid::from_u128(7), force)?;
         assert!(self.commit(&plan.group), "{:?}", plan.group);

@@ -96,7 +96,7 @@ async fn what_the_api_plans_is_not_judged_a_second_time_and_fails_on_what_it_did
     let a = pod("/a");
     let push = |command: &str| {
         let text = spec(command);
-        let definition = read_as(text.as_bytes(), &a, &Settings::default()).unwrap().definition;
+        let definition = read_as(text.as_bytes(), &a, None, &Settings::default()).unwrap().definition;
         Push { definition, source: PushSource::Api { spec_json: text.into() } }
     };
     let unseen = plan_push(None, push("sleep 2"), 5_000, Uuid::from_u128(1), true).unwrap();

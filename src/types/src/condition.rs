@@ -70,6 +70,9 @@ impl Condition {
     }
 }
 
+/// How Mesos begins to say, while reconciling, that it has no record of a task.
+const UNKNOWN_TO_MESOS: &str = "Reconciliation: Task is unknown to the";
+
 /// The condition of one observed task.
 pub fn of_task(task: &observed::Task) -> Condition {
     let Some(state) = task.state else { return Condition::Provisioned };
@@ -86,6 +89,7 @@ pub fn of_task(task: &observed::Task) -> Condition {
         Ok(TaskState::TaskDropped) => Condition::Dropped,
         Ok(TaskState::TaskGone | TaskState::TaskGoneByOperator) => Condition::Gone,
         Ok(TaskState::TaskUnreachable) => Condition::Unreachable,
+        Ok(TaskState::TaskLost) if task.message.starts_with(UNKNOWN_TO_MESOS) => Condition::Unknown,
         Ok(TaskState::TaskLost) => match reason {
             Some(Reason::Reconciliation | Reason::AgentDisconnected | Reason::AgentRemoved) => Condition::Unreachable,
             Some(Reason::TaskUnknown) => Condition::Unknown,

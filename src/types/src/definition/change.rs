@@ -40,8 +40,9 @@ pub fn config_changed(old: &PodDefinition, new: &PodDefinition) -> Change {
     }
 }
 
-/// What an update may not change because the pod has persistent volumes (reference section 1.13). Empty: nothing.
-pub fn update_violations(old: &PodDefinition, new: &PodDefinition) -> Vec<Violation> {
+/// What an update may not change because the pod has persistent volumes (reference sections 1.7 and 1.13). Empty: nothing.
+/// `force` lets the role change, which moves no instance that there is.
+pub fn update_violations(old: &PodDefinition, new: &PodDefinition, force: bool) -> Vec<Violation> {
     let persistent = |pod: &PodDefinition| {
         let mut volumes: Vec<_> =
             pod.volumes.iter().filter(|volume| matches!(volume.source, VolumeSource::Persistent(_))).cloned().collect();
@@ -54,6 +55,17 @@ pub fn update_violations(old: &PodDefinition, new: &PodDefinition) -> Vec<Violat
     }
     let mut violations = Vec::new();
     let mut refuse = |path: &str, message: &str| violations.push(Violation::rule(path, message));
+    if let (Some(was), Some(is)) = (&old.role, &new.role)
+        && was != is
+        && !force
+    {
+        let message = format!(
+            "It is not possible to change the role for existing reservations. If you proceed with this change, all existing instances \
+             will continue to run under the previous role, {was}. Only new instances will be allocated with the new role, {is}. In order \
+             to continue, retry your request with ?force=true"
+        );
+        refuse("/role", &message);
+    }
     if before != after {
         refuse("/volumes", "persistent volumes cannot be updated");
     }

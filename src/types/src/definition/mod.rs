@@ -11,9 +11,10 @@
 //! ```
 
 mod change;
+mod nearest;
 mod read;
 mod rules;
-mod schema;
+pub mod schema;
 mod walk;
 mod words;
 mod write;

@@ -153,12 +153,13 @@ fn in_words(violations: &[Violation]) -> String {
 
 /// Reads a definition that carries its own id.
 pub fn read(json: &[u8], settings: &Settings) -> Result<Reading, ReadError> {
-    read_document(json, None, settings)
+    read_document(json, None, None, settings)
 }
 
 /// Reads a definition that belongs to `id` (the spec's key, or the URL): an absent id means that one, another is refused.
-pub fn read_as(json: &[u8], id: &PodId, settings: &Settings) -> Result<Reading, ReadError> {
-    read_document(json, Some(id), settings)
+/// `present` is the definition in force, if there is one: its role stays valid, also if the server's default is another by now.
+pub fn read_as(json: &[u8], id: &PodId, present: Option<&PodDefinition>, settings: &Settings) -> Result<Reading, ReadError> {
+    read_document(json, Some(id), present.and_then(|present| present.role.as_deref()), settings)
 }
 
 /// Reads a definition as it was stored: in the explicit form, by us, after it had been accepted. Its rules are
@@ -174,11 +175,11 @@ pub fn read_stored(json: &[u8]) -> Result<PodDefinition, ReadError> {
     Ok(definition)
 }
 
-fn read_document(json: &[u8], id: Option<&PodId>, settings: &Settings) -> Result<Reading, ReadError> {
+fn read_document(json: &[u8], id: Option<&PodId>, role: Option<&str>, settings: &Settings) -> Result<Reading, ReadError> {
     let value = parse(json)?;
     let mut findings = Findings::default();
     let mut definition = schema::pod(&value, id, Some(settings), &mut findings);
-    rules::judge(&definition, settings, &mut findings);
+    rules::judge(&definition, role, settings, &mut findings);
     match findings.finish() {
         (violations, warnings) if violations.is_empty() => {
             collapse(&mut definition.scheduling.placement.constraints);

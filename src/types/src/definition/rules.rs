@@ -12,8 +12,9 @@ use crate::id::{InstanceId, MAX_MESOS_ID};
 mod networks;
 mod placement;
 
-/// Judges a definition whose structure was read; passes over what rests on broken structure.
-pub(super) fn judge(pod: &PodDefinition, settings: &Settings, f: &mut Findings) {
+/// Judges a definition whose structure was read; passes over what rests on broken structure. `role` is the one that the
+/// pod has now.
+pub(super) fn judge(pod: &PodDefinition, role: Option<&str>, settings: &Settings, f: &mut Findings) {
     if pod.user.as_deref() == Some("") {
         f.rule("/user", "must not be empty");
     }
@@ -22,11 +23,13 @@ pub(super) fn judge(pod: &PodDefinition, settings: &Settings, f: &mut Findings) 
     secrets(pod, f);
     volumes(pod, f);
     networks::judge(pod, f);
-    placement::judge(pod, settings, f);
-    if pod.linux_info.as_ref().is_some_and(|info| info.seccomp.is_some()) {
-        f.rule("/linuxInfo/seccomp", "Seccomp configuration on executor level is not supported");
+    placement::judge(pod, role, settings, f);
+    if let Some(info) = &pod.linux_info {
+        if info.seccomp.is_some() {
+            f.rule("/linuxInfo/seccomp", "Seccomp configuration on executor level is not supported");
+        }
+        ipc_info(info, "/linuxInfo", f);
     }
-    linux_info(pod.linux_info.as_ref(), "/linuxInfo", f);
     if repeated(pod.containers.iter().map(|container| &container.name).filter(|name| !name.is_empty())) {
         f.rule("/containers", "container names must be unique");
     }
@@ -76,13 +79,12 @@ fn secrets(pod: &PodDefinition, f: &mut Findings) {
     if f.broken("/secrets") {
         return;
     }
-    let unknown = |name: &String| !name.is_empty() && !pod.secrets.contains_key(name);
+    let unknown = |name: &String| !pod.secrets.contains_key(name);
     let environment = |map: &BTreeMap<String, EnvironmentValue>, at: &str, f: &mut Findings| {
         for (key, value) in map {
-            if let EnvironmentValue::Secret(name) = value
-                && unknown(name)
-            {
-                f.rule(format!("{at}/environment/{key}/secret"), "references an undefined secret");
+            let path = format!("{at}/environment/{key}/secret");
+            if matches!(value, EnvironmentValue::Secret(name) if unknown(name)) && !f.broken(&path) {
+                f.rule(path, "references an undefined secret");
             }
         }
     };
@@ -151,7 +153,10 @@ fn judge_container(pod: &PodDefinition, container: &Container, at: &str, f: &mut
             }
         }
     }
-    linux_info(container.linux_info.as_ref(), &format!("{at}/linuxInfo"), f);
+    if let Some(info) = &container.linux_info {
+        seccomp(info, &format!("{at}/linuxInfo"), f);
+        ipc_info(info, &format!("{at}/linuxInfo"), f);
+    }
     for (index, mount) in container.volume_mounts.iter().enumerate() {
         inside(&mount.mount_path, format!("{at}/volumeMounts({index})/mountPath"), f);
     }
@@ -184,8 +189,7 @@ fn health_check(container: &Container, check: &HealthCheck, at: &str, f: &mut Fi
     }
 }
 
-fn linux_info(info: Option<&LinuxInfo>, at: &str, f: &mut Findings) {
-    let Some(info) = info else { return };
+fn seccomp(info: &LinuxInfo, at: &str, f: &mut Findings) {
     if let Some(seccomp) = &info.seccomp
         && !f.broken(&format!("{at}/seccomp"))
     {
@@ -195,6 +199,9 @@ fn linux_info(info: Option<&LinuxInfo>, at: &str, f: &mut Findings) {
             _ => {}
         }
     }
+}
+
+fn ipc_info(info: &LinuxInfo, at: &str, f: &mut Findings) {
     if matches!(info.ipc_info, Some(IpcInfo { mode: IpcMode::ShareParent, shm_size: Some(_) })) {
         f.rule(format!("{at}/ipcInfo"), "ipcInfo shmSize can NOT be set when mode is SHARE_PARENT");
     }

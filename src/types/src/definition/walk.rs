@@ -2,10 +2,13 @@
 //! instead of stopping. Used by [`super::schema`] only.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use super::nearest::unknown;
 use super::read::{Stage, Violation, Warning};
+use super::schema::shape::{Absent, Kind, Member, Of, Shape, Text};
 use super::words::Word;
 
 /// More violations than this are cut off: a definition can be half a megabyte of mistakes.
@@ -14,8 +17,8 @@ const MAX_FINDINGS: usize = 256;
 const MAX_PATTERNS: usize = 200;
 /// How much of an object is quoted in a message, in bytes.
 const MAX_QUOTE: usize = 1024;
-/// The largest integer that Marathon reads into its 32 bits.
-pub(super) const INT: i64 = i32::MAX as i64;
+/// Beyond this, Marathon reads a whole number into 64 bits and says so.
+const INT: i64 = i32::MAX as i64;
 
 /// What was noticed so far.
 #[derive(Debug, Default)]
@@ -83,34 +86,23 @@ impl Findings {
     }
 }
 
-/// How Marathon words what is missing: types that carry bounds quote the object, plain ones do not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Bounded,
-    Plain,
-}
+/// What stands in for an object that is none, or that is absent and filled with defaults.
+static EMPTY: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
 
-/// The bounds of a text.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Text {
-    /// Anything.
-    Free,
-    /// At least one character.
-    NonEmpty,
-    /// 1 to 1024 characters.
-    Path,
-    /// `^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`, 1 to 63.
-    Name,
-    /// As a name, with underscores inside.
-    NetworkName,
-}
+/// What stands in for a member that no table has: that is a mistake of ours, and must not become one of our users'.
+static UNKNOWN: Member =
+    Member { name: "", of: Of::Text(Text::Free), absent: Absent::Nothing, answered: super::schema::shape::Answered::Never, about: "" };
 
-/// A JSON object with its path.
+/// A JSON object with its path, read by the table of its members.
+///
+/// The plain readers ([`Object::text`], [`Object::number`], …) give what the table says when a member is absent; the ones
+/// named `maybe_` give nothing.
 pub(super) struct Object<'v> {
     pub(super) path: String,
     map: &'v Map<String, Value>,
-    whole: &'v Value,
-    kind: Kind,
+    shape: &'static Shape,
+    /// It is no object, which has been complained of: that its members are missing is not said besides.
+    hollow: bool,
 }
 
 /// The path of a member; the root's is empty.
@@ -119,21 +111,30 @@ fn join(path: &str, name: &str) -> String {
 }
 
 impl<'v> Object<'v> {
-    /// Opens a value as an object, warning of members that are not `known`.
-    pub(super) fn open(value: &'v Value, path: String, kind: Kind, known: &[&str], f: &mut Findings) -> Option<Self> {
+    /// Opens a value, warning of members that the table does not have. What is no object reads as an empty one.
+    pub(super) fn open(value: &'v Value, path: String, shape: &'static Shape, f: &mut Findings) -> Self {
         let Value::Object(map) = value else {
-            let message = match kind {
+            let message = match shape.kind {
                 Kind::Bounded => format!("{} is not an object", quote(value)),
                 Kind::Plain => "error.expected.jsobject".to_owned(),
             };
-            f.structure(path, message, "must be an object");
-            return None;
+            f.structure(path.as_str(), message, "must be an object");
+            return Self::hollow(path, shape);
         };
         let room = MAX_FINDINGS.saturating_sub(f.warnings.len());
-        for name in map.keys().filter(|name| !known.contains(&name.as_str())).take(room) {
-            f.warn(join(&path, name), unknown(name, known));
+        for name in map.keys().filter(|name| shape.member(name).is_none()).take(room) {
+            f.warn(join(&path, name), unknown(name, shape));
         }
-        Some(Self { path, map, whole: value, kind })
+        Self { path, map, shape, hollow: false }
+    }
+
+    fn hollow(path: String, shape: &'static Shape) -> Self {
+        Self { path, map: &EMPTY, shape, hollow: true }
+    }
+
+    /// Whether the value is an object at all.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.hollow
     }
 
     /// The path of a member.
@@ -146,10 +147,16 @@ impl<'v> Object<'v> {
         self.map.get(name).filter(|value| !value.is_null())
     }
 
-    /// A member that must be there.
-    pub(super) fn required(&self, name: &str, f: &mut Findings) -> Option<&'v Value> {
+    fn member(&self, name: &str) -> &'static Member {
+        let member = self.shape.member(name);
+        debug_assert!(member.is_some(), "{} has no member {name}", self.shape.name);
+        member.unwrap_or(&UNKNOWN)
+    }
+
+    /// A member that is recorded as missing if the table says that it must be there.
+    fn given(&self, name: &str, f: &mut Findings) -> Option<&'v Value> {
         let value = self.get(name);
-        if value.is_none() {
+        if value.is_none() && self.member(name).absent == Absent::Refused {
             self.missing(name, f);
         }
         value
@@ -157,47 +164,141 @@ impl<'v> Object<'v> {
 
     /// Records that a member is missing.
     pub(super) fn missing(&self, name: &str, f: &mut Findings) {
-        let message = match self.kind {
-            Kind::Bounded => format!("'{name}' is undefined on object: {}", quote(self.whole)),
+        self.missing_since(name, if self.shape.kind == Kind::Plain { "is required" } else { "" }, f);
+    }
+
+    /// Records that a member is missing, and in words why it would be needed.
+    pub(super) fn missing_since(&self, name: &str, hint: &str, f: &mut Findings) {
+        if self.hollow {
+            return;
+        }
+        let message = match self.shape.kind {
+            Kind::Bounded => format!("'{name}' is undefined on object: {}", quote_map(self.map)),
             Kind::Plain => "error.path.missing".to_owned(),
         };
-        f.structure(self.at(name), message, if self.kind == Kind::Plain { "is required" } else { "" });
+        f.structure(self.at(name), message, hint);
     }
 
-    pub(super) fn object(&self, name: &str, kind: Kind, known: &[&str], f: &mut Findings) -> Option<Self> {
-        Object::open(self.get(name)?, self.at(name), kind, known, f)
+    /// The object under a member, if there is one.
+    pub(super) fn object(&self, name: &str, f: &mut Findings) -> Option<Self> {
+        let value = self.given(name, f)?;
+        let object = Object::open(value, self.at(name), self.shape_of(name)?, f);
+        object.is_whole().then_some(object)
     }
 
-    pub(super) fn text(&self, name: &str, bounds: Text, f: &mut Findings) -> Option<String> {
-        text(self.get(name)?, || self.at(name), bounds, f)
+    /// The object under a member; an empty one if there is none.
+    pub(super) fn filled(&self, name: &str, f: &mut Findings) -> Self {
+        let shape = self.shape_of(name).unwrap_or(self.shape);
+        match self.given(name, f) {
+            Some(value) => Object::open(value, self.at(name), shape, f),
+            None => Self::hollow(self.at(name), shape),
+        }
     }
 
-    pub(super) fn required_text(&self, name: &str, bounds: Text, f: &mut Findings) -> String {
-        self.required(name, f).and_then(|value| text(value, || self.at(name), bounds, f)).unwrap_or_default()
+    /// The table of the object, or of the items, that a member holds.
+    fn shape_of(&self, name: &str) -> Option<&'static Shape> {
+        let member = self.member(name);
+        let shape = shape_in(&member.of);
+        debug_assert!(shape.is_some(), "{name} holds no object");
+        shape
     }
 
-    pub(super) fn flag(&self, name: &str, f: &mut Findings) -> Option<bool> {
-        let flag = self.get(name)?.as_bool();
+    /// Each object of an array.
+    pub(super) fn each<T>(&self, name: &str, f: &mut Findings, read: impl Fn(Object<'v>, &mut Findings) -> T) -> Vec<T> {
+        let Some(shape) = self.shape_of(name) else { return Vec::new() };
+        self.items(name, f).map(|(path, item)| read(Object::open(item, path, shape, f), f)).collect()
+    }
+
+    /// Each object of a map, by its name.
+    pub(super) fn each_entry<T>(&self, name: &str, f: &mut Findings, read: impl Fn(Object<'v>, &mut Findings) -> T) -> BTreeMap<String, T> {
+        let Some(shape) = self.shape_of(name) else { return BTreeMap::new() };
+        let mut all = BTreeMap::new();
+        for (path, key, value) in self.entries(name, f) {
+            has_nul(key, || path.clone(), f);
+            let object = Object::open(value, path, shape, f);
+            if object.is_whole() {
+                all.insert(key.to_owned(), read(object, f));
+            }
+        }
+        all
+    }
+
+    pub(super) fn maybe_text(&self, name: &str, f: &mut Findings) -> Option<String> {
+        let bounds = match self.member(name).of {
+            Of::Text(bounds) => bounds,
+            _ => Text::Free,
+        };
+        self.text_within(name, bounds, f)
+    }
+
+    /// A text whose bounds depend on its neighbours.
+    pub(super) fn text_within(&self, name: &str, bounds: Text, f: &mut Findings) -> Option<String> {
+        text(self.given(name, f)?, || self.at(name), bounds, f)
+    }
+
+    pub(super) fn text(&self, name: &str, f: &mut Findings) -> String {
+        self.maybe_text(name, f).unwrap_or_default()
+    }
+
+    pub(super) fn maybe_flag(&self, name: &str, f: &mut Findings) -> Option<bool> {
+        let flag = self.given(name, f)?.as_bool();
         if flag.is_none() {
             f.structure(self.at(name), "error.expected.jsboolean", "must be true or false");
         }
         flag
     }
 
-    /// A number within bounds, both included.
-    pub(super) fn number(&self, name: &str, min: f64, max: f64, f: &mut Findings) -> Option<f64> {
-        number(self.get(name)?, || self.at(name), min, max, f)
+    pub(super) fn flag(&self, name: &str, f: &mut Findings) -> bool {
+        self.maybe_flag(name, f).unwrap_or(self.member(name).absent == Absent::Flag(true))
     }
 
-    /// A whole number within bounds, both included.
-    pub(super) fn integer(&self, name: &str, min: i64, max: i64, f: &mut Findings) -> Option<i64> {
-        let value = self.get(name)?;
-        let number = match value {
-            Value::Number(number) => number,
-            _ => {
-                f.structure(self.at(name), "error.expected.jsnumber", "must be a whole number");
-                return None;
-            }
+    pub(super) fn maybe_number(&self, name: &str, f: &mut Findings) -> Option<f64> {
+        let (min, max) = match self.member(name).of {
+            Of::Number { min, max } => (min, max),
+            _ => (f64::MIN, f64::MAX),
+        };
+        number(self.given(name, f)?, || self.at(name), min, max, f)
+    }
+
+    pub(super) fn number(&self, name: &str, f: &mut Findings) -> f64 {
+        let absent = match self.member(name).absent {
+            Absent::Number(number) => number,
+            _ => 0.0,
+        };
+        self.maybe_number(name, f).unwrap_or(absent)
+    }
+
+    /// A whole number within the table's bounds, which must fit the type.
+    pub(super) fn maybe_integer<T: TryFrom<i64>>(&self, name: &str, f: &mut Findings) -> Option<T> {
+        let min = match self.member(name).of {
+            Of::Integer { min, .. } => min,
+            _ => i64::MIN,
+        };
+        self.integer_from(name, min, f).and_then(|whole| T::try_from(whole).ok())
+    }
+
+    pub(super) fn integer<T: TryFrom<i64> + Default>(&self, name: &str, f: &mut Findings) -> T {
+        let given = self.maybe_integer(name, f);
+        given.or_else(|| self.default_integer(name).and_then(|whole| T::try_from(whole).ok())).unwrap_or_default()
+    }
+
+    /// What the table says when a whole number is absent.
+    pub(super) fn default_integer(&self, name: &str) -> Option<i64> {
+        match self.member(name).absent {
+            Absent::Integer(whole) => Some(whole),
+            _ => None,
+        }
+    }
+
+    /// A whole number whose lower bound is another than the table's: Marathon judges that one by a rule.
+    pub(super) fn integer_from(&self, name: &str, min: i64, f: &mut Findings) -> Option<i64> {
+        let max = match self.member(name).of {
+            Of::Integer { max, .. } => max,
+            _ => i64::MAX,
+        };
+        let Value::Number(number) = self.given(name, f)? else {
+            f.structure(self.at(name), "error.expected.jsnumber", "must be a whole number");
+            return None;
         };
         let whole = number.as_i64().or_else(|| {
             let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15)?;
@@ -205,47 +306,32 @@ impl<'v> Object<'v> {
         });
         match whole {
             Some(whole) if whole < min => f.structure(self.at(name), "error.min", format!("must be {min} or more")),
-            Some(whole) if whole > max => f.structure(self.at(name), "error.max", format!("must be {max} or less")),
-            Some(whole) => return Some(whole),
-            None => {
-                let message = if max > INT { "error.expected.long" } else { "error.expected.int" };
-                f.structure(self.at(name), message, "must be a whole number");
-            }
+            // A bound that is that of Marathon's type itself is told as the type's.
+            Some(whole) if whole > max && max != INT => f.structure(self.at(name), "error.max", format!("must be {max} or less")),
+            Some(whole) if whole <= max => return Some(whole),
+            _ if max > INT => f.structure(self.at(name), "error.expected.long", "must be a whole number"),
+            _ => f.structure(self.at(name), "error.expected.int", format!("must be a whole number, {max} or less")),
         }
         None
     }
 
-    /// As [`Object::integer`], for counts that Marathon keeps in 32 bits.
-    pub(super) fn count(&self, name: &str, f: &mut Findings) -> Option<u32> {
-        self.integer(name, 0, INT, f).and_then(|count| u32::try_from(count).ok())
+    pub(super) fn maybe_word<W: Word>(&self, name: &str, f: &mut Findings) -> Option<W> {
+        word(self.given(name, f)?, || self.at(name), f)
     }
 
-    pub(super) fn word<W: Word>(&self, name: &str, f: &mut Findings) -> Option<W> {
-        self.as_word(name, self.get(name)?, f)
-    }
-
-    pub(super) fn required_word<W: Word>(&self, name: &str, f: &mut Findings) -> Option<W> {
-        let value = self.required(name, f)?;
-        self.as_word(name, value, f)
-    }
-
-    fn as_word<W: Word>(&self, name: &str, value: &Value, f: &mut Findings) -> Option<W> {
-        let all = || W::WORDS.iter().map(|(_, word)| *word).collect::<Vec<_>>().join(", ");
-        let Value::String(text) = value else {
-            f.structure(self.at(name), "error.expected.jsstring", format!("must be one of {}", all()));
-            return None;
+    /// A word; if it must be there and is not, any stands in for it.
+    pub(super) fn word<W: Word>(&self, name: &str, absent: W, f: &mut Findings) -> W {
+        let default = match self.member(name).absent {
+            Absent::Word(word) => W::from_word(word),
+            _ => None,
         };
-        let word = W::from_word(text);
-        if word.is_none() {
-            f.structure(self.at(name), "error.unknown.enum.literal", format!("must be one of {}", all()));
-        }
-        word
+        self.maybe_word(name, f).or(default).unwrap_or(absent)
     }
 
     /// The items of an array with their paths; an absent one has none.
     pub(super) fn items(&self, name: &str, f: &mut Findings) -> impl Iterator<Item = (String, &'v Value)> + use<'v> {
         let at = self.at(name);
-        let items = match self.get(name) {
+        let items = match self.given(name, f) {
             None => [].as_slice(),
             Some(Value::Array(items)) => items.as_slice(),
             Some(_) => {
@@ -253,6 +339,12 @@ impl<'v> Object<'v> {
                 [].as_slice()
             }
         };
+        if let Of::List { min, .. } = self.member(name).of
+            && self.get(name).is_some_and(Value::is_array)
+            && items.len() < min
+        {
+            f.structure(at.clone(), "error.minLength", format!("must have {min} item{} at least", if min == 1 { "" } else { "s" }));
+        }
         items.iter().enumerate().map(move |(index, item)| (format!("{at}({index})"), item))
     }
 
@@ -264,7 +356,7 @@ impl<'v> Object<'v> {
     /// The members of an object that is a map; an absent one has none.
     pub(super) fn entries(&self, name: &str, f: &mut Findings) -> impl Iterator<Item = (String, &'v str, &'v Value)> + use<'v> {
         let at = self.at(name);
-        let map = match self.get(name) {
+        let map = match self.given(name, f) {
             None => None,
             Some(Value::Object(map)) => Some(map),
             Some(_) => {
@@ -286,20 +378,38 @@ impl<'v> Object<'v> {
     }
 }
 
+/// The table of the object that stands in a value, in its items or among its forms.
+fn shape_in(of: &Of) -> Option<&'static Shape> {
+    match of {
+        Of::Object(shape) => Some(shape),
+        Of::List { of, .. } | Of::Map { of, .. } => shape_in(of),
+        Of::Either(forms) => forms.iter().find_map(shape_in),
+        Of::Text(_) | Of::Flag | Of::Number { .. } | Of::Integer { .. } | Of::Word(_) => None,
+    }
+}
+
+/// A word of an enum, whatever its case.
+pub(super) fn word<W: Word>(value: &Value, at: impl Fn() -> String, f: &mut Findings) -> Option<W> {
+    let all = || format!("must be one of {}", W::NAMES.join(", "));
+    let Value::String(text) = value else {
+        f.structure(at(), "error.expected.jsstring", all());
+        return None;
+    };
+    let word = W::from_word(text);
+    if word.is_none() {
+        f.structure(at(), "error.unknown.enum.literal", all());
+    }
+    word
+}
+
 /// A text within bounds.
 pub(super) fn text(value: &Value, at: impl Fn() -> String, bounds: Text, f: &mut Findings) -> Option<String> {
     let Value::String(text) = value else {
         f.structure(at(), "error.expected.jsstring", "must be a string");
         return None;
     };
-    let (min, max) = match bounds {
-        Text::Free => (0, usize::MAX),
-        Text::NonEmpty => (1, usize::MAX),
-        Text::Path => (1, 1024),
-        Text::Name | Text::NetworkName => (1, 63),
-    };
+    let (min, max) = bounds.length();
     let mut sound = !has_nul(text, &at, f);
-    // Characters as Marathon counts them: in UTF-16.
     let length = text.encode_utf16().count();
     if length < min {
         f.structure(at(), "error.minLength", "must not be empty");
@@ -312,7 +422,8 @@ pub(super) fn text(value: &Value, at: impl Fn() -> String, bounds: Text, f: &mut
     let matches = match bounds {
         Text::Name => is_name(text, ""),
         Text::NetworkName => is_name(text, "_"),
-        Text::Free | Text::NonEmpty | Text::Path => true,
+        // Of ids and times the reader knows better what to say.
+        Text::Free | Text::NonEmpty | Text::Path | Text::PodId | Text::Time => true,
     };
     if !matches {
         f.structure(at(), "error.pattern", "must consist of lower-case letters, digits and inner dashes");
@@ -356,6 +467,11 @@ fn quote(value: &Value) -> String {
     cut(value.to_string())
 }
 
+fn quote_map(map: &Map<String, Value>) -> String {
+    // A map of JSON has text for keys and cannot fail to be written.
+    cut(serde_json::to_string(map).unwrap_or_default())
+}
+
 /// A text cut to what a message can bear.
 pub(super) fn cut(mut text: String) -> String {
     if text.len() > MAX_QUOTE {
@@ -364,66 +480,4 @@ pub(super) fn cut(mut text: String) -> String {
         text.push('…');
     }
     text
-}
-
-/// Fields that are often written one level too high or under another product's name, and where they belong.
-const MISPLACED: &[(&str, &str)] = &[
-    ("upgrade", "scheduling.upgrade"),
-    ("upgradestrategy", "scheduling.upgrade"),
-    ("placement", "scheduling.placement"),
-    ("killselection", "scheduling.killSelection"),
-    ("unreachablestrategy", "scheduling.unreachableStrategy"),
-    ("inactiveafterseconds", "scheduling.unreachableStrategy.inactiveAfterSeconds"),
-    ("expungeafterseconds", "scheduling.unreachableStrategy.expungeAfterSeconds"),
-    ("backoff", "scheduling.backoff"),
-    ("backofffactor", "scheduling.backoff.backoffFactor"),
-    ("maxlaunchdelay", "scheduling.backoff.maxLaunchDelay"),
-    ("constraints", "scheduling.placement.constraints"),
-    ("acceptedresourceroles", "scheduling.placement.acceptedResourceRoles"),
-    ("instances", "scaling.instances"),
-    ("maxinstances", "scaling.maxInstances"),
-    ("cpus", "containers[].resources.cpus"),
-    ("mem", "containers[].resources.mem"),
-    ("disk", "containers[].resources.disk"),
-    ("gpus", "containers[].resources.gpus"),
-    ("cmd", "containers[].exec.command.shell"),
-    ("command", "containers[].exec.command"),
-    ("env", "environment"),
-    ("uris", "artifacts"),
-    ("healthchecks", "healthCheck"),
-    ("taskkillgraceperiodseconds", "lifecycle.killGracePeriodSeconds"),
-];
-
-/// What to say of an unknown field: the nearest known one of this object, or where the field belongs.
-fn unknown(name: &str, known: &[&str]) -> String {
-    let lower: String = name.chars().take(64).collect::<String>().to_lowercase();
-    let shown: String = name.chars().take(64).collect();
-    let nearest = known
-        .iter()
-        .map(|field| (distance(&lower, &field.to_lowercase()), *field))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, field)| *distance <= 2.max(field.len().min(lower.len()) / 3) && *distance < lower.len());
-    let misplaced = MISPLACED.iter().find(|(word, _)| *word == lower).map(|(_, place)| *place);
-    match (nearest, misplaced) {
-        (Some((0 | 1, field)), _) | (Some((_, field)), None) => format!("unknown field '{shown}': did you mean '{field}'?"),
-        (_, Some(place)) => format!("unknown field '{shown}': did you mean '{place}'?"),
-        (None, None) => format!("unknown field '{shown}'; known here: {}", known.join(", ")),
-    }
-}
-
-/// Levenshtein's distance, in characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        for (cells, y) in row.windows(2).zip(&b) {
-            let [diagonal, above] = cells else { continue };
-            let left = next.last().copied().unwrap_or(i + 1);
-            next.push((diagonal + usize::from(x != *y)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -6,6 +6,8 @@ use super::{HttpScheme, ImageKind, IpcMode, KillSelection, NetworkMode, Operator
 pub(super) trait Word: Copy + 'static {
     /// Every value with its canonical spelling.
     const WORDS: &'static [(Self, &'static str)];
+    /// The spellings alone.
+    const NAMES: &'static [&'static str];
 
     /// The value that a text means, whatever its case.
     fn from_word(text: &str) -> Option<Self> {
@@ -17,6 +19,7 @@ macro_rules! words {
     ($($kind:ident { $($value:ident = $word:literal),+ $(,)? })+) => {$(
         impl Word for $kind {
             const WORDS: &'static [(Self, &'static str)] = &[$((Self::$value, $word)),+];
+            const NAMES: &'static [&'static str] = &[$($word),+];
         }
         impl $kind {
             /// The canonical spelling.

@@ -54,8 +54,9 @@ fn judge_endpoint(pod: &PodDefinition, endpoint: &Endpoint, names: &HashSet<&str
     } else if containers > 0 && endpoint.container_port.is_none() && !f.broken(&port_at) {
         f.rule(port_at, "is required when using container-mode networking");
     }
-    if repeated(endpoint.protocol.iter().filter(|protocol| !protocol.is_empty())) {
-        f.rule(format!("{at}/protocol"), "Duplicate protocols within the same endpoint are not allowed");
+    let protocol_at = format!("{at}/protocol");
+    if repeated(&endpoint.protocol) && !f.broken(&protocol_at) {
+        f.rule(protocol_at, "Duplicate protocols within the same endpoint are not allowed");
     }
     for (index, name) in endpoint.network_names.iter().enumerate() {
         let path = format!("{at}/networkNames({index})");

@@ -2,14 +2,14 @@
 
 use super::*;
 
-pub(super) fn judge(pod: &PodDefinition, settings: &Settings, f: &mut Findings) {
+pub(super) fn judge(pod: &PodDefinition, present_role: Option<&str>, settings: &Settings, f: &mut Findings) {
     for (index, constraint) in pod.scheduling.placement.constraints.iter().enumerate() {
         let at = format!("/scheduling/placement/constraints({index})");
         if !f.broken(&at) {
             judge_constraint(constraint, at, f);
         }
     }
-    roles(pod, settings, f);
+    roles(pod, present_role, settings, f);
 }
 
 fn judge_constraint(constraint: &Constraint, at: String, f: &mut Findings) {
@@ -32,7 +32,7 @@ fn judge_constraint(constraint: &Constraint, at: String, f: &mut Findings) {
     f.rule(at, message);
 }
 
-fn roles(pod: &PodDefinition, settings: &Settings, f: &mut Findings) {
+fn roles(pod: &PodDefinition, present_role: Option<&str>, settings: &Settings, f: &mut Findings) {
     let role = pod.role.as_deref().unwrap_or(&settings.default_role);
     if !f.broken("/id") && !f.broken("/role") {
         let mut valid = vec![settings.default_role.as_str()];
@@ -42,6 +42,8 @@ fn roles(pod: &PodDefinition, settings: &Settings, f: &mut Findings) {
         {
             valid.push(group);
         }
+        // What is answered can be sent back.
+        valid.extend(present_role.filter(|present| !valid.contains(present)));
         if !valid.contains(&role) {
             f.rule("/role", format!("got {role}, expected one of: [{}]", valid.join(", ")));
         }
