@@ -163,7 +163,7 @@ fn a_bad_spec_changes_nothing_but_the_verdict_and_a_good_one_clears_it() {
     world.put(r#"{"id": "/web", "user": "", "containers": []}"#);
     world.settle();
     assert_eq!(*world.accepted(), before);
-    assert_eq!(world.errors(), ["/containers: error.minLength (a pod has at least one container)", "/user: must not be empty"]);
+    assert_eq!(world.errors(), ["/containers: error.minLength (must have 1 item at least)", "/user: must not be empty"]);
     world.put(&spec(1, 32));
     world.settle();
     assert_eq!(world.errors(), Vec::<String>::new());

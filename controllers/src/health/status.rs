@@ -17,7 +17,7 @@ use serde::{Serialize, Serializer};
 use super::words;
 use crate::admission::is_active;
 use crate::runtime::{Census, Member, definition_in_force};
-pub use container::{ContainerStatus, EndpointStatus, HealthCondition, Terminated};
+pub use container::{ContainerStatus, EndpointStatus, StatusCondition, Terminated};
 
 /// How a pod is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,6 +92,9 @@ pub struct InstanceStatus {
     /// Why it is not stable, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What it lacks to be stable, each with its reason in words. Marathon leaves them out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<StatusCondition>,
     /// Where it runs; absent until its launch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_hostname: Option<String>,
@@ -254,13 +257,15 @@ fn instance_status(view: &PodView, member: &Member<'_>, definitions: &mut Defini
     let present = observed.filter(|_| member.is_launched());
     let text = |pick: fn(&Observed) -> &String| present.map(pick).filter(|text| !text.is_empty()).cloned();
     let since = Version::from_millis(since_ms(member));
+    let reasons = words::of_instance(view, member, now_ms);
     InstanceStatus {
         id: InstanceId { pod: view.id.clone(), uuid: member.uuid }.to_string(),
         status: state_of(member),
         status_since: since,
         last_updated: since,
         last_changed: since,
-        message: words::of_instance(view, member, now_ms),
+        message: words::together(&reasons),
+        conditions: reasons.into_iter().map(|reason| StatusCondition::lacking(reason.lacks, reason.text, since)).collect(),
         agent_hostname: text(|observed| &observed.hostname),
         agent_id: text(|observed| &observed.agent_id),
         agent_region: text(|observed| &observed.region),
@@ -291,8 +296,11 @@ fn amounts(definition: &PodDefinition) -> Amounts {
         sum.disk += container.resources.disk;
         sum.gpus = sum.gpus.saturating_add(container.resources.gpus);
     }
-    // As Mesos counts, to thousandths: 0.1 + 0.2 is 0.3.
-    let exact = |amount: f64| (amount * 1000.0).round() / 1000.0;
+    // As Mesos counts, to thousandths: 0.1 + 0.2 is 0.3. What is beyond counting stays a number.
+    let exact = |amount: f64| {
+        let thousandths = (amount * 1000.0).round();
+        if thousandths.is_finite() { thousandths / 1000.0 } else { f64::MAX }
+    };
     Amounts { cpus: exact(sum.cpus), mem: exact(sum.mem), disk: exact(sum.disk), gpus: sum.gpus }
 }
 

@@ -15,6 +15,8 @@ use uuid::Uuid;
 use super::status::{PodState, pod_status};
 use super::*;
 
+mod states;
+
 const NOW: i64 = 1_627_380_000_000;
 const CONFIG: i64 = NOW - 100_000;
 
@@ -142,33 +144,6 @@ fn a_stable_instance_is_answered_as_marathon_does() {
 }
 
 #[test]
-fn each_condition_is_the_state_that_section_3_3_gives_it() {
-    use TaskState::*;
-    let states: [(Option<Vec<observed::Task>>, &str, &str); 12] = [
-        (None, "PENDING", "TERMINAL"),
-        (Some(vec![observed::Task { container: "web".to_owned(), ..Default::default() }]), "PENDING", "TERMINAL"),
-        (both(TaskStaging), "STAGING", "STAGING"),
-        (both(TaskStarting), "STAGING", "STAGING"),
-        (running(Some(true)), "STABLE", "STABLE"),
-        (running(Some(false)), "DEGRADED", "DEGRADED"),
-        (running(None), "DEGRADED", "DEGRADED"),
-        (both(TaskKilling), "TERMINAL", "TERMINAL"),
-        (both(TaskUnreachable), "DEGRADED", "DEGRADED"),
-        (both(TaskUnknown), "DEGRADED", "TERMINAL"),
-        (both(TaskFinished), "PENDING", "TERMINAL"),
-        (failed(), "PENDING", "TERMINAL"),
-    ];
-    for (tasks, wanted, unwanted) in states {
-        for (goal, expected) in [(Goal::Running, wanted), (Goal::Decommissioned, unwanted)] {
-            let mut view = pod(1);
-            instance(&mut view, 1, tasks.clone());
-            view.instances.get_mut(&uuid(1)).unwrap().value.goal = goal.into();
-            assert_eq!(seen(&view).0, expected, "{tasks:?} {goal:?}");
-        }
-    }
-}
-
-#[test]
 fn an_instance_that_was_taken_on_without_a_record_says_what_is_not_known() {
     let mut view = pod(1);
     instance(&mut view, 1, running(Some(true)));
@@ -209,10 +184,11 @@ fn an_instance_that_waits_tells_what_for() {
     view.queue = Some(held(Queue::default()));
     assert_eq!(seen(&view).1.unwrap(), "waits for an offer: none has come yet");
     let refused = [("InsufficientCpus".to_owned(), 2), ("UnfulfilledConstraint".to_owned(), 1)];
-    view.queue = Some(held(Queue { offers_seen: 9, refused: refused.into_iter().collect(), ..Default::default() }));
+    let refused = refused.into_iter().collect();
+    view.queue = Some(held(Queue { offers_seen: 9, refused, updated_ms: NOW - 1_000, ..Default::default() }));
     assert_eq!(
         seen(&view).1.unwrap(),
-        "waits for an offer: 2 agents with too few CPUs left (InsufficientCpus), 1 agent with a placement constraint not met (UnfulfilledConstraint)"
+        "waits for an offer: 9 seen until 2021-07-27T09:59:59.000Z, of no use are 2 agents with too few CPUs left (InsufficientCpus), 1 agent with a placement constraint not met (UnfulfilledConstraint)"
     );
     let status = pod_status(&view, NOW).unwrap();
     assert!(status.message.unwrap().starts_with("1 instance: waits for an offer"));
@@ -350,9 +326,10 @@ fn reasons_name_each_kind_of_trouble_once_with_its_count() {
         status["reasons"],
         json!([
             "2 instances: waits for an offer",
-            "1 instance: at least one container is not healthy",
+            "1 instance: at least one container is not healthy: the health check of web fails",
             "1 instance: ended, is about to be launched again: container web failed with exit code 3: no such table",
-            "1 instance: pod instance has become unreachable",
+            "1 instance: pod instance has become unreachable: its agent host1 is away since 2021-07-27T09:59:20.000Z, it is replaced at \
+             2021-07-27T10:14:20.000Z and given up at 2021-08-03T09:59:20.000Z",
         ])
     );
     assert_eq!(

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use podium_proto::records::{Observed, Queue, Termination, observed, termination};
 use podium_store::view::PodView;
 use podium_types::condition::{self, Condition};
+use podium_types::definition::UnreachableStrategy;
 use podium_types::id::Version;
 
-use crate::runtime::Member;
+use crate::admission::is_active;
+use crate::runtime::{Member, definition_in_force, definition_of, has_check};
 
 /// Reasons that are told of one pod.
 const MAX_REASONS: usize = 12;
@@ -25,39 +27,114 @@ pub(super) fn next_launch(view: &PodView, now: i64) -> Option<i64> {
     view.instances.values().map(|held| held.value.not_before_ms).filter(|at| *at > now).min()
 }
 
-/// Why an instance is not stable; `None`: it is, or there is nothing to say.
-pub(super) fn of_instance(view: &PodView, member: &Member<'_>, now: i64) -> Option<String> {
+/// One thing that keeps an instance from being stable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reason {
+    /// What it lacks, in a word: `launched`, `running`, `reachable`, `healthy` or `recorded`.
+    pub lacks: &'static str,
+    /// Why, in words.
+    pub text: String,
+}
+
+impl Reason {
+    fn new(lacks: &'static str, text: impl Into<String>) -> Self {
+        Self { lacks, text: text.into() }
+    }
+}
+
+/// Why an instance is not stable; empty: it is, or there is nothing to say. What Marathon says in a state comes first, word
+/// for word.
+pub(super) fn of_instance(view: &PodView, member: &Member<'_>, now: i64) -> Vec<Reason> {
     let observed = member.observed.map(|observed| &observed.value);
-    match member.condition {
-        Condition::Scheduled | Condition::Provisioned if !member.is_wanted() => Some("is not to be launched any more".to_owned()),
-        Condition::Scheduled => Some(waiting(view, member, now)),
-        Condition::Provisioned => Some("its launch was sent, nothing was heard of it yet".to_owned()),
-        Condition::Staging | Condition::Starting => Some("is being started".to_owned()),
-        Condition::Unreachable | Condition::UnreachableInactive => Some("pod instance has become unreachable".to_owned()),
-        Condition::Unknown => Some("Mesos has no record of it; it may come back".to_owned()),
+    let reason = match member.condition {
+        Condition::Scheduled | Condition::Provisioned if !member.is_wanted() => Reason::new("running", "is not to be launched any more"),
+        Condition::Scheduled => Reason::new("launched", waiting(view, member, now)),
+        Condition::Provisioned => Reason::new("running", "its launch was sent, nothing was heard of it yet"),
+        Condition::Staging | Condition::Starting => Reason::new("running", starting(observed)),
+        Condition::Unreachable | Condition::UnreachableInactive => Reason::new("reachable", unreachable(view, member)),
+        Condition::Unknown => Reason::new("reachable", "Mesos has no record of it; it may come back"),
         Condition::Killing => {
             let failed = observed.and_then(|observed| culprit(&observed.tasks));
-            Some(failed.map_or_else(|| "is being stopped".to_owned(), |task| format!("is being ended: {}", end_of_task(task))))
+            let text = failed.map_or_else(|| "is being stopped".to_owned(), |task| format!("is being ended: {}", end_of_task(task)));
+            Reason::new("running", text)
         }
-        Condition::Running => {
-            let unhealthy = (!member.healthy).then_some("at least one container is not healthy");
-            let reasons: Vec<&str> = [unhealthy, observed.and_then(unrecorded)].into_iter().flatten().collect();
-            (!reasons.is_empty()).then(|| reasons.join("; "))
-        }
+        Condition::Running => return shortcomings(view, member),
         _ => {
             let ended = observed.and_then(|observed| culprit(&observed.tasks)).map(end_of_task);
             let ended = ended.or_else(|| observed.map(|observed| short(&observed.message)).filter(|text| !text.is_empty()));
             let next = if member.is_wanted() { ", is about to be launched again" } else { "" };
-            Some(ended.map_or_else(|| format!("ended{next}"), |ended| format!("ended{next}: {ended}")))
+            Reason::new("running", ended.map_or_else(|| format!("ended{next}"), |ended| format!("ended{next}: {ended}")))
         }
+    };
+    vec![reason]
+}
+
+/// The reasons in one text; `None`: there are none.
+pub(super) fn together(reasons: &[Reason]) -> Option<String> {
+    let texts: Vec<&str> = reasons.iter().map(|reason| reason.text.as_str()).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
+/// What a running instance lacks.
+fn shortcomings(view: &PodView, member: &Member<'_>) -> Vec<Reason> {
+    let observed = member.observed.map(|observed| &observed.value);
+    let unhealthy = (!member.healthy).then(|| Reason::new("healthy", unhealthy(view, member)));
+    unhealthy.into_iter().chain(observed.and_then(unrecorded)).collect()
+}
+
+/// Which containers are not healthy, and what their checks said.
+fn unhealthy(view: &PodView, member: &Member<'_>) -> String {
+    let definition = definition_of(view, member.config);
+    let checked = |name: &str| has_check(definition.as_deref(), name);
+    let tasks = member.observed.iter().flat_map(|observed| &observed.value.tasks);
+    let bad = tasks.filter(|task| condition::of_task(task) == Condition::Running && task.healthy != Some(true) && checked(&task.container));
+    let told: Vec<String> = bad
+        .take(MAX_REASONS)
+        .map(|task| match task.healthy {
+            None => format!("of {} no health check has come to a result yet", task.container),
+            Some(_) if task.message.is_empty() => format!("the health check of {} fails", task.container),
+            Some(_) => format!("the health check of {} fails: {}", task.container, short(&task.message)),
+        })
+        .collect();
+    let words = "at least one container is not healthy";
+    if told.is_empty() { words.to_owned() } else { format!("{words}: {}", told.join(", ")) }
+}
+
+/// Which containers have not come up yet.
+fn starting(observed: Option<&Observed>) -> String {
+    let late =
+        |task: &&observed::Task| matches!(condition::of_task(task), Condition::Provisioned | Condition::Staging | Condition::Starting);
+    let tasks = observed.map(|observed| observed.tasks.as_slice()).unwrap_or_default();
+    let names: Vec<&str> = tasks.iter().filter(late).take(MAX_REASONS).map(|task| task.container.as_str()).collect();
+    if names.len() == tasks.len() { "is being started".to_owned() } else { format!("is being started; not up yet: {}", names.join(", ")) }
+}
+
+/// Since when its agent is away, and what becomes of it.
+fn unreachable(view: &PodView, member: &Member<'_>) -> String {
+    let mut text = "pod instance has become unreachable".to_owned();
+    let (Some(observed), Some(since)) = (member.observed.map(|observed| &observed.value), member.away_since_ms) else { return text };
+    let host = if observed.hostname.is_empty() { &observed.agent_id } else { &observed.hostname };
+    text.push_str(&format!(": its agent {host} is away since {}", time(since)));
+    let after = |seconds: u64| time(since.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1000)));
+    match definition_in_force(view).filter(|_| member.is_wanted()).map(|definition| definition.scheduling.unreachable_strategy) {
+        Some(UnreachableStrategy::Disabled) => text.push_str(", it is waited for"),
+        Some(UnreachableStrategy::After { expunge_after_seconds, .. }) if member.inactive => {
+            text.push_str(&format!(", it is being replaced, and given up at {}", after(expunge_after_seconds)));
+        }
+        Some(UnreachableStrategy::After { inactive_after_seconds, expunge_after_seconds }) => {
+            let (replaced, given_up) = (after(inactive_after_seconds), after(expunge_after_seconds));
+            text.push_str(&format!(", it is replaced at {replaced} and given up at {given_up}"));
+        }
+        None => {}
     }
+    text
 }
 
 /// What is missing of an instance that the gateway took on while it ran. Every agent has a host name: without one, the
 /// record is not of a launch.
-fn unrecorded(observed: &Observed) -> Option<&'static str> {
+fn unrecorded(observed: &Observed) -> Option<Reason> {
     let text = "the store had no record of its launch: which host and ports it has is not known until it is launched again";
-    observed.hostname.is_empty().then_some(text)
+    observed.hostname.is_empty().then(|| Reason::new("recorded", text))
 }
 
 /// What a scheduled instance waits for.
@@ -96,13 +173,14 @@ fn offers(queue: &Queue) -> String {
     if queue.refused.is_empty() {
         return if queue.offers_seen == 0 { "none has come yet".to_owned() } else { "none that came was free".to_owned() };
     }
+    let seen = format!("{} seen until {}, of no use are", queue.offers_seen, time(queue.updated_ms));
     let mut refused: Vec<_> = queue.refused.iter().filter(|(_, count)| **count > 0).collect();
     refused.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let parts: Vec<String> = refused
         .into_iter()
         .map(|(reason, count)| format!("{count} agent{} with {} ({reason})", if *count == 1 { "" } else { "s" }, refusal(reason)))
         .collect();
-    parts.join(", ")
+    format!("{seen} {}", parts.join(", "))
 }
 
 /// Marathon's word for a refused offer, in plain ones.
@@ -173,9 +251,14 @@ pub(super) fn short(text: &str) -> String {
 pub(super) fn of_pod(view: &PodView, members: &[Member<'_>], now: i64) -> Vec<String> {
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     for member in members {
-        if let Some(reason) = of_instance(view, member, now) {
+        if let Some(reason) = together(&of_instance(view, member, now)) {
             *reasons.entry(reason).or_default() += 1;
         }
+    }
+    let wanted = definition_in_force(view).filter(|_| is_active(view)).map_or(0, |definition| definition.scaling.instances as usize);
+    let missing = wanted.saturating_sub(members.iter().filter(|member| member.counts()).count());
+    if missing > 0 {
+        reasons.insert("is about to be created".to_owned(), missing);
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));

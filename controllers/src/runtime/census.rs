@@ -158,10 +158,12 @@ impl Definitions<'_> {
     }
 }
 
-fn definition_of(view: &PodView, version: Version) -> Option<Arc<PodDefinition>> {
+/// The definition of a version, if it is there and can be read.
+pub(crate) fn definition_of(view: &PodView, version: Version) -> Option<Arc<PodDefinition>> {
     view.versions.get(&version)?.value.definition()
 }
 
-fn has_check(definition: Option<&PodDefinition>, container: &str) -> bool {
+/// Whether a definition checks the health of a container.
+pub(crate) fn has_check(definition: Option<&PodDefinition>, container: &str) -> bool {
     definition.is_some_and(|definition| definition.containers.iter().any(|known| known.name == container && known.health_check.is_some()))
 }

@@ -12,6 +12,7 @@ mod queue;
 mod supervise;
 
 pub use census::{Census, Member, definition_in_force, is_away};
+pub(crate) use census::{definition_of, has_check};
 pub use clock::Clock;
 pub use drive::drive;
 pub use supervise::{Busy, Failure, Pulse, Stage, Term, supervise};

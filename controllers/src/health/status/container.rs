@@ -1,5 +1,7 @@
 //! One container of an instance (reference section 3.4).
 
+use std::borrow::Cow;
+
 use podium_proto::mesos::v1::TaskState;
 use podium_proto::records::{Observed, observed};
 use podium_types::condition::{self, Condition};
@@ -32,7 +34,7 @@ pub struct ContainerStatus {
     pub endpoints: Vec<EndpointStatus>,
     /// Its health, if it is checked and runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<HealthCondition>,
+    pub conditions: Vec<StatusCondition>,
     /// What it takes, while the task is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Amounts>,
@@ -58,20 +60,27 @@ pub struct EndpointStatus {
     pub healthy: Option<bool>,
 }
 
-/// The one condition there is: `healthy`.
+/// A condition of a container or an instance. Of a container there is one at most: `healthy`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HealthCondition {
-    /// `healthy`.
+pub struct StatusCondition {
+    /// `healthy`; of an instance also `launched`, `running`, `reachable` or `recorded`.
     pub name: &'static str,
     /// `true` or `false`, as text.
     pub value: &'static str,
-    /// Whether Mesos reported it.
-    pub reason: &'static str,
+    /// Of a container whether Mesos reported it, of an instance why it is not so, in words.
+    pub reason: Cow<'static, str>,
     /// When it changed.
     pub last_changed: Version,
     /// As `last_changed`.
     pub last_updated: Version,
+}
+
+impl StatusCondition {
+    /// Something that is not as it should be.
+    pub(super) fn lacking(name: &'static str, reason: String, since: Version) -> Self {
+        Self { name, value: "false", reason: reason.into(), last_changed: since, last_updated: since }
+    }
 }
 
 /// How a process ended.
@@ -145,7 +154,7 @@ fn endpoints(task: &observed::Task, container: &Container) -> Vec<EndpointStatus
 }
 
 /// The health of a checked container that runs or is away.
-fn health(task: &observed::Task) -> Option<HealthCondition> {
+fn health(task: &observed::Task) -> Option<StatusCondition> {
     let condition = condition::of_task(task);
     if !matches!(condition, Condition::Running | Condition::Unreachable | Condition::Killing) {
         return None;
@@ -156,5 +165,5 @@ fn health(task: &observed::Task) -> Option<HealthCondition> {
         None => ("false", "health-unreported-by-mesos", task.running_ms),
     };
     let changed = Version::from_millis(changed_ms.max(task.running_ms));
-    Some(HealthCondition { name: "healthy", value, reason, last_changed: changed, last_updated: changed })
+    Some(StatusCondition { name: "healthy", value, reason: reason.into(), last_changed: changed, last_updated: changed })
 }
