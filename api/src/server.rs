@@ -157,6 +157,10 @@ async fn serve(
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
+        if request.uri().path_and_query().is_none() {
+            // `CONNECT host:80`, `GET x`: no route of ours, and warp's filters panic without a path.
+            *request.uri_mut() = http::Uri::from_static("/");
+        }
         routes.call(request)
     });
     // HTTP/1 alone: the builder that also detects HTTP/2 reads the first bytes without a timer.
