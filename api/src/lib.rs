@@ -26,6 +26,7 @@ mod routes;
 mod server;
 mod statuses;
 mod tls;
+mod unknown;
 mod without_apps;
 
 use std::net::SocketAddr;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::{Answer, Problem, empty, header, json_value, with_type};
 use crate::request::{Body, Head};
-use crate::{Api, deployments, groups, without_apps};
+use crate::{Api, deployments, groups, unknown, without_apps};
 
 /// The election whose leader talks to Mesos, and so is what Marathon calls the leader.
 const GATEWAY: &str = "gateway";
@@ -126,13 +126,15 @@ fn ping(head: &Head) -> Result<Answer, Problem> {
 const MOST_TASKS: usize = 100;
 
 /// Ready: the store has been read. What is wrong between the gateway and Mesos takes no replica out of service, since
-/// the API is where people look for the reason: it is told, by the replica that owns the gateway.
+/// the API is where people look for the reason. Every replica tells of a quarantine and of unknown tasks of pods; what
+/// ails the subscription itself, only the one that owns the gateway.
 /// Details are for who may see everything, since anyone may ask.
 fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
     match api.index.position().revision {
         0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
         _ => {
-            let mut text = readiness(&api.gateway.borrow());
+            let known = api.index.read(unknown::Readiness::of);
+            let mut text = readiness(&api.gateway.borrow(), known);
             if !head.caller.may_read_all() {
                 text.truncate(text.find('\n').map_or(text.len(), |end| end + 1));
             }
@@ -142,15 +144,17 @@ fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
 }
 
 /// `ok`, or `degraded` and a line for each reason.
-fn readiness(gateway: &GatewayState) -> String {
+fn readiness(gateway: &GatewayState, known: unknown::Readiness) -> String {
     let mut reasons: Vec<String> = Vec::new();
     reasons.extend(gateway.trouble.as_ref().map(|trouble| format!("Mesos: {trouble}")));
-    reasons.extend(gateway.quarantine.as_ref().map(|quarantine| format!("quarantine: {quarantine}")));
-    reasons.extend(gateway.unknown.iter().take(MOST_TASKS).map(|task| {
+    reasons.extend(gateway.unchecked.as_ref().map(|reason| format!("nothing is killed until Mesos tells which tasks run: {reason}")));
+    reasons.extend(known.quarantine);
+    let foreign = gateway.foreign.iter().map(|task| {
         let agent = task.agent_id.as_deref().unwrap_or("an unknown agent");
         format!("unknown task: {} on {agent} ({}); the store has no record of it, it is left alone", task.task_id, task.state)
-    }));
-    let more = gateway.unknown.len().saturating_sub(MOST_TASKS);
+    });
+    let more = (known.tasks.len() + known.more + foreign.len()).saturating_sub(MOST_TASKS);
+    reasons.extend(known.tasks.into_iter().chain(foreign).take(MOST_TASKS));
     reasons.extend((more > 0).then(|| format!("unknown task: {more} more")));
     if reasons.is_empty() { "ok\n".to_owned() } else { format!("degraded\n{}\n", reasons.join("\n")) }
 }
@@ -303,18 +307,23 @@ mod tests {
 
     #[test]
     fn readiness_names_quarantine_trouble_and_every_unknown_task_up_to_a_bound() {
-        assert_eq!(readiness(&GatewayState { leads: true, subscribed: true, ..GatewayState::default() }), "ok\n");
-        let task = |n| UnknownTask { task_id: format!("t{n}"), agent_id: None, state: "TASK_RUNNING".to_owned(), ahead: n == 0 };
+        let fine = GatewayState { leads: true, subscribed: true, ..GatewayState::default() };
+        assert_eq!(readiness(&fine, unknown::Readiness::default()), "ok\n");
+        let task = |n| UnknownTask { task_id: format!("t{n}"), agent_id: None, state: "TASK_RUNNING".to_owned() };
         let gateway = GatewayState {
             trouble: Some("no master answers".to_owned()),
-            quarantine: Some("task t0 is ahead".to_owned()),
-            unknown: (0..150).map(task).collect(),
+            foreign: (0..100).map(task).collect(),
             ..GatewayState::default()
         };
-        let text = readiness(&gateway);
+        let known = unknown::Readiness {
+            quarantine: Some("quarantine since then".to_owned()),
+            tasks: vec!["unknown task: of a pod".to_owned()],
+            more: 49,
+        };
+        let text = readiness(&gateway, known);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[..3], ["degraded", "Mesos: no master answers", "quarantine: task t0 is ahead"]);
-        assert!(lines[3].starts_with("unknown task: t0 on an unknown agent (TASK_RUNNING)"), "{}", lines[3]);
+        assert_eq!(lines[..4], ["degraded", "Mesos: no master answers", "quarantine since then", "unknown task: of a pod"]);
+        assert!(lines[4].starts_with("unknown task: t0 on an unknown agent (TASK_RUNNING)"), "{}", lines[4]);
         assert_eq!((lines.len(), lines[103]), (104, "unknown task: 50 more"));
     }
 }

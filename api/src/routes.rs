@@ -12,7 +12,7 @@ use warp::filters::BoxedFilter;
 use crate::answer::{Answer, Problem, finish};
 use crate::request::{Body, Head};
 use crate::server::{Peer, Routes};
-use crate::{Api, access, content, plain, pods};
+use crate::{Api, access, content, plain, pods, unknown};
 
 /// Where the DC/OS command line, and what else goes through its proxy, looks for us.
 const PROXIED: &str = "/service/marathon";
@@ -38,6 +38,7 @@ async fn respond(api: &Api, path: &str, head: Head, body: Body) -> Answer {
     let (route, result) = match admitted(api, path, head) {
         Ok(Admitted::Asks(head)) => match pods_tail(path) {
             Some(tail) => pods::handle(api, tail, &head, body).await,
+            None if path.starts_with(unknown::BELOW) => unknown::handle(api, path, &head, body).await,
             None => plain::handle(api, path, &head, body).await,
         },
         Ok(Admitted::Answered(answer)) => ("preflight", Ok(answer)),

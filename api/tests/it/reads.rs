@@ -55,8 +55,9 @@ async fn info_and_probes_answer_and_no_secret_is_among_them() {
     assert_eq!((&info["name"], &info["elected"], &info["leader"]), (&json!("podium"), &json!(false), &json!(null)));
     assert_eq!(world.get("/v2/leader").await.message(), "There is no leader");
     assert_eq!((world.get("/livez").await.status, world.get("/readyz").await.status), (200, 200));
-    world.gateway.send_modify(|gateway| gateway.quarantine = Some("task t is ahead of the store".to_owned()));
-    assert_eq!(world.get("/readyz").await.text(), "degraded\nquarantine: task t is ahead of the store\n");
+    world.gateway.send_modify(|gateway| gateway.unchecked = Some("no master answers".to_owned()));
+    let told = world.get("/readyz").await.text();
+    assert_eq!(told, "degraded\nnothing is killed until Mesos tells which tasks run: no master answers\n");
 }
 
 #[tokio::test]

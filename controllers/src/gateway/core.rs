@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use podium_proto::mesos::v1::offer::Operation;
 use podium_proto::mesos::v1::{Offer, OfferId, TaskState};
+use podium_proto::records::unknown_instance::Why;
 use podium_store::Key;
 use podium_store::view::PodView;
 use podium_store::writer::{Group, Op};
-use podium_types::id::PodId;
+use podium_types::id::{PodId, TaskId};
 use uuid::Uuid;
 
 use super::Settings;
@@ -17,10 +18,12 @@ use super::framework::Identity;
 use super::kills::longest_grace_ms;
 use super::output::{Call, Output, Token};
 use super::pod::{Pod, Ready};
+use super::quarantine::Custody;
 use super::queue::QueueWrite;
 use super::reconcile::Reconciliation;
 use super::state::GatewayState;
 use super::strays::Strays;
+use super::survey::Survey;
 
 /// Blocked kills are looked at again after so long.
 const BLOCKED_MS: i64 = 1_000;
@@ -58,6 +61,8 @@ pub(super) struct Core {
     /// Records to be read again from an index that is as new as this revision.
     pub reloads: BTreeSet<(i64, PodId, Uuid)>,
     pub strays: Strays,
+    pub survey: Survey,
+    pub custody: Custody,
     demand: Demand,
     pub reconciliation: Reconciliation,
     roles: BTreeSet<String>,
@@ -83,6 +88,8 @@ impl Core {
             queue_wakes: BTreeSet::new(),
             reloads: BTreeSet::new(),
             strays: Strays::default(),
+            survey: Survey::default(),
+            custody: Custody::default(),
             demand: Demand::default(),
             reconciliation: Reconciliation::default(),
             roles,
@@ -108,9 +115,9 @@ impl Core {
     pub fn tell(&self, state: &mut GatewayState) {
         state.subscribed = self.subscribed;
         state.waiting = self.ready.iter().filter_map(|id| self.pods.get(id)).map(Pod::ready_count).sum();
-        state.quarantine = self.strays.quarantine();
-        if !state.unknown.iter().eq(self.strays.unknown()) {
-            state.unknown = self.strays.unknown().cloned().collect();
+        state.unchecked.clone_from(&self.survey.failure);
+        if !self.strays.foreign().eq(state.foreign.iter().cloned()) {
+            state.foreign = self.strays.foreign().collect();
         }
     }
 
@@ -155,13 +162,14 @@ impl Core {
         }
     }
 
-    /// Subscribed: asks about everything that has not ended.
+    /// Subscribed: asks which tasks run, and then about everything that has not ended.
     pub fn subscribed(&mut self, home_region: Option<String>, now: i64) {
         self.disconnected();
         self.subscribed = true;
         self.home_region = home_region;
         self.demand.reset(&self.roles);
-        self.reconcile_all(now);
+        self.survey.begin(now);
+        self.custody.holds_reconciliation = true;
         let all: Vec<(PodId, Uuid)> = self.pods.iter().flat_map(|(id, pod)| pod.entries.keys().map(|uuid| (id.clone(), *uuid))).collect();
         for (id, uuid) in all {
             if let Some(entry) = self.entry_mut(&id, uuid) {
@@ -176,6 +184,7 @@ impl Core {
     pub fn disconnected(&mut self) {
         self.subscribed = false;
         self.offers.clear();
+        self.survey.stop();
         self.reconciliation.stop();
         for (_, slot) in std::mem::take(&mut self.slots) {
             for (id, uuid) in slot.members {
@@ -187,7 +196,11 @@ impl Core {
         }
     }
 
-    fn reconcile_all(&mut self, now: i64) {
+    pub(super) fn reconcile_all(&mut self, now: i64) {
+        self.custody.holds_reconciliation = false;
+        if !self.strays.is_empty() || self.custody.quarantine.is_some() {
+            self.survey.want(now);
+        }
         let entries = self.pods.values().flat_map(|pod| pod.entries.values());
         // What is being recorded has not been sent: Mesos would deny it.
         let sent = entries.filter(|entry| entry.held_by.is_none() && !matches!(entry.writing, Some(Writing::Launch { .. })));
@@ -196,8 +209,7 @@ impl Core {
             entry.alive().map(move |task| (task.task_id.clone(), agent.clone()))
         });
         // Of those that no record is about nothing else would tell that they have ended.
-        let unknown = self.strays.unknown().map(|task| (task.task_id.clone(), task.agent_id.clone().unwrap_or_default()));
-        let tasks = tasks.chain(unknown);
+        let tasks = tasks.chain(self.strays.to_ask());
         let calls = self.reconciliation.begin(tasks.collect(), now, self.settings.reconcile_ms);
         self.out.extend(calls.into_iter().map(Output::Call));
     }
@@ -211,7 +223,7 @@ impl Core {
     }
 
     fn kills_blocked(&self) -> bool {
-        self.cut_off || self.strays.ahead().is_some()
+        self.cut_off || !self.survey.done || self.custody.quarantine.is_some() || self.strays.raising().is_some()
     }
 
     /// Does what is due about one instance.
@@ -222,6 +234,8 @@ impl Core {
         let mut groups: Vec<Group> = entry.write_update(id, uuid, now).into_iter().collect();
         let due = entry.due(now, &self.settings);
         let mut wake = due.wake;
+        // A task of the instance runs that the store does not know: no launch beside it, and no id twice.
+        let waits = due.waits && self.strays.of_instance(id, uuid).next().is_none();
         if due.delete {
             groups.push(entry.write_delete(id, uuid));
         }
@@ -239,14 +253,21 @@ impl Core {
                 wake = Some(entry.kill.next_ms);
             }
         }
-        if entry.is_orphaned() {
+        let adopted = entry.observed.as_ref().is_some_and(|observed| observed.adopted);
+        if entry.is_orphaned() && !adopted && entry.writing.is_none() && entry.reload.is_none() {
             let agent = entry.observed.as_ref().map(|observed| observed.agent_id.clone()).filter(|agent| !agent.is_empty());
             for task in entry.alive() {
                 let state = task.state.and_then(|state| TaskState::try_from(state).ok()).unwrap_or(TaskState::TaskStaging);
-                self.strays.show(&task.task_id, agent.clone(), state, false);
+                if let Ok(task) = task.task_id.parse::<TaskId>()
+                    && self.strays.get(&task).is_none()
+                {
+                    self.strays.show(&task, agent.clone(), state, None, Why::Unlabelled);
+                    self.survey.want(now);
+                }
             }
-        } else if self.strays.unknown().next().is_some() {
-            entry.observed.iter().flat_map(|observed| &observed.tasks).for_each(|task| self.strays.recognise(&task.task_id));
+        } else if self.strays.of_instance(id, uuid).next().is_some() {
+            let tasks = entry.observed.iter().flat_map(|observed| &observed.tasks);
+            tasks.filter_map(|task| task.task_id.parse().ok()).for_each(|task| self.strays.recognise(&task, adopted));
         }
         let old = std::mem::replace(&mut entry.wake, wake);
         if old != wake {
@@ -257,7 +278,7 @@ impl Core {
         if entry.is_empty() {
             pod.entries.remove(&uuid);
         }
-        self.set_ready(id, uuid, config.filter(|_| due.waits), now);
+        self.set_ready(id, uuid, config.filter(|_| waits), now);
     }
 
     /// An instance waits, as of this config, or does not.
@@ -307,11 +328,18 @@ impl Core {
             }
             self.look(&id, uuid, now);
         }
+        self.keep_records(now);
         if self.subscribed {
-            if !self.kills_blocked() {
-                let calls = self.strays.due(now);
-                self.out.extend(calls.into_iter().map(Output::Call));
+            if let Some(round) = self.survey.due(now) {
+                self.strays.asked();
+                self.out.push(Output::Survey(round));
             }
+            self.carry_out_orders(now);
+            let mut calls = if self.kills_blocked() { Vec::new() } else { self.strays.due(now) };
+            if !self.cut_off {
+                calls.extend(self.strays.ordered_kills(now));
+            }
+            self.out.extend(calls.into_iter().map(Output::Call));
             if self.reconciliation.is_full_due(now) {
                 self.reconcile_all(now);
             } else {
@@ -349,8 +377,11 @@ impl Core {
         let wanted: BTreeSet<String> = self.ready_roles.keys().cloned().collect();
         let demand = self.demand.next_wake(&wanted, self.settings.min_revive_ms).filter(|_| self.subscribed);
         let strays = self.strays.next_wake().filter(|_| self.subscribed && !self.kills_blocked());
+        let ordered = self.strays.next_ordered().filter(|_| self.subscribed && !self.cut_off);
+        let survey = self.survey.next_wake().filter(|_| self.subscribed);
         let entry = self.wakes.first().map(|(at, ..)| *at);
         let queue = self.queue_wakes.first().map(|(at, _)| *at);
-        [entry, queue, demand, strays, self.reconciliation.next_wake()].into_iter().flatten().min()
+        let rest = [entry, queue, demand, strays, ordered, survey, self.reconciliation.next_wake(), self.next_record()];
+        rest.into_iter().flatten().min()
     }
 }

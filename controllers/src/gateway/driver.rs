@@ -8,6 +8,8 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use podium_mesos::client::{self, Calls, Event, MesosConfig, Stop, SubscriptionOver};
+use podium_mesos::operator::Operator;
+use podium_proto::mesos::v1::Task;
 use podium_store::Kind;
 use podium_store::index::{Changes, Kinds, Position};
 use podium_store::writer::Outcome;
@@ -18,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use super::core::Core;
 use super::framework::identity;
 use super::output::{Call, Output, Token};
-use super::{GatewayState, Settings, secrets};
+use super::quarantine::Custody;
+use super::{GatewayState, Settings, secrets, survey};
 use crate::runtime::{Failure, Term};
 
 /// Events that are taken in before anything is decided about them.
@@ -51,6 +54,7 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
             tracing::warn!("the index has not reached the gateway's election yet");
         }
     }
+    let operator = Operator::new(&settings.masters, settings.credentials.clone()).map_err(|error| Failure(error.to_string()))?;
     let identity = identity(&term).await?;
     state.send_replace(GatewayState {
         leads: true,
@@ -59,11 +63,16 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
         ..GatewayState::default()
     });
     let mut core = Core::new(settings.clone(), identity.clone());
-    let mut changes = term.index.changes(Kinds::of(&[Kind::Accepted, Kind::Version, Kind::Instance, Kind::Tombstone]));
+    core.custody = term.index.read(|index| {
+        let unknown = index.pods().filter_map(|view| Some((view.id.clone(), view.unknown.as_ref()?.value.clone())));
+        Custody::found(index.quarantine().map(|held| held.value.clone()), unknown.collect())
+    });
+    let mut changes = term.index.changes(Kinds::of(&[Kind::Accepted, Kind::Version, Kind::Instance, Kind::Tombstone, Kind::Order]));
     // The first batch names every pod: subscribed only when all is known, so that no task of ours seems strange.
     if term.index.read(|index| index.pods().len() > 0) {
         let batch = changes.next().await;
         take_in(&mut core, &term, batch.pods.iter());
+        take_orders(&mut core, &term);
     }
     let roles: Vec<String> = core.roles().iter().cloned().collect();
     let (roles, watched) = watch::channel(roles);
@@ -88,6 +97,8 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
         calls: None,
         queued: VecDeque::new(),
         answers: FuturesUnordered::new(),
+        operator,
+        surveys: FuturesUnordered::new(),
         unanswered_since: None,
         _cancel: cancel.drop_guard(),
     })
@@ -99,6 +110,14 @@ fn take_in<'a>(core: &mut Core, term: &Term, pods: impl Iterator<Item = &'a podi
         term.index.read(|index| core.pod_changed(id, index.pod(id), index.revision(), now));
     }
 }
+
+fn take_orders(core: &mut Core, term: &Term) {
+    let orders = term.index.read(|index| index.orders().iter().map(|(uuid, held)| (*uuid, held.value.clone())).collect());
+    core.ordered(orders, term.clock.now().0);
+}
+
+/// Which of our tasks run, by the round in which it was asked.
+type Surveyed = (u64, Result<Vec<Task>, String>);
 
 struct Driver<'a> {
     core: Core,
@@ -113,6 +132,8 @@ struct Driver<'a> {
     /// Calls in their order, yet to be handed over.
     queued: VecDeque<Call>,
     answers: FuturesUnordered<BoxFuture<'static, (Token, Outcome)>>,
+    operator: Operator,
+    surveys: FuturesUnordered<BoxFuture<'static, Surveyed>>,
     /// Since when writes are without any answer.
     unanswered_since: Option<Instant>,
     _cancel: tokio_util::sync::DropGuard,
@@ -144,6 +165,14 @@ impl Driver<'_> {
                         return Ok(());
                     }
                     take_in(&mut self.core, &self.term, batch.pods.iter());
+                    if batch.orders {
+                        take_orders(&mut self.core, &self.term);
+                    }
+                    Next::Continue
+                }
+                Some((round, tasks)) = self.surveys.next(), if !self.surveys.is_empty() => {
+                    let (now, revision) = (self.term.clock.now().0, self.term.index.position().revision);
+                    self.core.surveyed(round, tasks, revision, now);
                     Next::Continue
                 }
                 Ok(()) = self.positions.changed(), if self.core.awaits_index() => Next::Continue,
@@ -285,6 +314,10 @@ impl Driver<'_> {
         for output in self.core.take() {
             match output {
                 Output::Call(call) => self.queued.push_back(call),
+                Output::Survey(round) => {
+                    let asked = survey::ask(self.operator.clone(), self.core.identity.framework_id.clone());
+                    self.surveys.push(Box::pin(async move { (round, asked.await) }));
+                }
                 Output::Write(token, group) => {
                     let ticket = self.term.writer.submit(group).await;
                     self.unanswered_since.get_or_insert_with(Instant::now);

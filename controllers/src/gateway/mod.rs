@@ -9,9 +9,8 @@
 //! tasks ([`updates`]), changed pods ([`pod`]), outcomes of writes ([`writes`]) and the time to what is to be done
 //! ([`output`]). [`driver`] is the little that is asynchronous around it.
 //!
-//! Quarantine: while a task runs that a later state of this store has launched, nothing is killed, and `/readyz` of this
-//! replica says so. Scaling may be elected elsewhere and does not know: it may write the goal Decommissioned, and the
-//! task runs on until the quarantine is over.
+//! Promise 6, of stores that are not the ones that launched what runs: [`survey`] asks Mesos what runs before anything
+//! else is done, [`strays`] judges it, [`quarantine`] keeps what follows in the store.
 
 mod core;
 mod demand;
@@ -23,12 +22,15 @@ mod offers;
 mod output;
 mod placing;
 mod pod;
+mod quarantine;
 mod queue;
 mod reconcile;
 mod secrets;
+mod slate;
 mod state;
 mod status;
 mod strays;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod updates;

@@ -46,6 +46,9 @@ pub(super) enum Call {
 pub(super) enum Token {
     Observed(PodId, Uuid),
     Queue(PodId),
+    Unknown(PodId),
+    Quarantine,
+    Order(Uuid),
 }
 
 /// What is to be done.
@@ -53,4 +56,6 @@ pub(super) enum Token {
 pub(super) enum Output {
     Call(Call),
     Write(Token, Group),
+    /// Ask the master which of our tasks run; the answer is of this round.
+    Survey(u64),
 }

@@ -17,7 +17,7 @@ use podium_types::id::{InstanceId, PodId, Version};
 use uuid::Uuid;
 
 use super::core::{Core, PendingSlot};
-use super::entry::Writing;
+use super::entry::{Entry, Writing};
 use super::output::{Call, Output, Token};
 use super::pod::Pod;
 use super::writes::as_known;
@@ -54,7 +54,8 @@ impl Core {
 
     /// Uses or declines every offer at hand. `revision` is the store's: launches carry it in a label.
     pub fn place(&mut self, secrets: &SecretValues, revision: i64, now: i64) {
-        if self.offers.is_empty() {
+        // Before Mesos has told what runs, a launch could be one too many: offers wait for that.
+        if self.offers.is_empty() || !(self.survey.tried || self.cut_off) {
             return;
         }
         let offers = std::mem::take(&mut self.offers);
@@ -90,20 +91,38 @@ impl Core {
     fn batches(&self) -> Vec<Batch> {
         let pods = self.ready.iter().filter_map(|id| Some((id, self.pods.get(id)?)));
         let configs = pods.flat_map(|(id, pod)| pod.ready.iter().map(move |(config, ready)| (id, pod, config, ready)));
+        // As many fewer as run unknown: nothing is to run twice.
+        let mut beside: Option<(&PodId, usize)> = None;
         configs
             .filter_map(|(id, pod, config, ready)| {
+                let (_, beside) = match &mut beside {
+                    Some(known) if known.0 == id => known,
+                    other => other.insert((id, self.unknown_beside(id, pod))),
+                };
+                let held_back = ready.uuids.len().min(*beside);
+                *beside -= held_back;
                 let definition = pod.definitions.get(config)?.clone();
                 let constrained = !definition.scheduling.placement.constraints.is_empty();
                 Some(Batch {
                     pod: id.clone(),
                     role: ready.role.clone(),
-                    waiting: ready.uuids.iter().copied().collect(),
+                    waiting: ready.uuids.iter().copied().skip(held_back).collect(),
                     counted: if constrained { counted(pod) } else { Vec::new() },
                     since_ms: pod.waiting.since_ms(),
                     definition,
                 })
             })
+            .filter(|batch| !batch.waiting.is_empty())
             .collect()
+    }
+
+    /// Instances of a pod that run and that are none of those that are wanted.
+    fn unknown_beside(&self, id: &PodId, pod: &Pod) -> usize {
+        let wanted = |uuid: &Uuid| pod.entries.get(uuid).is_some_and(Entry::is_wanted);
+        let strays = self.strays.instances(id).iter().filter(|uuid| !wanted(uuid)).count();
+        // Taken on, and scaling has not seen it yet.
+        let adopted = |entry: &&Entry| entry.instance.is_none() && entry.observed.as_ref().is_some_and(|observed| observed.adopted);
+        strays + pod.entries.values().filter(adopted).count()
     }
 
     fn open_slot(&mut self, slot: &Slot) -> u64 {

@@ -15,10 +15,11 @@ pub struct GatewayState {
     pub cluster_id: Option<String>,
     /// Instances that wait for an offer.
     pub waiting: usize,
-    /// Tasks that run under our framework id and of which the store knows nothing. They are left alone.
-    pub unknown: Vec<UnknownTask>,
-    /// Why nothing is killed at present: the store is older than what runs.
-    pub quarantine: Option<String>,
+    /// Tasks that run under our framework id and whose ids are none of ours; unknown ones of pods are in the store. They
+    /// are left alone.
+    pub foreign: Vec<UnknownTask>,
+    /// Why Mesos does not tell which tasks run: until it does, nothing is killed.
+    pub unchecked: Option<String>,
     /// Why Mesos can't be reached, or will have nothing to do with us.
     pub trouble: Option<String>,
 }
@@ -32,6 +33,4 @@ pub struct UnknownTask {
     pub agent_id: Option<String>,
     /// What Mesos says of it, as in `TASK_RUNNING`.
     pub state: String,
-    /// It was launched by a later state of the store than the present one.
-    pub ahead: bool,
 }

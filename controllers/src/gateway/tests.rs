@@ -2,13 +2,17 @@
 
 mod offers;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use podium_mesos::secret::SecretValues;
+use podium_mesos::task_group::label;
 use podium_proto::mesos::v1::task_status::Reason;
-use podium_proto::mesos::v1::{self, Offer, OfferId, TaskState, TaskStatus};
-use podium_proto::records::{Accepted, Goal, Instance, Observed, Tombstone};
+use podium_proto::mesos::v1::{self, Offer, OfferId, Task, TaskState, TaskStatus};
+use podium_proto::records::order::Kind;
+use podium_proto::records::unknown_instance::Why;
+use podium_proto::records::{Accepted, Goal, Instance, Observed, Order, Tombstone, Unknown};
 use podium_proto::wire::resources::{ranges_entry, scalar_entry};
 use podium_store::Key;
 use podium_store::view::{Held, PodView, StoredDefinition};
@@ -46,6 +50,7 @@ struct World {
     now: i64,
     writes: Vec<(Token, Group)>,
     calls: Vec<Call>,
+    surveys: Vec<u64>,
 }
 
 impl World {
@@ -58,15 +63,36 @@ impl World {
         let stored = StoredDefinition::known(Bytes::from_static(json), Arc::new(definition));
         view.versions.insert(Version::from_millis(CONFIG), held(stored, 1));
         view.accepted = Some(held(Accepted { config_ms: CONFIG, version_ms: CONFIG, ..Accepted::default() }, 1));
-        World { core: Core::new(settings, identity), view, revision: 10, now: NOW, writes: Vec::new(), calls: Vec::new() }
+        World {
+            core: Core::new(settings, identity),
+            view,
+            revision: 10,
+            now: NOW,
+            writes: Vec::new(),
+            calls: Vec::new(),
+            surveys: Vec::new(),
+        }
     }
 
     fn subscribed() -> Self {
         let mut world = Self::new(Settings::default());
-        world.core.subscribed(None, world.now);
-        world.settle();
+        world.subscribe(&[]);
         world.calls.clear();
         world
+    }
+
+    /// Subscribes; Mesos shows these tasks.
+    fn subscribe(&mut self, tasks: &[Task]) {
+        self.core.subscribed(None, self.now);
+        self.settle();
+        self.survey(Ok(tasks.to_vec()));
+    }
+
+    /// Answers the last survey.
+    fn survey(&mut self, tasks: Result<Vec<Task>, String>) {
+        let round = self.surveys.pop().expect("a survey is under way");
+        self.core.surveyed(round, tasks, self.revision, self.now);
+        self.settle();
     }
 
     fn instance(&mut self, n: u128, goal: Option<Goal>, incarnation: u32) {
@@ -90,6 +116,7 @@ impl World {
             match output {
                 Output::Call(call) => self.calls.push(call),
                 Output::Write(token, group) => self.writes.push((token, group)),
+                Output::Survey(round) => self.surveys.push(round),
             }
         }
     }
@@ -152,6 +179,21 @@ impl World {
         world.commit();
         world.calls.clear();
         world
+    }
+
+    /// A later survey of the same subscription.
+    fn survey_again(&mut self, tasks: &[Task]) {
+        self.core.survey.want(self.now);
+        self.at(self.now + 1_000);
+        self.survey(Ok(tasks.to_vec()));
+    }
+
+    fn strays(&self) -> Vec<String> {
+        self.core.strays.to_ask().map(|(id, _)| id).collect()
+    }
+
+    fn quarantine(&self) -> Option<String> {
+        self.core.custody.quarantine.as_ref().map(|quarantine| quarantine.reason.clone())
     }
 
     fn state(&self) -> GatewayState {
@@ -317,8 +359,7 @@ fn a_takeover_asks_about_everything_that_has_not_ended() {
     world.view = before.view;
     world.revision = before.revision;
     world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
-    world.core.subscribed(None, world.now);
-    world.settle();
+    world.subscribe(&[]);
     let asked: Vec<Call> = world.calls().into_iter().filter(|call| matches!(call, Call::Reconcile(_))).collect();
     assert_eq!(asked, [Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))]), Call::Reconcile(Vec::new())]);
 }
@@ -329,8 +370,7 @@ fn a_launch_recorded_while_the_subscription_was_lost_is_asked_about() {
     world.instance(1, Some(Goal::Running), 1);
     world.offer(1);
     world.core.disconnected();
-    world.core.subscribed(None, world.now);
-    world.settle();
+    world.subscribe(&[]);
     assert!(!world.calls().contains(&Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))])), "its record is not durable yet");
     world.commit();
     assert!(world.calls().contains(&Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))])));
@@ -358,26 +398,185 @@ fn an_old_incarnation_and_a_buried_task_are_killed_but_a_strange_one_is_only_sho
     world.update("somebody-else", TaskState::TaskRunning, Some(4));
     let calls = world.calls();
     assert_eq!((kills(&calls).len(), acknowledged(&calls)), (0, 2));
-    assert_eq!(world.state().unknown.len(), 2);
-    world.core.subscribed(None, world.now);
-    world.settle();
+    assert_eq!(world.strays(), ["somebody-else".to_owned(), task_id(77, 1)]);
+    assert_eq!(world.state().foreign.len(), 1);
+    assert_eq!(world.quarantine(), None, "without labels nothing speaks of another store");
+    world.subscribe(&[shown("somebody-else", None), shown(&task_id(77, 1), None)]);
+    world.commit();
     let asked = |call: &Call| matches!(call, Call::Reconcile(tasks) if tasks.iter().any(|(id, _)| id == "somebody-else"));
     assert!(world.calls().iter().any(asked), "nothing else tells that it has ended");
     world.update("somebody-else", TaskState::TaskFinished, Some(5));
-    assert_eq!(world.state().unknown.len(), 1);
+    assert_eq!(world.strays(), [task_id(77, 1)]);
+}
+
+/// A task as the master shows it; its labels name this store (cluster, revision).
+fn shown(task_id: &str, labels: Option<(&str, i64)>) -> Task {
+    let label = |(key, value): (&str, String)| v1::Label { key: key.to_owned(), value: Some(value) };
+    let labels = labels.map(|(cluster, revision)| v1::Labels {
+        labels: [
+            (label::POD, "/a".to_owned()),
+            (label::CONFIG, Version::from_millis(CONFIG).to_string()),
+            (label::INCARNATION, task_id.rsplit('.').next().unwrap().to_owned()),
+            (label::CLUSTER, cluster.to_owned()),
+            (label::REVISION, revision.to_string()),
+        ]
+        .map(label)
+        .into(),
+    });
+    Task {
+        task_id: v1::TaskId { value: task_id.to_owned() },
+        framework_id: v1::FrameworkId { value: "F".into() },
+        agent_id: v1::AgentId { value: "S1".into() },
+        state: TaskState::TaskRunning.into(),
+        labels,
+        ..Task::default()
+    }
+}
+
+/// Without those that only ask for offers, or for none.
+fn beyond_demand(calls: Vec<Call>) -> Vec<Call> {
+    calls.into_iter().filter(|call| !matches!(call, Call::Revive(_) | Call::Suppress(_))).collect()
+}
+
+fn order(kind: Kind, ids: &[String]) -> BTreeMap<Uuid, Order> {
+    [(uuid(1_000), Order { kind: kind.into(), ids: ids.to_vec(), ..Order::default() })].into()
+}
+
+fn instance_id(n: u128) -> String {
+    format!("a.instance-{}", uuid(n))
 }
 
 #[test]
-fn a_task_ahead_of_the_store_stops_all_kills() {
+fn a_task_ahead_of_the_store_stops_all_kills_also_after_its_end_until_an_operator_confirms() {
     let mut world = World::running();
     world.update(&task_id(1, 5), TaskState::TaskRunning, Some(3));
-    assert!(world.state().quarantine.is_some());
+    let kept: Vec<&Token> = world.writes.iter().map(|(token, _)| token).collect();
+    assert_eq!(kept, [&Token::Quarantine, &Token::Unknown(pod())]);
+    world.commit();
+    world.commit();
     world.instance(1, Some(Goal::Decommissioned), 1);
     world.at(NOW + 100_000);
     assert_eq!(kills(&world.calls()).len(), 0);
     world.update(&task_id(1, 5), TaskState::TaskFinished, Some(4));
+    world.commit();
     world.at(NOW + 102_000);
+    assert_eq!(kills(&world.calls()).len(), 0, "the store is no newer for that");
+
+    world.core.ordered(order(Kind::Adopt, &[]), world.now);
+    world.settle();
+    assert_eq!(world.quarantine(), None);
+    world.commit();
+    world.commit();
+    world.at(NOW + 104_000);
     assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
+    assert!(world.view.quarantine.is_none());
+}
+
+#[test]
+fn nothing_is_launched_killed_or_reconciled_before_mesos_has_told_what_runs() {
+    let before = World::running();
+    let mut world = World::new(Settings::default());
+    (world.view, world.revision) = (before.view, before.revision);
+    world.core.subscribed(None, world.now);
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    world.instance(2, Some(Goal::Running), 1);
+    world.offer(1);
+    assert_eq!(beyond_demand(world.calls()), []);
+    assert!(world.writes.is_empty());
+    world.survey(Err("no master".to_owned()));
+    assert_eq!(world.state().unchecked.as_deref(), Some("no master"));
+    let calls = world.calls();
+    assert!(calls.iter().any(|call| matches!(call, Call::Reconcile(_))) && kills(&calls).is_empty());
+    assert_eq!(world.writes.len(), 1, "what waits is launched");
+    world.at(NOW + 1_000);
+    world.survey(Ok(vec![shown(&task_id(1, 1), Some(("C", 1)))]));
+    world.at(NOW + 3_000);
+    assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
+}
+
+/// An older store: Mesos runs instance 1 in a later incarnation, and instance 5, of which nothing is known.
+fn older() -> World {
+    let before = World::running();
+    let mut world = World::new(Settings::default());
+    (world.view, world.revision) = (before.view, before.revision);
+    world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
+    world.subscribe(&[shown(&task_id(1, 2), Some(("C", 900))), shown(&task_id(5, 1), Some(("C", 11)))]);
+    world
+}
+
+#[test]
+fn an_older_store_is_known_as_such_before_anything_is_reconciled_and_launches_nothing_beside_what_runs() {
+    let mut world = older();
+    assert!(world.quarantine().unwrap().contains("at revision 900"), "{:?}", world.quarantine());
+    assert_eq!(beyond_demand(world.calls()), [], "what reconciliation brings to light makes others act");
+    let (_, group) = &world.writes[1];
+    let [Op::Put(Key::Unknown(_), bytes)] = group.ops.as_slice() else { panic!("{group:?}") };
+    let record = <Unknown as prost::Message>::decode(bytes.clone()).unwrap();
+    let told: Vec<_> = record.instances.iter().map(|one| (one.incarnation, one.why(), one.revision)).collect();
+    assert_eq!(told, [(2, Why::Ahead, 900), (1, Why::Forgotten, 11)]);
+    world.commit();
+    world.commit();
+    assert!(matches!(world.calls().as_slice(), [Call::Reconcile(_), Call::Reconcile(_)]));
+
+    world.update(&task_id(1, 1), TaskState::TaskGone, None);
+    world.commit();
+    world.instance(1, Some(Goal::Running), 2);
+    world.instance(2, Some(Goal::Running), 1);
+    world.instance(3, Some(Goal::Running), 1);
+    world.calls();
+    world.offer(1);
+    assert_eq!(world.writes.len(), 1, "of two that wait, one: instance 5 runs unknown, and 1 in its own place");
+}
+
+#[test]
+fn what_an_operator_adopts_is_recorded_and_what_he_has_killed_is_killed_in_quarantine_too() {
+    let mut world = older();
+    world.commit();
+    world.commit();
+    world.calls();
+    world.core.ordered(order(Kind::Kill, &[instance_id(5)]), world.now);
+    world.settle();
+    assert_eq!(kills(&world.calls()), [task_id(5, 1)]);
+    world.update(&task_id(5, 1), TaskState::TaskKilled, Some(9));
+    assert!(world.quarantine().is_some(), "instance 1 is still ahead");
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+
+    world.core.ordered(order(Kind::Adopt, &[instance_id(1)]), world.now);
+    world.settle();
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+    let record = &world.view.observed[&uuid(1)].value;
+    assert_eq!((record.incarnation, record.adopted, record.agent_id.as_str()), (2, true, "S1"));
+    assert_eq!(record.tasks[0].state, Some(TaskState::TaskRunning.into()));
+    assert_eq!((world.quarantine(), world.strays()), (None, vec![]));
+    world.survey_again(&[shown(&task_id(1, 2), Some(("C", 900)))]);
+    assert_eq!(world.quarantine(), None, "an operator's word outweighs the labels");
+}
+
+#[test]
+fn a_task_of_another_cluster_begins_a_quarantine_although_a_record_names_it() {
+    let mut world = World::running();
+    world.survey_again(&[shown(&task_id(1, 1), Some(("D", 1)))]);
+    assert!(world.quarantine().unwrap().contains("cluster D"), "{:?}", world.quarantine());
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    world.at(NOW + 100_000);
+    assert_eq!(kills(&world.calls()).len(), 0);
+}
+
+#[test]
+fn what_was_heard_of_since_the_question_outweighs_the_answer() {
+    let mut world = World::running();
+    world.core.subscribed(None, world.now);
+    world.settle();
+    world.update(&task_id(1, 1), TaskState::TaskFinished, Some(2));
+    world.commit();
+    world.instance(1, None, 1);
+    world.commit();
+    world.survey(Ok(vec![shown(&task_id(1, 1), Some(("C", 1)))]));
+    assert_eq!((world.quarantine(), world.strays()), (None, vec![]));
 }
 
 #[test]

@@ -17,6 +17,7 @@ impl Core {
     pub fn update(&mut self, status: &TaskStatus, now: i64) {
         let task_id = status.task_id.value.as_str();
         self.reconciliation.heard(task_id);
+        self.survey.heard(task_id);
         if status.reason == Some(Reason::AgentDraining.into())
             && let Some(agent) = &status.agent_id
         {
@@ -34,6 +35,9 @@ impl Core {
         let (pod, uuid) = (id.instance.pod.clone(), id.instance.uuid);
         if self.pods.get(&pod).is_some_and(|pod| pod.frozen) {
             return;
+        }
+        if !is_alive(status) {
+            self.strays.forget(task_id, Some(&id));
         }
         if self.applies(&pod, uuid, task_id) {
             self.apply(&pod, uuid, status, ack, now);
@@ -77,6 +81,10 @@ impl Core {
 
     /// A task of the present incarnation, of which there is no record: an older state of this store launched it.
     fn is_adoptable(&mut self, id: &TaskId, status: &TaskStatus) -> bool {
+        // What its labels say counts more than what the store does.
+        if self.strays.get(id).is_some() {
+            return false;
+        }
         let Some(entry) = self.entry_mut(&id.instance.pod, id.instance.uuid) else { return false };
         let present = entry.instance.as_ref().is_some_and(|held| held.value.incarnation == id.incarnation);
         let recorded = entry.observed.as_ref().is_some_and(|observed| observed.incarnation >= id.incarnation);
@@ -107,35 +115,10 @@ impl Core {
             ..Observed::default()
         });
         entry.dirty = true;
-        self.strays.forget(&status.task_id.value);
-    }
-
-    /// A task that no record is about.
-    fn stray(&mut self, id: Option<&TaskId>, status: &TaskStatus, now: i64) {
-        let task_id = status.task_id.value.as_str();
-        if !is_alive(status) {
-            self.strays.forget(task_id);
-            return;
-        }
-        let agent = status.agent_id.as_ref().map(|agent| agent.value.clone());
-        let entry = id.and_then(|id| self.pods.get(&id.instance.pod)?.entries.get(&id.instance.uuid));
-        let (mut ours, mut ahead) = (false, false);
-        if let (Some(id), Some(entry)) = (id, entry) {
-            let buried = entry.tombstone.as_ref().is_some_and(|tombstone| tombstone.task_ids.iter().any(|buried| buried == task_id));
-            let observed = entry.observed.as_ref().map_or(0, |observed| observed.incarnation);
-            let newest = entry.instance.as_ref().map_or(observed, |held| held.value.incarnation.max(observed));
-            ours = buried || id.incarnation < newest;
-            ahead = !ours && id.incarnation > newest && newest > 0;
-        }
-        if ours {
-            self.strays.condemn(task_id, agent, now);
-        } else if let Ok(state) = status.state.try_into() {
-            self.strays.show(task_id, agent, state, ahead);
-        }
     }
 }
 
-fn is_alive(status: &TaskStatus) -> bool {
+pub(super) fn is_alive(status: &TaskStatus) -> bool {
     let task = observed::Task { state: Some(status.state), reason: status.reason, ..observed::Task::default() };
     condition::task_is_alive(&task)
 }

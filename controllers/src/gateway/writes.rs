@@ -27,6 +27,12 @@ impl Core {
                 }
                 self.drop_idle(&id);
             }
+            Token::Unknown(_) | Token::Quarantine | Token::Order(_) => {
+                if outcome == Outcome::NotLeader {
+                    return;
+                }
+                self.record_kept(&token, outcome.committed().is_some(), now);
+            }
             Token::Observed(id, uuid) => {
                 let Some(writing) = self.entry_mut(&id, uuid).and_then(|entry| entry.writing.take()) else { return };
                 match outcome {

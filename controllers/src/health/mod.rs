@@ -9,6 +9,8 @@ pub mod status;
 mod strays;
 mod words;
 
+pub use words::quarantine;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -52,7 +54,7 @@ impl Controller for Health {
 
     fn watches(&self) -> &'static [Kind] {
         use Kind::*;
-        &[Spec, Accepted, Version, Verdict, Deployment, Instance, Observed, Reach, Delay, Queue, Status]
+        &[Spec, Accepted, Version, Verdict, Deployment, Instance, Observed, Reach, Delay, Queue, Unknown, Quarantine, Status]
     }
 
     fn decide(&self, view: &PodView, now: Now) -> Decision<Intent> {

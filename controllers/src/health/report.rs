@@ -16,6 +16,7 @@
 //! | `Degraded` | fewer: `reasons` tells why |
 //! | `Deleting` | on its way out; the key goes with the last instance |
 //!
+//! `reasons` tells in every phase of a quarantine, and of instances that run unknown to the store.
 //! `status` is that of the API's `::status`; `null` where no definition is in force.
 
 use podium_proto::records::deployment::Kind as DeploymentKind;
@@ -91,7 +92,10 @@ impl Report {
         let state = pod_state(view, &census);
         let phase = phase(view, verdict.is_some(), state);
         // A pod that is as it should be needs no reasons: an instance more, that ends, is none.
-        let reasons = if phase == Phase::Running { Vec::new() } else { words::of_pod(view, &census.members, now) };
+        let mut reasons = words::of_store(view);
+        if phase != Phase::Running {
+            reasons.extend(words::of_pod(view, &census.members, now));
+        }
         let version = view.accepted.as_ref().map(|held| Version::from_millis(held.value.version_ms));
         let body = json!({
             "id": view.id,

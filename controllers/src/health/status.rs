@@ -65,7 +65,7 @@ pub struct PodStatus {
     pub last_updated: Option<Version>,
     /// As `status_since`.
     pub last_changed: Version,
-    /// Why it is not stable, in words.
+    /// Why it is not stable, and what holds the whole store up, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Its instances, also those that were not launched yet.
@@ -199,7 +199,10 @@ pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
     let status = pod_state(view, &census)?;
     let since = instances.iter().map(|instance| instance.status_since).max();
     let since = since.unwrap_or(Version::from_millis(accepted.version_ms));
-    let message = (status != PodState::Stable).then(|| words::of_pod(view, &census.members, now_ms).join("; "));
+    let mut reasons = words::of_store(view);
+    if status != PodState::Stable {
+        reasons.extend(words::of_pod(view, &census.members, now_ms));
+    }
     Some(PodStatus {
         id: view.id.to_string(),
         spec,
@@ -207,7 +210,7 @@ pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
         status_since: since,
         last_updated: Some(Version::from_millis(now_ms)),
         last_changed: since,
-        message: message.filter(|message| !message.is_empty()),
+        message: (!reasons.is_empty()).then(|| reasons.join("; ")),
         instances,
         termination_history: history(view),
     })

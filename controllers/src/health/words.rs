@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use podium_proto::records::{Observed, Queue, Termination, observed, termination};
+use podium_proto::records::{Observed, Quarantine, Queue, Termination, observed, termination};
 use podium_store::view::PodView;
 use podium_types::condition::{self, Condition};
 use podium_types::definition::UnreachableStrategy;
@@ -245,6 +245,31 @@ pub(super) fn short(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+/// What a store that is not the one that launched what runs means for a pod: a quarantine, and its unknown instances.
+pub(super) fn of_store(view: &PodView) -> Vec<String> {
+    let quarantine = view.quarantine.as_ref().map(|held| quarantine(&held.value));
+    let unknown = view.unknown.as_ref().map(|held| &held.value);
+    let count = unknown.map_or(0, |unknown| unknown.instances.len() + unknown.more as usize);
+    let unknown = unknown.and_then(|unknown| unknown.instances.first()).map(|first| {
+        let (verb, plural) = if count == 1 { ("runs", "") } else { ("run", "s") };
+        let id = format!("{}.instance-{}", view.id.safe_id(), first.uuid);
+        format!(
+            "{count} instance{plural} {verb} of which the store has no record, among them {id}: `podium adopt {id}` or `podium kill {id}`"
+        )
+    });
+    quarantine.into_iter().chain(unknown).collect()
+}
+
+/// What a quarantine means and what to do about it.
+pub fn quarantine(quarantine: &Quarantine) -> String {
+    format!(
+        "quarantine since {}: {}; nothing is killed and nothing is scaled down until `podium adopt` or `podium kill` has settled every \
+         unknown instance (`podium get unknown` lists them)",
+        time(quarantine.since_ms),
+        short(&quarantine.reason)
+    )
 }
 
 /// Everything that keeps a pod from being stable: equal reasons of several instances are one, most instances first.

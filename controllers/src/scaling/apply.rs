@@ -17,12 +17,41 @@ pub fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Gro
     match intent {
         Intent::Create { config, count, away, not_before_ms } => {
             let group = away.iter().fold(on_sets(view, [config].into()), |group, uuid| group.when(as_observed(view, *uuid)));
-            create(view, group, config, count, not_before_ms, now, ids)
+            create(view, beside(view, group), config, count, not_before_ms, now, ids)
         }
         Intent::Stop { uuids, survivors } => stop(view, &uuids, &survivors, now),
+        Intent::Adopt { uuids, instead_of } => adopt(view, &uuids, &instead_of, now),
         Intent::Remove(uuids) => remove(view, &uuids),
         Intent::Relaunch { instances, delay } => relaunch(view, &instances, delay),
     }
+}
+
+/// A quarantine may begin at any time: whatever takes something away rests on there being none.
+fn outside_quarantine(view: &PodView, group: Group) -> Group {
+    group.when(Compare::as_seen(Key::Quarantine, view.quarantine.as_deref()))
+}
+
+/// What launches rests on how many run that no record counts.
+fn beside(view: &PodView, group: Group) -> Group {
+    group.when(Compare::as_seen(Key::Unknown(view.id.clone()), view.unknown.as_ref()))
+}
+
+fn adopt(view: &PodView, uuids: &[Uuid], instead_of: &[Uuid], now: Now) -> Group {
+    let mut group = Group::new(view.id.clone()).when(Compare::as_seen(Key::Accepted(view.id.clone()), view.accepted.as_ref()));
+    for uuid in uuids {
+        let (Some(observed), held) = (view.observed.get(uuid), view.instances.get(uuid)) else { continue };
+        let (config_ms, incarnation) = (observed.value.config_ms, observed.value.incarnation);
+        let instance = match held {
+            Some(held) => Instance { config_ms, incarnation, ..held.value },
+            None => Instance { config_ms, incarnation, goal: Goal::Running.into(), created_ms: now.0, ..Instance::default() },
+        };
+        let key = Key::Instance(view.id.clone(), *uuid);
+        group = group.when(Compare::as_seen(key.clone(), held)).when(as_observed(view, *uuid)).then(Op::record(key, instance));
+    }
+    instead_of.iter().fold(group, |group, uuid| {
+        let key = Key::Instance(view.id.clone(), *uuid);
+        group.when(Compare::as_seen(key.clone(), view.instances.get(uuid))).when(as_observed(view, *uuid)).then(Op::Delete(key))
+    })
 }
 
 fn create(view: &PodView, mut group: Group, config: Version, count: usize, not_before_ms: i64, now: Now, ids: &mut dyn Ids) -> Group {
@@ -42,7 +71,7 @@ fn create(view: &PodView, mut group: Group, config: Version, count: usize, not_b
 
 /// What is stopped as unhealthy must not have become healthy meanwhile, nor the survivors unhealthy.
 fn stop(view: &PodView, uuids: &[Uuid], survivors: &[Uuid], now: Now) -> Group {
-    let mut group = on_sets(view, configs(view, uuids));
+    let mut group = outside_quarantine(view, on_sets(view, configs(view, uuids)));
     for uuid in uuids {
         let Some(held) = view.instances.get(uuid) else { continue };
         let key = Key::Instance(view.id.clone(), *uuid);
@@ -54,7 +83,7 @@ fn stop(view: &PodView, uuids: &[Uuid], survivors: &[Uuid], now: Now) -> Group {
 
 fn remove(view: &PodView, uuids: &[Uuid]) -> Group {
     let wanted: Vec<Uuid> = uuids.iter().filter(|uuid| is_wanted(view, uuid)).copied().collect();
-    let mut group = on_sets(view, configs(view, &wanted));
+    let mut group = outside_quarantine(view, on_sets(view, configs(view, &wanted)));
     for uuid in uuids {
         let key = Key::Instance(view.id.clone(), *uuid);
         group = group.when(Compare::as_seen(key.clone(), view.instances.get(uuid))).then(Op::Delete(key));
@@ -71,6 +100,7 @@ fn relaunch(view: &PodView, instances: &[(Uuid, i64)], delay: Delay) -> Group {
     let key = Key::Delay(view.id.clone());
     let mut group =
         on_sets(view, configs(view, &uuids)).when(Compare::as_seen(key.clone(), view.delay.as_ref())).then(Op::record(key, delay));
+    group = beside(view, group);
     for (uuid, not_before_ms) in instances {
         let Some(held) = view.instances.get(uuid) else { continue };
         let key = Key::Instance(view.id.clone(), *uuid);

@@ -4,10 +4,14 @@
 //! It counts by looking at the set of instances each time, never by a counter, and so repairs differences in either
 //! direction. It never stops a healthy instance that the pod's floor protects, and creates none beyond the ceiling,
 //! whatever the numbers of the sets say. Writes `instances` and `delays`.
+//!
+//! Instances that run and that no record counts (`unknown/<pod>`) fill places of their pod, so that nothing is doubled;
+//! during a quarantine nothing is stopped or removed. What the gateway took on gets the record that it lacks.
 
 mod apply;
 mod backoff;
 mod history;
+mod unknown;
 mod victims;
 
 use std::collections::BTreeMap;
@@ -67,6 +71,13 @@ pub enum Intent {
         /// At most [`RESTED_ON`] are named; beyond that a failure within the same milliseconds goes unseen.
         survivors: Vec<Uuid>,
     },
+    /// These were taken on while they ran: their records follow what runs.
+    Adopt {
+        /// Who.
+        uuids: Vec<Uuid>,
+        /// Those that were created in their place and never launched: their records go in the same transaction.
+        instead_of: Vec<Uuid>,
+    },
     /// The records of these go: nothing of them runs, or they were given up.
     Remove(Vec<Uuid>),
     /// These ended and are still wanted: their next incarnation.
@@ -86,7 +97,8 @@ impl Controller for Scaling {
     }
 
     fn watches(&self) -> &'static [Kind] {
-        &[Kind::Accepted, Kind::Version, Kind::Set, Kind::Instance, Kind::Observed, Kind::Reach, Kind::Delay]
+        use Kind::*;
+        &[Accepted, Version, Set, Instance, Observed, Reach, Delay, Tombstone, Unknown, Quarantine]
     }
 
     fn decide(&self, view: &PodView, now: Now) -> Decision<Intent> {
@@ -101,6 +113,11 @@ impl Controller for Scaling {
 /// What must change for the instances to be those that the sets want.
 pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
     let census = Census::take(view);
+    let adoptions = unknown::adoptions(view, &census);
+    if !adoptions.is_empty() {
+        return Decision::now(adoptions);
+    }
+    let mut strangers = unknown::Strangers::of(view, &census);
     let definition = definition_in_force(view);
     let mut plan =
         Plan { removed: census.members.iter().filter(|member| is_gone(member)).map(|member| member.uuid).collect(), ..Plan::default() };
@@ -119,6 +136,7 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
         let wanted = set.value.wanted as usize;
         if members.len() < wanted {
             let missing = (wanted - members.len()).min(bound(&set.value).saturating_sub(occupied));
+            let missing = missing - strangers.fill(missing);
             occupied += missing;
             plan.missing.push((*config, missing));
         } else {
@@ -127,7 +145,12 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
             plan.dismiss(&victims);
         }
         plan.survivors.extend(members.iter().filter(|member| member.is_healthy()).map(|member| member.uuid).take(RESTED_ON));
-        plan.ended.extend(members.into_iter().filter(|member| member.condition.is_terminal()).copied());
+        plan.ended.extend(members.into_iter().filter(|member| member.condition.is_terminal() && !strangers.has(member.uuid)).copied());
+    }
+    let filled = strangers.fill(plan.ended.len());
+    plan.ended.truncate(plan.ended.len() - filled);
+    if view.quarantine.is_some() {
+        (plan.removed, plan.stopped) = (Vec::new(), Vec::new());
     }
     plan.survivors.truncate(floor.min(RESTED_ON));
     Decision::now(plan.into_intents(view, &census, definition.as_deref(), now.0))

@@ -3,7 +3,7 @@
 //! should they return. Times count from the agent's loss as Mesos told it. Writes `reach` and `tombstones`.
 //!
 //! An instance that is not wanted any more is given up at once: a lost agent must not hold up an upgrade or a deletion,
-//! and its tombstone sees to the rest.
+//! and its tombstone sees to the rest. During a quarantine nothing is given up.
 
 use podium_proto::records::accepted::Phase;
 use podium_proto::records::{Observed, Reach, Tombstone};
@@ -60,7 +60,7 @@ impl Controller for Unreachable {
     }
 
     fn watches(&self) -> &'static [Kind] {
-        &[Kind::Accepted, Kind::Version, Kind::Instance, Kind::Observed, Kind::Reach, Kind::Tombstone]
+        &[Kind::Accepted, Kind::Version, Kind::Instance, Kind::Observed, Kind::Reach, Kind::Tombstone, Kind::Quarantine]
     }
 
     fn decide(&self, view: &PodView, now: Now) -> Decision<Intent> {
@@ -91,6 +91,9 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
     decision.intents.extend(view.reach.keys().filter(|uuid| !view.instances.contains_key(uuid)).map(|uuid| Intent::Forget(*uuid)));
     let ended = view.tombstones.iter().filter(|(uuid, held)| has_ended(view, uuid, &held.value, now));
     decision.intents.extend(ended.map(|(uuid, _)| Intent::Unbury(*uuid)));
+    if view.quarantine.is_some() {
+        decision.intents.retain(|intent| !matches!(intent, Intent::Expunge { .. } | Intent::Unbury(_)));
+    }
     decision.intents.truncate(GROUPS * PER_GROUP);
     decision
 }
@@ -152,6 +155,7 @@ fn add(view: &PodView, group: Group, intent: Intent, Now(now): Now) -> Group {
         Intent::Expunge { uuid, unreachable_ms } => {
             let reach = Reach { inactive: true, expunged: true, unreachable_ms, judged_ms: now, ..Reach::default() };
             let group = on_observed(view, group, uuid).then(Op::record(Key::Reach(pod.clone(), uuid), reach));
+            let group = once_outside_quarantine(view, group);
             let Some(observed) = view.observed.get(&uuid) else { return group };
             group.then(Op::record(Key::Tombstone(pod.clone(), uuid), tombstone(observed, now)))
         }
@@ -167,6 +171,12 @@ fn add(view: &PodView, group: Group, intent: Intent, Now(now): Now) -> Group {
                 .then(Op::Delete(key))
         }
     }
+}
+
+/// Who is given up may be killed later: that rests on there being no quarantine.
+fn once_outside_quarantine(view: &PodView, group: Group) -> Group {
+    let compare = Compare::as_seen(Key::Quarantine, view.quarantine.as_deref());
+    if group.compares.contains(&compare) { group } else { group.when(compare) }
 }
 
 /// Rests on the tasks being away still, on the instance's goal, and on its own record as it was seen.

@@ -43,9 +43,10 @@ pub fn group(view: &PodView, intent: Intent) -> Group {
     }
 }
 
-/// Rests on the sets that want none being all the sets that there are.
+/// Rests on there being no quarantine, and on the sets that want none being all the sets that there are.
 fn finish_deletion(view: &PodView, group: Group) -> Group {
     let pod = &view.id;
+    let group = group.when(Compare::as_seen(Key::Quarantine, view.quarantine.as_deref()));
     let mut group = group.then(Op::Delete(Key::Accepted(pod.clone())));
     for (config, set) in view.sets.iter().take(super::SETS) {
         let key = Key::Set(pod.clone(), *config);

@@ -1,7 +1,7 @@
 //! Moves a pod from its old configs to the new one, within its two capacities, and follows its scale.
 //!
 //! It writes numbers only, `sets`: who comes and goes is scaling's. Ends the deployment when what runs is what is
-//! wanted, and removes the last keys of a deleted pod.
+//! wanted, and removes the last keys of a deleted pod. During a quarantine it lowers no number and removes nothing.
 //!
 //! Safe in each subset of its writes: the room for new instances is what the *written* numbers of the old sets leave,
 //! not the numbers about to be written, since scaling may still be creating by those.
@@ -55,7 +55,8 @@ impl Controller for Upgrade {
     }
 
     fn watches(&self) -> &'static [Kind] {
-        &[Kind::Accepted, Kind::Version, Kind::Deployment, Kind::Set, Kind::Instance, Kind::Observed, Kind::Reach]
+        use Kind::*;
+        &[Accepted, Version, Deployment, Set, Instance, Observed, Reach, Quarantine]
     }
 
     fn decide(&self, view: &PodView, now: Now) -> Decision<Intent> {
@@ -75,7 +76,7 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
     };
     let deleting = Phase::try_from(accepted.value.phase) == Ok(Phase::Deleting);
     // With a set that wants none no instance can have come since: scaling compares the set with each creation.
-    if deleting && view.instances.is_empty() && view.sets.values().all(|set| set.value.wanted == 0) {
+    if deleting && view.quarantine.is_none() && view.instances.is_empty() && view.sets.values().all(|set| set.value.wanted == 0) {
         return Decision::now(vec![Intent::FinishDeletion]);
     }
     let capacity = match (deleting, definition_in_force(view)) {
@@ -85,7 +86,11 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
     };
     let census = Census::take(view);
     let rollout = Rollout::new(view, &census, &accepted.value, capacity);
-    let (sets, obsolete) = rollout.changes();
+    let (mut sets, mut obsolete) = rollout.changes();
+    if view.quarantine.is_some() {
+        sets.retain(|(config, set)| view.sets.get(config).is_none_or(|held| set.wanted >= held.value.wanted));
+        obsolete.clear();
+    }
     let step = next_step(view);
     if !sets.is_empty() || !obsolete.is_empty() || step.is_some() {
         return Decision::now(vec![Intent::Progress { sets, obsolete, step }]);

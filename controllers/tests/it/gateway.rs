@@ -7,6 +7,7 @@ use podium_controllers::gateway::{self, GatewayState};
 use podium_controllers::{Config, Controllers, NAMES};
 use podium_engine::simulated::SimulatedAgents;
 use podium_engine::{Agents, Engine};
+use podium_mesos::operator::Operator;
 use podium_proto::mesos::v1::TaskState;
 use podium_store::index::IndexState;
 use podium_store::{Index, Key, Store};
@@ -18,9 +19,9 @@ use tokio::sync::watch;
 
 use super::replica::{Server, delete, pod, push, until, until_runs, within};
 
-struct Cluster {
-    store: Store,
-    index: Index,
+pub struct Cluster {
+    pub store: Store,
+    pub index: Index,
     engine: Engine,
     controllers: Option<Controllers>,
     state: watch::Receiver<GatewayState>,
@@ -29,7 +30,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let server = Server::start().await;
         let (store, index) = server.connect().await;
         let data = tempfile::tempdir().unwrap();
@@ -42,19 +43,35 @@ impl Cluster {
     }
 
     /// Other processes take over from the present one.
-    async fn replace_controllers(&mut self) {
+    pub async fn replace_controllers(&mut self) {
+        self.stop_controllers().await;
+        self.start_controllers();
+    }
+
+    pub async fn stop_controllers(&mut self) {
         within(self.controllers.take().unwrap().shutdown()).await;
+    }
+
+    pub fn start_controllers(&mut self) {
         let (controllers, state) = controllers(&self.store, &self.index, &self.engine);
         (self.controllers, self.state) = (Some(controllers), state);
     }
 
-    async fn stop(mut self) {
+    /// Ids of tasks that the master says run, sorted.
+    pub async fn running(&self) -> Vec<String> {
+        let tasks = Operator::new(&[self.engine.address().to_string()], None).unwrap().tasks().await.unwrap();
+        let mut ids: Vec<String> = tasks.into_iter().map(|task| task.task_id.value).collect();
+        ids.sort();
+        ids
+    }
+
+    pub async fn stop(mut self) {
         within(self.controllers.take().unwrap().shutdown()).await;
         within(self.engine.shutdown()).await;
     }
 
     /// Task ids with their incarnation, sorted.
-    fn tasks(&self, id: &PodId) -> Vec<String> {
+    pub fn tasks(&self, id: &PodId) -> Vec<String> {
         let tasks = |state: &IndexState| {
             let observed = state.pod(id).map(|view| view.observed.values().flat_map(|held| &held.value.tasks));
             observed.into_iter().flatten().map(|task| task.task_id.clone()).collect::<Vec<_>>()
@@ -80,7 +97,7 @@ fn controllers(store: &Store, index: &Index, engine: &Engine) -> (Controllers, w
     (controllers, state)
 }
 
-async fn until_gone(index: &Index, id: &PodId) {
+pub async fn until_gone(index: &Index, id: &PodId) {
     until(index, &format!("the end of {id}"), |state| {
         state.pod(id).is_none_or(|view| view.accepted.is_none() && view.instances.is_empty() && view.observed.is_empty())
     })
@@ -125,7 +142,7 @@ async fn a_takeover_launches_nothing_twice_and_loses_nothing() {
     until_runs(&cluster.index, &web, 21).await;
     let after = cluster.tasks(&web);
     assert!(before.iter().all(|task| after.contains(task)), "{before:?} became {after:?}");
-    assert!(cluster.state.borrow().unknown.is_empty());
+    assert!(cluster.index.read(|state| state.quarantine().is_none() && state.pods().all(|view| view.unknown.is_none())));
     cluster.stop().await;
 }
 

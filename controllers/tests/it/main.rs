@@ -7,6 +7,7 @@ mod batches;
 mod gateway;
 mod properties;
 mod pushes;
+mod quarantine;
 mod replica;
 mod runtime;
 mod scenarios;

@@ -1,4 +1,5 @@
-//! Mesos as a framework sees it: the scheduler client ([`client`]), the files of sandboxes ([`files`]), and two pure functions of plain data,
+//! Mesos as a framework sees it: the scheduler client ([`client`]), the operator API ([`operator`]), the files of
+//! sandboxes ([`files`]), and two pure functions of plain data,
 //! the building of task groups ([`task_group`]) and the matching of offers ([`matching`]).
 //!
 //! What to launch, where and when is the gateway's business; this crate decides nothing that outlives a call.
@@ -8,5 +9,6 @@
 pub mod client;
 pub mod files;
 pub mod matching;
+pub mod operator;
 pub mod secret;
 pub mod task_group;

@@ -50,8 +50,10 @@ pub enum ClientCommand {
     #[command(after_help = "Examples:\n  podium apply -f pod.json\n  podium apply -f pod.json --wait --timeout 2m\n  \
                             jq '.[0]' pods.json | podium apply -f -")]
     Apply(ApplyArgs),
-    /// Shows pods, one pod's definition, or the running deployments.
-    #[command(after_help = "Examples:\n  podium get pods\n  podium get pod /web/frontend -o json\n  podium get deployments")]
+    /// Shows pods, one pod's definition, the running deployments, or instances that the store does not know.
+    #[command(
+        after_help = "Examples:\n  podium get pods\n  podium get pod /web/frontend -o json\n  podium get deployments\n  podium get unknown"
+    )]
     Get(GetArgs),
     /// Shows how a pod is doing, or all of them.
     #[command(after_help = "Examples:\n  podium status\n  podium status /web/frontend\n  podium status /web/frontend --wait --timeout 2m")]
@@ -69,6 +71,15 @@ pub enum ClientCommand {
     /// Stops all instances of a pod and forgets the pod; its history of versions stays.
     #[command(after_help = "Examples:\n  podium delete /web/frontend\n  podium delete /web/frontend --wait")]
     Delete(DeleteArgs),
+    /// Takes on instances that run and of which the store has no record; with the last of them a quarantine ends.
+    #[command(after_help = "Examples:\n  podium get unknown\n  podium adopt /web/frontend\n  \
+                            podium adopt web.instance-4e4f2e1c-8a63-4b0e-9a53-9d7c2f0d6c11\n  \
+                            podium adopt --all            also when none is left: all is as it should be\n  \
+                            podium adopt --framework podium-0e57bd0e-3d3f-4f26-8a51-0d4c26b1bb0c")]
+    Adopt(AdoptArgs),
+    /// Ends instances that run and of which the store has no record; others are ended by `podium scale` and `podium delete`.
+    #[command(after_help = "Examples:\n  podium get unknown\n  podium kill /web/frontend\n  podium kill --all-unknown -o json")]
+    Kill(KillArgs),
     /// Checks definitions without a server, strictly: a field that Podium does not know is an error.
     #[command(after_help = "Examples:\n  podium validate -f pod.json\n  cat pods/*.json | podium validate -f -")]
     Validate(ValidateArgs),
@@ -180,6 +191,8 @@ pub enum GetWhat {
     Pod(GetPodArgs),
     /// The deployments that are running.
     Deployments(ListArgs),
+    /// Instances that run and of which the store has no record, and whether there is a quarantine.
+    Unknown(ListArgs),
 }
 
 /// A listing.
@@ -296,6 +309,54 @@ pub struct DeleteArgs {
     /// Superseding.
     #[command(flatten)]
     pub force: ForceArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium adopt`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false).args(["ids", "all", "framework", "new_framework"]))]
+pub struct AdoptArgs {
+    /// Pods (/web), instances or tasks, as `podium get unknown` lists them.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All that are unknown; where none is left, this ends the quarantine.
+    #[arg(long)]
+    pub all: bool,
+    /// After the store has lost who it is: be this framework again.
+    #[arg(long, value_name = "ID")]
+    pub framework: Option<String>,
+    /// After the store has lost who it is, or when another Podium uses this Mesos: be a new framework.
+    #[arg(long)]
+    pub new_framework: bool,
+    /// How long to wait for it at most: 90, 90s, 5m, 1h.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium kill`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false).args(["ids", "all_unknown"]))]
+pub struct KillArgs {
+    /// Pods (/web), instances or tasks, as `podium get unknown` lists them, or a foreign task that /readyz tells of.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// All that are unknown.
+    #[arg(long)]
+    pub all_unknown: bool,
+    /// How long to wait for it at most: 90, 90s, 5m, 1h.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    pub timeout: Duration,
+    /// Form.
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -419,6 +480,20 @@ mod tests {
         assert_eq!((args.id.as_str(), args.instances), ("/web", 3));
         assert!(Cli::try_parse_from(["podium", "scale", "WEB", "3"]).is_err());
         assert!(Cli::try_parse_from(["podium", "scale", "web", "-3"]).is_err());
+    }
+
+    #[test]
+    fn who_is_adopted_or_killed_must_be_said_and_in_one_way() {
+        for line in
+            [&["adopt", "/a", "b"][..], &["adopt", "--all"], &["adopt", "--framework", "F"], &["adopt", "--new-framework"], &["kill", "/a"]]
+        {
+            client(line);
+        }
+        for line in
+            [&["adopt"][..], &["kill"], &["adopt", "/a", "--all"], &["kill", "/a", "--all-unknown"], &["adopt", "--all", "--new-framework"]]
+        {
+            assert!(Cli::try_parse_from(std::iter::once(&"podium").chain(line)).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -41,7 +41,9 @@ macro_rules! records {
         }
     )*};
 }
-records!(Accepted, Verdict, Deployment, ReplicaSet, Instance, Delay, Observed, Reach, Tombstone, Queue, Framework);
+records!(
+    Accepted, Verdict, Deployment, ReplicaSet, Instance, Delay, Observed, Reach, Tombstone, Queue, Framework, Unknown, Quarantine, Order
+);
 
 /// The bytes of a record, with this build's schema number.
 pub fn encode<R: Record>(mut record: R) -> Bytes {

@@ -50,8 +50,14 @@ pub enum Key {
     StraySpec(String),
     /// `status/<the same>`: what its author is told.
     StrayStatus(String),
+    /// `unknown/<pod>`: instances that run and of which the store has no record.
+    Unknown(PodId),
     /// `framework`: who we are to Mesos.
     Framework,
+    /// `quarantine`: why nothing may be killed.
+    Quarantine,
+    /// `orders/<uuid>`: what an operator wants done about unknown tasks.
+    Order(Uuid),
     /// `elections/<name>/<lease>`: one candidate of one election.
     Election(String, i64),
 }
@@ -76,7 +82,11 @@ pub enum Kind {
     Status,
     /// [`Key::StraySpec`] and [`Key::StrayStatus`].
     Stray,
+    Unknown,
     Framework,
+    /// Of interest to every pod: named with all of them.
+    Quarantine,
+    Order,
     Election,
 }
 
@@ -98,12 +108,15 @@ impl Key {
             Self::Queue(_) => Kind::Queue,
             Self::Status(_) => Kind::Status,
             Self::StraySpec(_) | Self::StrayStatus(_) => Kind::Stray,
+            Self::Unknown(_) => Kind::Unknown,
             Self::Framework => Kind::Framework,
+            Self::Quarantine => Kind::Quarantine,
+            Self::Order(_) => Kind::Order,
             Self::Election(..) => Kind::Election,
         }
     }
 
-    /// The pod that it belongs to; `None` for strays, the framework and elections.
+    /// The pod that it belongs to; `None` for strays, and for what is of the whole store.
     pub fn pod(&self) -> Option<&PodId> {
         match self {
             Self::Spec(pod)
@@ -119,8 +132,9 @@ impl Key {
             | Self::Reach(pod, _)
             | Self::Tombstone(pod, _)
             | Self::Queue(pod)
+            | Self::Unknown(pod)
             | Self::Status(pod) => Some(pod),
-            Self::StraySpec(_) | Self::StrayStatus(_) | Self::Framework | Self::Election(..) => None,
+            Self::StraySpec(_) | Self::StrayStatus(_) | Self::Framework | Self::Quarantine | Self::Order(_) | Self::Election(..) => None,
         }
     }
 
@@ -149,7 +163,10 @@ impl Key {
                 let (name, lease) = rest.split_once('/')?;
                 Self::Election(name.to_owned(), i64::from_str_radix(lease, 16).ok()?)
             }
+            "unknown" => Self::Unknown(pod()?),
             "framework" => Self::Framework,
+            "quarantine" => Self::Quarantine,
+            "orders" => Self::Order(Uuid::try_parse(rest).ok()?),
             _ => return None,
         })
     }
@@ -194,7 +211,10 @@ impl fmt::Display for Key {
             Self::Status(pod) => write!(f, "status{pod}"),
             Self::StraySpec(name) => write!(f, "specs{name}"),
             Self::StrayStatus(name) => write!(f, "status{name}"),
+            Self::Unknown(pod) => write!(f, "unknown/{}", pod.safe_id()),
             Self::Framework => f.write_str("framework"),
+            Self::Quarantine => f.write_str("quarantine"),
+            Self::Order(uuid) => write!(f, "orders/{uuid}"),
             Self::Election(name, lease) => write!(f, "elections/{name}/{lease:x}"),
         }
     }
@@ -257,8 +277,11 @@ mod tests {
             Key::Reach(pod.clone(), uuid),
             Key::Tombstone(pod.clone(), uuid),
             Key::Queue(pod.clone()),
+            Key::Unknown(pod.clone()),
             Key::Status(pod),
             Key::Framework,
+            Key::Quarantine,
+            Key::Order(uuid),
             Key::Election("gateway".to_owned(), 0x7587_8f2b_0000_0001),
         ]
     }
@@ -294,6 +317,8 @@ mod tests {
             "/podium/elections/gateway/00ff",
             "/podium/elections/gateway",
             "/podium/framework/",
+            "/podium/quarantine/",
+            "/podium/orders/7",
             "/podium/unheard/of",
             "/podiumx/framework",
             "/podium",

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use podium_proto::records::{Accepted, Delay, Deployment, Instance, Observed, Queue, Reach, ReplicaSet, Tombstone, Verdict};
+use podium_proto::records::{
+    Accepted, Delay, Deployment, Instance, Observed, Quarantine, Queue, Reach, ReplicaSet, Tombstone, Unknown, Verdict,
+};
 use podium_types::definition::{PodDefinition, read_stored};
 use podium_types::id::{PodId, Version};
 use uuid::Uuid;
@@ -109,6 +111,8 @@ pub struct PodView {
     pub tombstones: BTreeMap<Uuid, Held<Tombstone>>,
     /// Why instances wait.
     pub queue: Option<Held<Queue>>,
+    /// Instances that run and of which the store has no record.
+    pub unknown: Option<Held<Unknown>>,
     /// The status as last written for people.
     pub status: Option<Held<Bytes>>,
     /// No other state of this or of any other pod has this number in this process: what was computed from a view holds for as
@@ -117,6 +121,8 @@ pub struct PodView {
     /// Records that this build can't read (a newer schema, or garbage), by their `mod_revision`. They look absent
     /// above: a decision that would write one of them, or that rests on one, leaves the pod alone.
     pub unreadable: BTreeMap<Key, i64>,
+    /// Why nothing may be killed or scaled down: the store's, not the pod's own, and the same in every view.
+    pub quarantine: Option<Arc<Held<Quarantine>>>,
 }
 
 /// A number that was never given before.
@@ -143,9 +149,11 @@ impl PodView {
             reach: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             queue: None,
+            unknown: None,
             status: None,
             stamp: next_stamp(),
             unreadable: BTreeMap::new(),
+            quarantine: None,
         }
     }
 
@@ -166,6 +174,7 @@ impl PodView {
         keys.extend(self.reach.iter().map(|(uuid, held)| (Key::Reach(pod(), *uuid), held.mod_revision)));
         keys.extend(self.tombstones.iter().map(|(uuid, held)| (Key::Tombstone(pod(), *uuid), held.mod_revision)));
         keys.extend(self.queue.iter().map(|held| (Key::Queue(pod()), held.mod_revision)));
+        keys.extend(self.unknown.iter().map(|held| (Key::Unknown(pod()), held.mod_revision)));
         keys.extend(self.status.iter().map(|held| (Key::Status(pod()), held.mod_revision)));
         keys
     }
@@ -185,6 +194,7 @@ impl PodView {
             && self.reach.is_empty()
             && self.tombstones.is_empty()
             && self.queue.is_none()
+            && self.unknown.is_none()
             && self.status.is_none()
             && self.unreadable.is_empty()
     }

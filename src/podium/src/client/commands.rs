@@ -15,6 +15,7 @@ use super::logs;
 use super::render;
 use super::status::{Deployment, PodStatus};
 use super::terminal::{Paint, Tone, printable};
+use super::unknown;
 use super::wait::{self, Ends, Goal};
 use crate::cli::{
     ApplyArgs, Cli, ClientCommand, CompletionsArgs, DeleteArgs, DiffArgs, GetPodArgs, GetWhat, ListArgs, OutputFormat, ScaleArgs,
@@ -32,11 +33,14 @@ pub async fn execute(command: ClientCommand) -> Result<(), Failure> {
             GetWhat::Pods(args) => get_pods(args).await,
             GetWhat::Pod(args) => get_pod(args).await,
             GetWhat::Deployments(args) => get_deployments(args).await,
+            GetWhat::Unknown(args) => get_unknown(args).await,
         },
         ClientCommand::Status(args) => status(args).await,
         ClientCommand::Scale(args) => scale(args).await,
         ClientCommand::Logs(args) => logs::run(args).await,
         ClientCommand::Delete(args) => delete(args).await,
+        ClientCommand::Adopt(args) => unknown::adopt(args).await,
+        ClientCommand::Kill(args) => unknown::kill(args).await,
         ClientCommand::Validate(args) => validate(args),
         ClientCommand::Diff(args) => diff(args).await,
         ClientCommand::Token(args) => token(&args),
@@ -90,6 +94,14 @@ async fn get_deployments(args: ListArgs) -> Result<(), Failure> {
             let deployments: Vec<Deployment> = server.get_as("/v2/deployments").await?;
             print(&render::deployments(&deployments, Paint::for_stdout()))
         }
+    }
+}
+
+async fn get_unknown(args: ListArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server)?;
+    match args.output.output {
+        OutputFormat::Json => print_json(&server.get(unknown::LIST).await?.body),
+        OutputFormat::Table => print(&server.get_as::<unknown::Listing>(unknown::LIST).await?.render(Paint::for_stdout())),
     }
 }
 
@@ -269,7 +281,7 @@ fn warn(warnings: &[String]) {
     }
 }
 
-fn say(line: &str) -> Result<(), Failure> {
+pub(super) fn say(line: &str) -> Result<(), Failure> {
     print(&format!("{line}\n"))
 }
 
@@ -281,6 +293,6 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-fn print_json(value: &Value) -> Result<(), Failure> {
+pub(super) fn print_json(value: &Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
 }

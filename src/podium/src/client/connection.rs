@@ -105,6 +105,11 @@ impl Connection {
             .map_err(|error| Failure::Failed(format!("{}{path} answered something else than expected: {error}", self.base)))
     }
 
+    /// Posts a body.
+    pub async fn post(&mut self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.send(Method::POST, path, Some(body), None).await
+    }
+
     /// Puts a definition.
     pub async fn put(&mut self, id: &PodId, definition: &Value, change: Change<'_>) -> Result<Answer, Failure> {
         let path = format!("/v2/pods{id}?force={}&strict={}", change.force, change.strict);

@@ -10,6 +10,7 @@ mod logs;
 mod render;
 mod status;
 mod terminal;
+mod unknown;
 mod wait;
 
 use std::process::ExitCode;

@@ -1,10 +1,12 @@
 //! What the index holds, and how one event changes it. Synchronous and pure: no store, no clock.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use podium_proto::records::Framework;
+use podium_proto::records::{Framework, Order, Quarantine};
 use podium_types::id::PodId;
+use uuid::Uuid;
 
 use super::Position;
 use crate::codec::{self, DecodeError, Record};
@@ -17,6 +19,9 @@ pub struct IndexState {
     pods: BTreeMap<PodId, PodView>,
     framework: Option<Held<Framework>>,
     framework_unreadable: bool,
+    /// Every pod's view holds it too.
+    quarantine: Option<Arc<Held<Quarantine>>>,
+    orders: BTreeMap<Uuid, Held<Order>>,
     /// By name, at most [`MAX_STRAYS`].
     strays: BTreeMap<String, Stray>,
     /// By election, then by create revision and lease: the first candidate leads.
@@ -59,6 +64,7 @@ pub(super) struct Changed {
     pub elections: BTreeSet<String>,
     pub strays: bool,
     pub framework: bool,
+    pub orders: bool,
     /// Another store, or an older state of the same, has taken the place of what was known.
     pub replaced: bool,
 }
@@ -72,7 +78,7 @@ impl Kinds {
     pub const ALL: Self = Self(u32::MAX);
 
     /// Every kind of key that belongs to a pod.
-    pub const PODS: Self = Self::ALL.without(Kind::Election).without(Kind::Framework).without(Kind::Stray);
+    pub const PODS: Self = Self::ALL.without(Kind::Election).without(Kind::Framework).without(Kind::Stray).without(Kind::Order);
 
     /// These kinds.
     pub fn of(kinds: &[Kind]) -> Self {
@@ -132,6 +138,16 @@ impl IndexState {
         self.framework_unreadable
     }
 
+    /// Why nothing may be killed or scaled down. One that this build can't read is one all the same.
+    pub fn quarantine(&self) -> Option<&Held<Quarantine>> {
+        self.quarantine.as_deref()
+    }
+
+    /// What operators want done about unknown tasks.
+    pub fn orders(&self) -> &BTreeMap<Uuid, Held<Order>> {
+        &self.orders
+    }
+
     /// The leader of an election: the candidate of the lowest create revision.
     pub fn leader(&self, election: &str) -> Option<&Candidate> {
         self.elections.get(election)?.values().next()
@@ -184,6 +200,20 @@ impl IndexState {
                     self.framework_unreadable = true;
                 }
             },
+            Key::Quarantine => {
+                let value = codec::decode(&held.value).unwrap_or_else(|error| {
+                    complain(&Key::Quarantine, &error);
+                    Quarantine { reason: format!("the key `quarantine` can't be read by this build: {error}"), ..Quarantine::default() }
+                });
+                self.set_quarantine(Some(Held { value, mod_revision, create_revision }), changed);
+            }
+            Key::Order(uuid) => match codec::decode(&held.value) {
+                Ok(value) => drop(self.orders.insert(uuid, Held { value, mod_revision, create_revision })),
+                Err(error) => {
+                    complain(&Key::Order(uuid), &error);
+                    self.orders.remove(&uuid);
+                }
+            },
             Key::StraySpec(name) => {
                 if let Some(stray) = self.stray(name) {
                     stray.spec = Some(mod_revision);
@@ -202,8 +232,19 @@ impl IndexState {
             }
             key => {
                 let Some(id) = key.pod() else { return };
-                self.pods.entry(id.clone()).or_insert_with(|| PodView::new(id.clone())).put(&key, held);
+                let fresh = || PodView { quarantine: self.quarantine.clone(), ..PodView::new(id.clone()) };
+                self.pods.entry(id.clone()).or_insert_with(fresh).put(&key, held);
             }
+        }
+    }
+
+    /// It concerns every pod, and so every pod is named.
+    fn set_quarantine(&mut self, quarantine: Option<Held<Quarantine>>, changed: &mut Changed) {
+        self.quarantine = quarantine.map(Arc::new);
+        for (id, view) in &mut self.pods {
+            view.quarantine.clone_from(&self.quarantine);
+            view.stamp = next_stamp();
+            changed.note_pod(id, Kind::Quarantine);
         }
     }
 
@@ -232,6 +273,8 @@ impl IndexState {
                 self.framework = None;
                 self.framework_unreadable = false;
             }
+            Key::Quarantine => self.set_quarantine(None, changed),
+            Key::Order(uuid) => drop(self.orders.remove(uuid)),
             Key::StraySpec(name) => self.forget_stray(name, |stray| stray.spec = None),
             Key::StrayStatus(name) => self.forget_stray(name, |stray| stray.status = None),
             Key::Election(name, lease) => {
@@ -276,6 +319,11 @@ impl IndexState {
             state.strays.get(name).map(|stray| (stray.spec, stray.status.as_ref().map(|held| held.mod_revision)))
         };
         changed.strays = self.strays.keys().chain(other.strays.keys()).any(|name| stray(self, name) != stray(other, name));
+        let quarantine = |state: &Self| state.quarantine.as_ref().map(|held| held.mod_revision);
+        if quarantine(self) != quarantine(other) {
+            self.pods.keys().chain(other.pods.keys()).for_each(|id| changed.note_pod(id, Kind::Quarantine));
+        }
+        changed.orders = !self.orders.keys().eq(other.orders.keys());
         let revision = |state: &Self| state.framework.as_ref().map(|held| held.mod_revision);
         changed.framework = revision(self) != revision(other) || self.framework_unreadable != other.framework_unreadable;
         changed
@@ -288,6 +336,7 @@ impl IndexState {
             elections: self.elections.keys().cloned().collect(),
             strays: !self.strays.is_empty(),
             framework: self.framework.is_some() || self.framework_unreadable,
+            orders: !self.orders.is_empty(),
             replaced: false,
         }
     }
@@ -297,6 +346,9 @@ impl Changed {
     fn note(&mut self, key: &Key) {
         match key {
             Key::Framework => self.framework = true,
+            // Noted where the pods are known.
+            Key::Quarantine => {}
+            Key::Order(_) => self.orders = true,
             Key::StraySpec(_) | Key::StrayStatus(_) => self.strays = true,
             Key::Election(name, _) => {
                 if !self.elections.contains(name) {
@@ -305,14 +357,16 @@ impl Changed {
             }
             key => {
                 if let Some(pod) = key.pod() {
-                    match self.pods.get_mut(pod) {
-                        Some(kinds) => *kinds = kinds.with(key.kind()),
-                        None => {
-                            self.pods.insert(pod.clone(), Kinds::default().with(key.kind()));
-                        }
-                    }
+                    self.note_pod(pod, key.kind());
                 }
             }
+        }
+    }
+
+    fn note_pod(&mut self, pod: &PodId, kind: Kind) {
+        match self.pods.get_mut(pod) {
+            Some(kinds) => *kinds = kinds.with(kind),
+            None => drop(self.pods.insert(pod.clone(), Kinds::default().with(kind))),
         }
     }
 
@@ -324,6 +378,7 @@ impl Changed {
         self.elections.extend(other.elections);
         self.strays |= other.strays;
         self.framework |= other.framework;
+        self.orders |= other.orders;
         self.replaced |= other.replaced;
     }
 }
@@ -366,12 +421,14 @@ impl PodView {
             Key::Deployment(_) => single(&mut self.deployment, held),
             Key::Delay(_) => single(&mut self.delay, held),
             Key::Queue(_) => single(&mut self.queue, held),
+            Key::Unknown(_) => single(&mut self.unknown, held),
             Key::Set(_, config) => entry(&mut self.sets, *config, held),
             Key::Instance(_, uuid) => entry(&mut self.instances, *uuid, held),
             Key::Observed(_, uuid) => entry(&mut self.observed, *uuid, held),
             Key::Reach(_, uuid) => entry(&mut self.reach, *uuid, held),
             Key::Tombstone(_, uuid) => entry(&mut self.tombstones, *uuid, held),
-            Key::StraySpec(_) | Key::StrayStatus(_) | Key::Framework | Key::Election(..) => Ok(()),
+            // Of no pod.
+            Key::StraySpec(_) | Key::StrayStatus(_) | Key::Framework | Key::Quarantine | Key::Order(_) | Key::Election(..) => Ok(()),
         };
         match result {
             Ok(()) => {
@@ -397,13 +454,14 @@ impl PodView {
             Key::Deployment(_) => self.deployment = None,
             Key::Delay(_) => self.delay = None,
             Key::Queue(_) => self.queue = None,
+            Key::Unknown(_) => self.unknown = None,
             Key::Version(_, version) => drop(self.versions.remove(version)),
             Key::Set(_, config) => drop(self.sets.remove(config)),
             Key::Instance(_, uuid) => drop(self.instances.remove(uuid)),
             Key::Observed(_, uuid) => drop(self.observed.remove(uuid)),
             Key::Reach(_, uuid) => drop(self.reach.remove(uuid)),
             Key::Tombstone(_, uuid) => drop(self.tombstones.remove(uuid)),
-            Key::StraySpec(_) | Key::StrayStatus(_) | Key::Framework | Key::Election(..) => {}
+            Key::StraySpec(_) | Key::StrayStatus(_) | Key::Framework | Key::Quarantine | Key::Order(_) | Key::Election(..) => {}
         }
     }
 }
@@ -471,6 +529,29 @@ mod tests {
         assert_eq!(state.pod(&pod("/a")).map(PodView::keys), Some(vec![(Key::Spec(pod("/a")), 6)]));
         state.delete(&Key::Spec(pod("/a")), &mut Changed::default());
         assert!(state.pod(&pod("/a")).is_none() && state.pods().len() == 0);
+    }
+
+    #[test]
+    fn a_quarantine_stands_in_every_view_also_in_later_ones_and_one_that_cannot_be_read_too() {
+        let mut state = IndexState::default();
+        put(&mut state, instance("/old", 1), 5);
+        let stamp = state.pod(&pod("/old")).unwrap().stamp;
+        let mut changed = Changed::default();
+        state.put(Key::Quarantine, codec::encode(Quarantine { reason: "r".to_owned(), ..Quarantine::default() }), 6, 6, &mut changed);
+        assert_eq!(changed.pods[&pod("/old")], Kinds::of(&[Kind::Quarantine]));
+        assert_ne!(state.pod(&pod("/old")).unwrap().stamp, stamp, "what was computed from the view holds no more");
+        put(&mut state, instance("/new", 1), 7);
+        for id in ["/old", "/new"] {
+            assert_eq!(state.pod(&pod(id)).unwrap().quarantine.as_ref().map(|held| held.value.reason.as_str()), Some("r"));
+        }
+        let other = IndexState::default();
+        assert!(state.difference(&other).pods[&pod("/new")].has(Kind::Quarantine));
+        state.put(Key::Quarantine, Bytes::from_static(&[0x08, 99]), 8, 6, &mut Changed::default());
+        assert!(state.quarantine().unwrap().value.reason.contains("can't be read"));
+        let mut changed = Changed::default();
+        state.delete(&Key::Quarantine, &mut changed);
+        assert!(state.quarantine().is_none() && state.pod(&pod("/old")).unwrap().quarantine.is_none());
+        assert_eq!(changed.pods.len(), 2);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Batch {
     pub strays: bool,
     /// Whether the framework record changed.
     pub framework: bool,
+    /// Whether operators' orders changed.
+    pub orders: bool,
     /// Whether the store turned out to be another one or an older state since the last batch
     /// ([`super::IndexState::generation`]). Every pod is named then, gone ones too.
     pub replaced: bool,
@@ -31,7 +33,7 @@ pub struct Batch {
 
 impl Batch {
     fn is_empty(&self) -> bool {
-        self.pods.is_empty() && self.elections.is_empty() && !self.strays && !self.framework && !self.replaced
+        self.pods.is_empty() && self.elections.is_empty() && !self.strays && !self.framework && !self.orders && !self.replaced
     }
 }
 
@@ -97,6 +99,7 @@ impl Subscriber {
         }
         waiting.strays |= changed.strays && self.kinds.has(Kind::Stray);
         waiting.framework |= changed.framework && self.kinds.has(Kind::Framework);
+        waiting.orders |= changed.orders && self.kinds.has(Kind::Order);
         let wake = !waiting.is_empty();
         drop(waiting);
         if wake {

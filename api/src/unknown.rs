@@ -1,0 +1,292 @@
+//! Tasks that run and of which the store has no record: who they are, and what an operator wants done about them.
+//!
+//! An order is written to the store and carried out by the gateway, wherever it leads; it is gone when that is done.
+
+use std::collections::BTreeSet;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method, StatusCode};
+use podium_controllers::health;
+use podium_proto::records::order::Kind;
+use podium_proto::records::{Order, Quarantine, UnknownInstance};
+use podium_store::Key;
+use podium_store::index::IndexState;
+use podium_store::view::PodView;
+use podium_store::writer::{Group, Op, Outcome};
+use podium_types::id::{InstanceId, PodId, TaskId, Version};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::Api;
+use crate::answer::{Answer, Problem, REVISION, header, json_value};
+use crate::request::{Body, Head};
+
+/// Orders that may wait to be carried out.
+const MOST_ORDERS: usize = 1_000;
+
+/// Ids in one order; more become several orders.
+const IDS_PER_ORDER: usize = 1_000;
+
+/// Orders that one request may become.
+const ORDERS_PER_REQUEST: usize = 100;
+
+/// What these routes begin with.
+pub const BELOW: &str = "/v2/podium/";
+
+/// What a client asks for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    kind: Wanted,
+    #[serde(default)]
+    ids: Vec<String>,
+    #[serde(default)]
+    all: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    Adopt,
+    Kill,
+    Framework,
+}
+
+/// Answers one request below [`BELOW`]; names the route for the metrics.
+pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
+    let read = matches!(head.method, Method::GET | Method::HEAD);
+    match path.strip_prefix(BELOW).unwrap_or_default().trim_end_matches('/') {
+        "unknown" if read => ("/v2/podium/unknown", list(api, head).await),
+        "unknown" => ("/v2/podium/unknown", Err(Problem::method("GET, HEAD"))),
+        "orders" if head.method == Method::POST => ("/v2/podium/orders", order(api, head, body).await),
+        "orders" => ("/v2/podium/orders", Err(Problem::method("POST"))),
+        _ => ("unknown", Err(Problem::no_route())),
+    }
+}
+
+async fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
+    api.caught_up(head.min_revision()?).await?;
+    let (body, revision) = api.index.read(|state| (listing(state), state.revision()));
+    let mut answer = json_value(StatusCode::OK, &body);
+    header(&mut answer, REVISION, revision);
+    Ok(answer)
+}
+
+fn listing(state: &IndexState) -> Value {
+    let mut more: u64 = 0;
+    let mut instances = Vec::new();
+    for view in state.pods() {
+        let Some(held) = &view.unknown else { continue };
+        more += u64::from(held.value.more);
+        instances.extend(held.value.instances.iter().filter_map(|one| instance(view, one)));
+    }
+    let orders: Vec<Value> = state
+        .orders()
+        .iter()
+        .map(|(uuid, held)| json!({ "id": uuid.to_string(), "kind": kind_name(held.value.kind), "ids": held.value.ids }))
+        .collect();
+    json!({ "quarantine": state.quarantine().map(|held| quarantine(&held.value)), "instances": instances, "more": more, "orders": orders })
+}
+
+fn kind_name(kind: i32) -> &'static str {
+    match Kind::try_from(kind) {
+        Ok(Kind::Adopt) => "adopt",
+        Ok(Kind::Kill) => "kill",
+        Ok(Kind::Framework) => "framework",
+        Err(_) => "unknown",
+    }
+}
+
+fn quarantine(quarantine: &Quarantine) -> Value {
+    let frameworks = quarantine
+        .frameworks
+        .iter()
+        .map(|one| json!({ "id": one.framework_id, "clusterId": one.cluster_id, "tasks": one.tasks, "connected": one.connected }));
+    json!({
+        "reason": quarantine.reason,
+        "since": Version::from_millis(quarantine.since_ms),
+        "frameworks": frameworks.collect::<Vec<_>>(),
+    })
+}
+
+fn instance(view: &PodView, one: &UnknownInstance) -> Option<Value> {
+    let id = InstanceId { pod: view.id.clone(), uuid: Uuid::try_parse(&one.uuid).ok()? };
+    let labelled = one.config_ms > 0;
+    Some(json!({
+        "id": id.to_string(),
+        "pod": view.id,
+        "taskIds": task_ids(&id, one),
+        "agentId": one.agent_id,
+        "why": why(one),
+        "config": labelled.then(|| Version::from_millis(one.config_ms)),
+        "clusterId": labelled.then_some(&one.cluster_id),
+        "revision": labelled.then_some(one.revision),
+        "adoptable": view.accepted.is_some(),
+    }))
+}
+
+fn task_ids(id: &InstanceId, one: &UnknownInstance) -> Vec<String> {
+    one.containers.iter().map(|container| id.task_id(container, one.incarnation).to_string()).collect()
+}
+
+/// Why it is strange, in one word.
+fn why(one: &UnknownInstance) -> &'static str {
+    use podium_proto::records::unknown_instance::Why;
+    match one.why() {
+        Why::Unlabelled => "unlabelled",
+        Why::Forgotten => "forgotten",
+        Why::Ahead => "ahead",
+        Why::OtherCluster => "other-cluster",
+    }
+}
+
+/// What `/readyz` tells of all this.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    /// A line, if there is a quarantine.
+    pub quarantine: Option<String>,
+    /// A line for each task.
+    pub tasks: Vec<String>,
+    /// Further instances, that are not listed.
+    pub more: usize,
+}
+
+impl Readiness {
+    /// Reads it off the index.
+    pub fn of(state: &IndexState) -> Self {
+        let mut readiness = Self { quarantine: state.quarantine().map(|held| health::quarantine(&held.value)), ..Self::default() };
+        for view in state.pods() {
+            let Some(held) = &view.unknown else { continue };
+            readiness.more += held.value.more as usize;
+            for one in &held.value.instances {
+                let Ok(uuid) = Uuid::try_parse(&one.uuid) else { continue };
+                let id = InstanceId { pod: view.id.clone(), uuid };
+                let line = |task| format!("unknown task: {task} on {} ({}); it is left alone", one.agent_id, why(one));
+                readiness.tasks.extend(task_ids(&id, one).into_iter().map(line));
+            }
+        }
+        readiness
+    }
+}
+
+/// Judges an order by what is known here, and writes it.
+async fn order(api: &Api, head: &Head, body: Body) -> Result<Answer, Problem> {
+    head.demand_json()?;
+    let body = head.collect(body).await?;
+    let request: Request = serde_json::from_slice(&body)
+        .map_err(|error| Problem::detailed(StatusCode::BAD_REQUEST, "Invalid JSON", json!(error.to_string())))?;
+    api.caught_up(head.min_revision()?).await?;
+    let ids = api.index.read(|state| resolve(state, &request))?;
+    let now = jiff::Timestamp::now().as_millisecond();
+    let kind = match request.kind {
+        Wanted::Adopt => Kind::Adopt,
+        Wanted::Kill => Kind::Kill,
+        Wanted::Framework => Kind::Framework,
+    };
+    let chunks: Vec<Vec<String>> =
+        if ids.is_empty() { vec![Vec::new()] } else { ids.chunks(IDS_PER_ORDER).map(<[String]>::to_vec).collect() };
+    let mut written = Vec::new();
+    let mut revision = 0;
+    for ids in chunks.into_iter().take(ORDERS_PER_REQUEST) {
+        let uuid = Uuid::new_v4();
+        let order = Order { kind: kind.into(), ids: ids.clone(), created_ms: now, ..Order::default() };
+        match api.store.commit(Group::global().then(Op::record(Key::Order(uuid), order))).await {
+            Outcome::Committed { revision: at } => revision = at,
+            Outcome::Refused(reason) => return Err(not_written(&format!("the store refuses the order: {reason}"))),
+            _ => return Err(not_written("the store did not confirm the order in time: it may still be carried out")),
+        }
+        written.push(json!({ "id": uuid.to_string(), "kind": kind_name(kind.into()), "ids": ids }));
+    }
+    // It is durable: that this process lags behind is no reason to refuse it.
+    let _ = api.index.wait_for(revision, api.catch_up).await;
+    let mut answer = json_value(StatusCode::ACCEPTED, &json!({ "orders": written }));
+    header(&mut answer, REVISION, revision);
+    Ok(answer)
+}
+
+fn not_written(message: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, HeaderValue::from_static("1"))
+}
+
+/// The ids that an order is about, or why there can be no such order.
+fn resolve(state: &IndexState, request: &Request) -> Result<Vec<String>, Problem> {
+    if state.orders().len() >= MOST_ORDERS {
+        return Err(not_written("too many orders wait to be carried out: is a gateway at work? See /readyz"));
+    }
+    let conflict = |message: String| Problem::new(StatusCode::CONFLICT, message);
+    let frameworks = state.quarantine().map_or(&[][..], |held| &held.value.frameworks);
+    if request.kind == Wanted::Framework {
+        return framework(frameworks.iter().map(|one| one.framework_id.as_str()).collect(), request).map_err(conflict);
+    }
+    if !frameworks.is_empty() {
+        return Err(conflict("which framework this is must be said first: `podium adopt --framework ID`, or `--new-framework`".to_owned()));
+    }
+    if request.ids.is_empty() == request.all {
+        return pick(state, request);
+    }
+    let message = if request.all { "`all` and `ids` exclude each other" } else { "which instances? Give `ids`, or `all`" };
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message))
+}
+
+fn framework(known: BTreeSet<&str>, request: &Request) -> Result<Vec<String>, String> {
+    match request.ids.as_slice() {
+        _ if known.is_empty() => Err("which framework this is is known already: see `frameworkId` of /v2/info".to_owned()),
+        [] => Ok(Vec::new()),
+        [id] if known.contains(id.as_str()) => Ok(vec![id.clone()]),
+        _ => Err(format!(
+            "one framework id is needed, of {}; or none, to be a new framework",
+            known.into_iter().collect::<Vec<_>>().join(", ")
+        )),
+    }
+}
+
+fn pick(state: &IndexState, request: &Request) -> Result<Vec<String>, Problem> {
+    let mut picked = BTreeSet::new();
+    let mut homeless: BTreeSet<PodId> = BTreeSet::new();
+    let mut take = |view: &PodView, uuid: Uuid| {
+        if request.kind == Wanted::Adopt && view.accepted.is_none() {
+            homeless.insert(view.id.clone());
+        }
+        picked.insert(InstanceId { pod: view.id.clone(), uuid }.to_string());
+    };
+    let uuids = |view: &PodView| -> Vec<Uuid> {
+        view.unknown.iter().flat_map(|held| &held.value.instances).filter_map(|one| Uuid::try_parse(&one.uuid).ok()).collect()
+    };
+    if request.all {
+        state.pods().for_each(|view| uuids(view).into_iter().for_each(|uuid| take(view, uuid)));
+    }
+    let mut missing = Vec::new();
+    let mut foreign = BTreeSet::new();
+    for id in &request.ids {
+        let (pod, one) = match (id.starts_with('/'), id.parse::<InstanceId>(), id.parse::<TaskId>()) {
+            (true, ..) => (PodId::lenient(id).ok(), None),
+            (_, Ok(instance), _) => (Some(instance.pod), Some(instance.uuid)),
+            (_, _, Ok(task)) => (Some(task.instance.pod), Some(task.instance.uuid)),
+            // Of a task whose id is none of ours only the gateway knows.
+            _ if request.kind == Wanted::Kill => {
+                foreign.insert(id.clone());
+                continue;
+            }
+            _ => (None, None),
+        };
+        let view = pod.and_then(|pod| state.pod(&pod));
+        let found: Vec<Uuid> = view.map(uuids).unwrap_or_default().into_iter().filter(|uuid| one.is_none_or(|one| one == *uuid)).collect();
+        match view {
+            Some(view) if !found.is_empty() => found.into_iter().for_each(|uuid| take(view, uuid)),
+            _ => missing.push(id.as_str()),
+        }
+    }
+    if !missing.is_empty() {
+        let message = format!("no unknown instance is, or belongs to, {}; /v2/podium/unknown lists them", missing.join(", "));
+        return Err(Problem::new(StatusCode::NOT_FOUND, message));
+    }
+    if !homeless.is_empty() {
+        let pods: Vec<&str> = homeless.iter().map(PodId::as_str).collect();
+        let message =
+            format!("nothing can be adopted of {}: the store has no such pod; push its definition first, or kill", pods.join(", "));
+        return Err(Problem::new(StatusCode::CONFLICT, message));
+    }
+    picked.extend(foreign);
+    Ok(picked.into_iter().collect())
+}
