@@ -50,7 +50,6 @@ struct Request {
 enum Wanted {
     Adopt,
     Kill,
-    Framework,
 }
 
 /// Answers one request below [`BELOW`]; names the route for the metrics.
@@ -93,21 +92,12 @@ fn kind_name(kind: i32) -> &'static str {
     match Kind::try_from(kind) {
         Ok(Kind::Adopt) => "adopt",
         Ok(Kind::Kill) => "kill",
-        Ok(Kind::Framework) => "framework",
         Err(_) => "unknown",
     }
 }
 
 fn quarantine(quarantine: &Quarantine) -> Value {
-    let frameworks = quarantine
-        .frameworks
-        .iter()
-        .map(|one| json!({ "id": one.framework_id, "clusterId": one.cluster_id, "tasks": one.tasks, "connected": one.connected }));
-    json!({
-        "reason": quarantine.reason,
-        "since": Version::from_millis(quarantine.since_ms),
-        "frameworks": frameworks.collect::<Vec<_>>(),
-    })
+    json!({ "reason": quarantine.reason, "since": Version::from_millis(quarantine.since_ms) })
 }
 
 fn instance(view: &PodView, one: &UnknownInstance) -> Option<Value> {
@@ -182,7 +172,6 @@ async fn order(api: &Api, head: &Head, body: Body) -> Result<Answer, Problem> {
     let kind = match request.kind {
         Wanted::Adopt => Kind::Adopt,
         Wanted::Kill => Kind::Kill,
-        Wanted::Framework => Kind::Framework,
     };
     let chunks: Vec<Vec<String>> =
         if ids.is_empty() { vec![Vec::new()] } else { ids.chunks(IDS_PER_ORDER).map(<[String]>::to_vec).collect() };
@@ -214,31 +203,11 @@ fn resolve(state: &IndexState, request: &Request) -> Result<Vec<String>, Problem
     if state.orders().len() >= MOST_ORDERS {
         return Err(not_written("too many orders wait to be carried out: is a gateway at work? See /readyz"));
     }
-    let conflict = |message: String| Problem::new(StatusCode::CONFLICT, message);
-    let frameworks = state.quarantine().map_or(&[][..], |held| &held.value.frameworks);
-    if request.kind == Wanted::Framework {
-        return framework(frameworks.iter().map(|one| one.framework_id.as_str()).collect(), request).map_err(conflict);
-    }
-    if !frameworks.is_empty() {
-        return Err(conflict("which framework this is must be said first: `podium adopt --framework ID`, or `--new-framework`".to_owned()));
-    }
     if request.ids.is_empty() == request.all {
         return pick(state, request);
     }
     let message = if request.all { "`all` and `ids` exclude each other" } else { "which instances? Give `ids`, or `all`" };
     Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message))
-}
-
-fn framework(known: BTreeSet<&str>, request: &Request) -> Result<Vec<String>, String> {
-    match request.ids.as_slice() {
-        _ if known.is_empty() => Err("which framework this is is known already: see `frameworkId` of /v2/info".to_owned()),
-        [] => Ok(Vec::new()),
-        [id] if known.contains(id.as_str()) => Ok(vec![id.clone()]),
-        _ => Err(format!(
-            "one framework id is needed, of {}; or none, to be a new framework",
-            known.into_iter().collect::<Vec<_>>().join(", ")
-        )),
-    }
 }
 
 fn pick(state: &IndexState, request: &Request) -> Result<Vec<String>, Problem> {

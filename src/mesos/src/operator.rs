@@ -1,4 +1,4 @@
-//! The operator API of a Mesos master, as far as Podium asks it: which tasks run, and which frameworks there are.
+//! The operator API of a Mesos master, as far as Podium asks it: which tasks run.
 //!
 //! The scheduler API never shows a task's labels; this one does. Asked of each master in turn until one, or the leader
 //! to whom it redirects, answers.
@@ -50,17 +50,6 @@ pub struct Operator {
     urls: Vec<Url>,
 }
 
-/// A framework that is not removed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownFramework {
-    /// Its id.
-    pub id: String,
-    /// Its name; empty when the master has been restarted since and the framework has not come back.
-    pub name: String,
-    /// Whether it is subscribed.
-    pub connected: bool,
-}
-
 impl Operator {
     /// `masters` as in [`crate::client::MesosConfig`].
     ///
@@ -83,19 +72,6 @@ impl Operator {
     pub async fn tasks(&self) -> Result<Vec<v1::Task>, OperatorError> {
         let tasks = self.ask(call::Type::GetTasks, |response| response.get_tasks).await?;
         Ok(tasks.tasks.into_iter().chain(tasks.unreachable_tasks).collect())
-    }
-
-    /// Every framework that is not removed.
-    ///
-    /// # Errors
-    /// [`OperatorError`], of the last master that was asked.
-    pub async fn frameworks(&self) -> Result<Vec<KnownFramework>, OperatorError> {
-        let frameworks = self.ask(call::Type::GetFrameworks, |response| response.get_frameworks).await?.frameworks;
-        let known = |one: v1::master::response::get_frameworks::Framework| {
-            let id = one.framework_info.id?.value;
-            Some(KnownFramework { id, name: one.framework_info.name, connected: one.connected })
-        };
-        Ok(frameworks.into_iter().filter_map(known).collect())
     }
 
     async fn ask<T>(&self, kind: call::Type, pick: impl Fn(Response) -> Option<T>) -> Result<T, OperatorError> {

@@ -74,8 +74,7 @@ pub enum ClientCommand {
     /// Takes on instances that run and of which the store has no record; with the last of them a quarantine ends.
     #[command(after_help = "Examples:\n  podium get unknown\n  podium adopt /web/frontend\n  \
                             podium adopt web.instance-4e4f2e1c-8a63-4b0e-9a53-9d7c2f0d6c11\n  \
-                            podium adopt --all            also when none is left: all is as it should be\n  \
-                            podium adopt --framework podium-0e57bd0e-3d3f-4f26-8a51-0d4c26b1bb0c")]
+                            podium adopt --all            also when none is left: all is as it should be")]
     Adopt(AdoptArgs),
     /// Ends instances that run and of which the store has no record; others are ended by `podium scale` and `podium delete`.
     #[command(after_help = "Examples:\n  podium get unknown\n  podium kill /web/frontend\n  podium kill --all-unknown -o json")]
@@ -316,7 +315,7 @@ pub struct DeleteArgs {
 
 /// `podium adopt`.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("which").required(true).multiple(false).args(["ids", "all", "framework", "new_framework"]))]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false).args(["ids", "all"]))]
 pub struct AdoptArgs {
     /// Pods (/web), instances or tasks, as `podium get unknown` lists them.
     #[arg(value_name = "ID")]
@@ -324,12 +323,6 @@ pub struct AdoptArgs {
     /// All that are unknown; where none is left, this ends the quarantine.
     #[arg(long)]
     pub all: bool,
-    /// After the store has lost who it is: be this framework again.
-    #[arg(long, value_name = "ID")]
-    pub framework: Option<String>,
-    /// After the store has lost who it is, or when another Podium uses this Mesos: be a new framework.
-    #[arg(long)]
-    pub new_framework: bool,
     /// How long to wait for it at most: 90, 90s, 5m, 1h.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
     pub timeout: Duration,
@@ -484,14 +477,10 @@ mod tests {
 
     #[test]
     fn who_is_adopted_or_killed_must_be_said_and_in_one_way() {
-        for line in
-            [&["adopt", "/a", "b"][..], &["adopt", "--all"], &["adopt", "--framework", "F"], &["adopt", "--new-framework"], &["kill", "/a"]]
-        {
+        for line in [&["adopt", "/a", "b"][..], &["adopt", "--all"], &["kill", "/a"], &["kill", "--all-unknown"]] {
             client(line);
         }
-        for line in
-            [&["adopt"][..], &["kill"], &["adopt", "/a", "--all"], &["kill", "/a", "--all-unknown"], &["adopt", "--all", "--new-framework"]]
-        {
+        for line in [&["adopt"][..], &["kill"], &["adopt", "/a", "--all"], &["kill", "/a", "--all-unknown"]] {
             assert!(Cli::try_parse_from(std::iter::once(&"podium").chain(line)).is_err(), "{line:?}");
         }
     }

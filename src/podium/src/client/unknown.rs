@@ -34,14 +34,6 @@ pub struct Listing {
 struct Quarantine {
     reason: String,
     since: String,
-    frameworks: Vec<Framework>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Framework {
-    id: String,
-    tasks: u32,
-    connected: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,10 +58,6 @@ impl Listing {
         let mut out = String::new();
         if let Some(quarantine) = &self.quarantine {
             out.push_str(&format!("quarantine since {}: {}\n", printable(&quarantine.since), printable(&quarantine.reason)));
-            for framework in &quarantine.frameworks {
-                let state = if framework.connected { "subscribed by somebody" } else { "not subscribed" };
-                out.push_str(&format!("framework {}: {} tasks of Podium, {state}\n", printable(&framework.id), framework.tasks));
-            }
         }
         if self.instances.is_empty() {
             out.push_str("no unknown instances\n");
@@ -98,11 +86,7 @@ impl Listing {
 
 /// `podium adopt`.
 pub async fn adopt(args: AdoptArgs) -> Result<(), Failure> {
-    let body = match args.framework {
-        Some(id) => json!({ "kind": "framework", "ids": [id] }),
-        None if args.new_framework => json!({ "kind": "framework" }),
-        None => json!({ "kind": "adopt", "ids": args.ids, "all": args.all }),
-    };
+    let body = json!({ "kind": "adopt", "ids": args.ids, "all": args.all });
     order(&args.server, body, "taken on", args.timeout, args.output.output).await
 }
 
