@@ -23,9 +23,11 @@ use tokio::{
 use super::{
     connection::{self, Incident, Session},
     health::Ask,
+    launch::Fetching,
     settings::{Edition, Settings},
     status,
     task::{Cause, Ending, Phase, Task},
+    uris::Word,
 };
 
 /// How long acknowledgements are waited for when nothing runs any more.
@@ -82,6 +84,9 @@ pub(super) struct Driver {
     lost: Option<Instant>,
     pub(super) connected: watch::Sender<bool>,
     pub(super) asks: mpsc::Sender<Ask>,
+    /// Groups whose artifacts are being fetched, by their numbers.
+    pub(super) fetching: BTreeMap<u64, Fetching>,
+    pub(super) words: mpsc::Sender<Word>,
     /// Told to end, or given up: once nothing runs, nothing is waited for but acknowledgements.
     ending: bool,
     /// The agent is gone for good: not even for these.
@@ -93,13 +98,15 @@ pub(super) struct Driver {
 pub(super) async fn run(settings: Settings) -> io::Result<()> {
     let mut children = signal(SignalKind::child())?;
     let (asks, mut asked) = mpsc::channel(64);
-    let mut driver = Driver::new(settings, asks);
+    let (words, mut told) = mpsc::channel(4);
+    let mut driver = Driver::new(settings, asks, words);
     while !driver.finished() {
         let deadline = driver.deadline();
         tokio::select! {
             step = driver.link.step() => driver.linked(step),
             _ = children.recv() => driver.reap(),
             Some(ask) = asked.recv() => driver.asked(ask),
+            Some(word) = told.recv() => driver.told(word),
             () = at(deadline) => driver.tick(),
         }
     }
@@ -114,7 +121,7 @@ async fn at(deadline: Option<Instant>) {
 }
 
 impl Driver {
-    fn new(settings: Settings, asks: mpsc::Sender<Ask>) -> Driver {
+    fn new(settings: Settings, asks: mpsc::Sender<Ask>, words: mpsc::Sender<Word>) -> Driver {
         Driver {
             settings,
             executor: None,
@@ -130,6 +137,8 @@ impl Driver {
             lost: Some(Instant::now()),
             connected: watch::Sender::new(false),
             asks,
+            fetching: BTreeMap::new(),
+            words,
             ending: false,
             abandoned: false,
             farewell: None,
@@ -319,6 +328,9 @@ impl Driver {
     /// Asks a container to end: SIGTERM now, SIGKILL after `grace`. Once asked, it is not asked again.
     pub(super) fn kill(&mut self, id: &str, cause: Cause, grace: Duration) {
         let Some(task) = self.tasks.get_mut(id) else { return };
+        if let (Phase::Starting, group) = (&task.phase, task.group) {
+            return self.stop_fetching(group);
+        }
         let Phase::Running { pid } = task.phase else { return };
         task.phase = Phase::Killing { pid, cause, kill_at: Instant::now() + grace };
         super::launch::stop_checks(task);
@@ -353,7 +365,7 @@ impl Driver {
         }
     }
 
-    /// Waits for every child that has ended: containers, checks, and orphans that have become ours.
+    /// Waits for every child that has ended: containers, checks, fetchers' helpers, and orphans that have become ours.
     fn reap(&mut self) {
         while let Ok(Some((pid, exit))) = rustix::process::wait(WaitOptions::NOHANG) {
             self.ended(pid, exit);
@@ -369,6 +381,11 @@ impl Driver {
                 let _ = probe.reply.send(Ok(code));
                 return;
             }
+        }
+        let helper = self.fetching.values_mut().find_map(|fetching| fetching.helper.take_if(|helper| helper.pid == pid));
+        if let Some(helper) = helper {
+            let _ = helper.reply.send(Ok(code));
+            return;
         }
         let Some((id, task)) = self.tasks.iter_mut().find(|(_, task)| task.pid() == Some(pid)) else { return };
         let (id, ending) = (id.clone(), task.ending(exit));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use podium_proto::mesos::v1::{CommandInfo, TaskGroupInfo, TaskState, TaskStatus, task_status};
 use rustix::process::Pid;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{sync::oneshot, task::AbortHandle, time::Instant};
 
 use super::{
     driver::Driver,
@@ -13,16 +13,25 @@ use super::{
     sandbox::{self, Ground},
     spawn::{self, Program},
     support,
-    task::{Cause, DEFAULT_GRACE, Ending, Phase, RunningProbe, Task, duration},
+    task::{Aside, Cause, DEFAULT_GRACE, Ending, Phase, Task, duration},
+    uris::{self, Errand, Word},
 };
 
 /// How long the killing of left-behind processes is tried before the end is reported all the same.
 pub(super) const SWEEP: Duration = Duration::from_secs(10);
 
 /// What has to be at hand before anything of a group may start.
-struct Ready {
+pub(super) struct Ready {
     program: Program,
     plan: Option<Plan>,
+}
+
+/// A group that can start once its artifacts are there.
+pub(super) struct Fetching {
+    ready: Vec<(String, Ready)>,
+    fetcher: AbortHandle,
+    /// The program that extracts an archive just now.
+    pub(super) helper: Option<Aside>,
 }
 
 /// Ends a task's health check, and the probe that may be at work.
@@ -56,8 +65,58 @@ impl Driver {
             }
             return;
         }
-        let ready = ids.into_iter().zip(prepared.into_iter().flatten()).collect();
-        self.start(ready);
+        let ready: Vec<(String, Ready)> = ids.into_iter().zip(prepared.into_iter().flatten()).collect();
+        let errands: Vec<Errand> = ready.iter().filter_map(|(id, ready)| self.errand(id, &ready.program)).collect();
+        if errands.is_empty() {
+            return self.start(ready);
+        }
+        let fetcher = tokio::spawn(uris::run(self.groups, errands, self.words.clone())).abort_handle();
+        self.fetching.insert(self.groups, Fetching { ready, fetcher, helper: None });
+    }
+
+    fn errand(&self, id: &str, program: &Program) -> Option<Errand> {
+        let uris = self.tasks.get(id)?.info.command.as_ref()?.uris.clone();
+        let errand = Errand { task: id.to_owned(), uris, directory: program.directory.clone(), account: program.account };
+        (!errand.uris.is_empty()).then_some(errand)
+    }
+
+    /// What a fetcher has to say.
+    pub(super) fn told(&mut self, word: Word) {
+        match word {
+            Word::Run { group, program, reply } => {
+                let Some(fetching) = self.fetching.get_mut(&group) else { return };
+                match spawn::spawn(&program) {
+                    Ok(pid) => fetching.helper = Some(Aside { pid, reply }),
+                    Err(error) => {
+                        let _ = reply.send(Err(error.to_string()));
+                    }
+                }
+            }
+            Word::Done { group, mut failures } => {
+                let Some(Fetching { ready, .. }) = self.fetching.remove(&group) else { return };
+                if failures.is_empty() {
+                    return self.start(ready);
+                }
+                for (id, _) in ready {
+                    let failure = failures.remove(&id);
+                    self.refuse(&id, failure);
+                }
+            }
+        }
+    }
+
+    /// Ends a group that waits for its artifacts, if it does.
+    pub(super) fn stop_fetching(&mut self, group: u64) {
+        let Some(Fetching { ready, fetcher, helper }) = self.fetching.remove(&group) else { return };
+        fetcher.abort();
+        if let Some(helper) = helper {
+            let _ = rustix::process::kill_process_group(helper.pid, rustix::process::Signal::KILL);
+        }
+        let message = "Killed while the artifacts of its group were being fetched".to_owned();
+        let ending = Ending { state: TaskState::TaskKilled, message, reason: None };
+        for (id, _) in ready {
+            self.finish(&id, &ending);
+        }
     }
 
     fn ground(&self) -> Ground<'_> {
@@ -154,7 +213,7 @@ impl Driver {
         let started = sandbox::probe(program, command)
             .and_then(|probe| spawn::spawn(&probe).map_err(|error| format!("cannot start the command: {error}")));
         match started {
-            Ok(pid) => task.probe = Some(RunningProbe { pid, reply }),
+            Ok(pid) => task.probe = Some(Aside { pid, reply }),
             Err(error) => {
                 let _ = reply.send(Err(error));
             }
@@ -205,8 +264,10 @@ impl Driver {
     /// All processes that the container of `id`, whose first process was `leader`, has left: orphans are our
     /// children now. They are known by its session or its marker; once no other container runs, by being there.
     fn left_behind(&self, id: &str, leader: Pid) -> Vec<Pid> {
-        let others: Vec<Pid> =
-            self.tasks.values().flat_map(|task| task.pid().into_iter().chain(task.probe.as_ref().map(|probe| probe.pid))).collect();
+        let probes = self.tasks.values().filter_map(|task| task.probe.as_ref());
+        let helpers = self.fetching.values().filter_map(|fetching| fetching.helper.as_ref());
+        let at_work = probes.chain(helpers).map(|program| program.pid);
+        let others: Vec<Pid> = self.tasks.values().filter_map(Task::pid).chain(at_work).collect();
         let marker = self.tasks.get(id).map(|task| self.ground().marker(&task.container));
         let orphans = processes::children(rustix::process::getpid()).into_iter().filter(|pid| !others.contains(pid));
         let ours = orphans.filter(|pid| {

@@ -17,12 +17,11 @@ use super::{
     settings::MARKER,
     spawn::{Logs, Program},
     support::cannot,
-    uris,
     users::{self, Account},
 };
 
 /// Mesos' own default.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What all containers of an executor have in common.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl Ground<'_> {
     }
 }
 
-/// Makes the sandbox of `task` in container `nested`; the answer says what to start there, or in plain
+/// Makes the sandbox of `task` in container `nested`, without its artifacts; the answer says what to start there, or in plain
 /// words why that can't be.
 pub(crate) fn prepare(ground: &Ground<'_>, nested: &str, task: &TaskInfo) -> Result<Program, String> {
     let command = task.command.as_ref().ok_or("the task has no command")?;
@@ -68,9 +67,6 @@ pub(crate) fn prepare(ground: &Ground<'_>, nested: &str, task: &TaskInfo) -> Res
     }
     for volume in task.container.iter().flat_map(|container| &container.volumes) {
         mount(ground.sandbox, &directory, volume, account)?;
-    }
-    for uri in &command.uris {
-        uris::fetch(uri, &directory, account)?;
     }
     let environment = environment(ground, nested, &directory, task, command)?;
     let (executable, argv) = command_line(command)?;
@@ -258,7 +254,8 @@ pub(crate) fn inside(path: &str) -> Option<PathBuf> {
     parts.filter(|parts| !parts.as_os_str().is_empty())
 }
 
-fn make_directory(path: &Path, account: Option<Account>) -> io::Result<()> {
+/// Makes a folder, and those above it, unless it is there.
+pub(crate) fn make_directory(path: &Path, account: Option<Account>) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

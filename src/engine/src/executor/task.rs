@@ -51,9 +51,9 @@ pub(crate) enum Phase {
     Ended,
 }
 
-/// A COMMAND health check at work.
+/// A program that is run beside a container, and waited for: a COMMAND health check, or what extracts an archive.
 #[derive(Debug)]
-pub(crate) struct RunningProbe {
+pub(crate) struct Aside {
     pub pid: Pid,
     pub reply: oneshot::Sender<Result<i32, String>>,
 }
@@ -73,7 +73,7 @@ pub(crate) struct Task {
     pub complete_by: Option<Instant>,
     pub program: Option<Program>,
     pub checker: Option<AbortHandle>,
-    pub probe: Option<RunningProbe>,
+    pub probe: Option<Aside>,
 }
 
 impl Task {

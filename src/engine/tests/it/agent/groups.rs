@@ -191,7 +191,6 @@ async fn what_the_engine_cannot_do_fails_the_group_in_plain_words() {
     let image = Image { r#type: image::Type::Docker.into(), docker: Some(docker), ..Image::default() };
     let image = ContainerInfo { mesos: Some(container_info::MesosInfo { image: Some(image) }), ..mesos() };
     let network = ContainerInfo { network_infos: vec![NetworkInfo { name: Some("dcos".into()), ..NetworkInfo::default() }], ..mesos() };
-    let uri = Uri { value: "https://example.com/app.tgz".into(), ..Uri::default() };
     let user = |mut task: TaskInfo| {
         task.command.as_mut().unwrap().user = Some("no-such-user".into());
         task
@@ -199,7 +198,6 @@ async fn what_the_engine_cannot_do_fails_the_group_in_plain_words() {
     for (executor, bad, words) in [
         ("image", TaskInfo { container: Some(image), ..task("image", "true") }, "cannot run container images ('nginx:1') yet"),
         ("network", TaskInfo { container: Some(network), ..task("network", "true") }, "cannot attach container networks ('dcos')"),
-        ("uri", with_uri(task("uri", "true"), uri), "cannot fetch the uri 'https://example.com/app.tgz'"),
         ("user", user(task("user", "true")), "there is no user 'no-such-user'"),
         ("empty", TaskInfo { command: Some(CommandInfo::default()), ..task("empty", "") }, "without a command"),
     ] {

@@ -2,6 +2,7 @@
 
 mod alone;
 mod api;
+mod artifacts;
 mod groups;
 mod health;
 mod kills;
