@@ -1,7 +1,7 @@
 // A real Apache Mesos 1.11.0: one master and any number of agents in one process, with what tests need.
 //
 // A scheduler driver whose master is called "local" starts a cluster in its own process. This program starts such a
-// driver, keeps the driver's own framework from holding offers, and waits for signals. There are no headers of Mesos on
+// driver, for a framework without a role, to which nothing is offered, and waits for signals. There are no headers of Mesos on
 // the machine: the few symbols used are declared by the names that the linker knows.
 //
 // Configured by environment variables: LIBPROCESS_IP and LIBPROCESS_PORT for the address that all share,
@@ -37,14 +37,13 @@ void driver(void* self, void* scheduler, const void* framework, const std::strin
     "_ZN5mesos20MesosSchedulerDriverC1EPNS_9SchedulerERKNS_13FrameworkInfoE"
     "RKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE");
 int start(void* driver) asm("_ZN5mesos20MesosSchedulerDriver5startEv");
-int suppress_offers(void* driver) asm("_ZN5mesos20MesosSchedulerDriver14suppressOffersEv");
 }
 
 // What mesos::Scheduler declares, in its order: a framework that wants nothing.
 struct Idle {
   virtual ~Idle() {}
-  virtual void registered(void* driver, const void*, const void*) { suppress_offers(driver); }
-  virtual void reregistered(void* driver, const void*) { suppress_offers(driver); }
+  virtual void registered(void*, const void*, const void*) {}
+  virtual void reregistered(void*, const void*) {}
   virtual void disconnected(void*) {}
   virtual void resourceOffers(void*, const void*) {}
   virtual void offerRescinded(void*, const void*) {}
@@ -92,7 +91,7 @@ int main() {
   initialize(master, none, none);
   alignas(16) static char info[4096], local[4096];
   framework_info(info);
-  const char idle[] = "\x0a\x04root\x12\x04idle";  // user, name
+  const char idle[] = "\x0a\x04root\x12\x04idle\x52\x02\x08\x06";  // user, name, the capability MULTI_ROLE; no roles
   if (!parse(info, idle, sizeof idle - 1)) return 1;
   static Idle scheduler;
   driver(local, &scheduler, info, "local");

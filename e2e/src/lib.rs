@@ -10,4 +10,5 @@ pub mod etcd;
 pub mod mesos;
 pub mod mesos_server;
 pub mod process;
+pub mod sandbox;
 pub mod wait;

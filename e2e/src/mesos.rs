@@ -208,12 +208,12 @@ fn write_flags(folder: &Path, agents: &[Agent]) {
 fn fill_launcher_dir(folder: &Path, helpers: Helpers<'_>) {
     fs::create_dir_all(folder).expect("the cluster's folder can be written");
     let Helpers::Podium(podium) = helpers else { return };
-    // What an agent starts has no PATH to find an interpreter by, and is called by other names than its own.
+    // What an agent starts has no PATH to find an interpreter by.
     let containerizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("mesos/containerizer");
     let python = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().expect("python3 is installed");
     let python = String::from_utf8_lossy(&python.stdout).trim().to_owned();
     write_script(&folder.join("mesos-containerizer"), &format!("exec '{python}' '{}' \"$@\"", containerizer.display()));
-    write_script(&folder.join("mesos-default-executor"), &format!("exec '{}' executor", podium.display()));
+    std::os::unix::fs::symlink(podium, folder.join("mesos-default-executor")).expect("the cluster's folder can be written");
 }
 
 fn write_script(path: &Path, line: &str) {

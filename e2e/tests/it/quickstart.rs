@@ -1,11 +1,12 @@
 //! The three quick-start calls of the documents, verbatim; and what else a pod does in its first minute.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use podium_e2e::cluster::Form;
 use podium_e2e::etcd;
 use podium_e2e::process::marked;
+use podium_e2e::sandbox;
 use podium_e2e::wait::eventually;
 use serde_json::Value;
 
@@ -108,25 +109,10 @@ fn a_shared_volume_is_seen_by_all_containers_of_an_instance(form: Form) {
     let reader = containers.iter().find(|container| container["name"] == "ct2").unwrap();
     let task = reader["containerId"].as_str().unwrap().to_owned();
     eventually("the second container prints what the first one wrote", || {
-        let sandbox = find_sandbox(&cluster.folder().join("data"), &task).ok_or("no sandbox yet")?;
-        let printed = std::fs::read_to_string(sandbox.join("stdout")).map_err(|error| error.to_string())?;
+        let folder = sandbox::of_task(&cluster.folder().join("data"), &task).ok_or("no sandbox yet")?;
+        let printed = std::fs::read_to_string(folder.join("stdout")).map_err(|error| error.to_string())?;
         if printed.contains("the current time is") { Ok(()) } else { Err(printed) }
     });
-}
-
-/// The sandbox of a task: what `tasks/<task id>` of its executor's sandbox links to.
-fn find_sandbox(folder: &Path, task: &str) -> Option<PathBuf> {
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        let path = entry.path();
-        if entry.file_name() == task && path.parent()?.file_name()? == "tasks" {
-            return std::fs::canonicalize(path).ok();
-        }
-        let found = entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| find_sandbox(&path, task)).flatten();
-        if found.is_some() {
-            return found;
-        }
-    }
-    None
 }
 
 fn what_the_engine_cannot_do_is_said_in_words(form: Form) {

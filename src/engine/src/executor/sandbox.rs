@@ -254,12 +254,17 @@ pub(crate) fn inside(path: &str) -> Option<PathBuf> {
     parts.filter(|parts| !parts.as_os_str().is_empty())
 }
 
-/// Makes a folder, and those above it, unless it is there.
+/// Makes a folder for the account, and those above it that are missing: others may pass through these.
 pub(crate) fn make_directory(path: &Path, account: Option<Account>) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(0o750).create(path)?;
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.is_dir()).collect();
+    for above in missing.into_iter().rev() {
+        DirBuilder::new().mode(0o751).create(above)?;
+        own(above, account)?;
+    }
+    DirBuilder::new().mode(0o750).create(path)?;
     own(path, account)
 }
 
