@@ -64,7 +64,7 @@ pub struct RealMesos {
 
 impl RealMesos {
     /// Starts a master and `agents` and waits until all have registered. `flags` are those of a master or an agent, without
-    /// dashes (`("allocation_interval", "100ms")`); all agents have them. An agent is lost after three seconds.
+    /// dashes (`("allocation_interval", "100ms")`); all agents have them.
     ///
     /// # Panics
     /// When it cannot be installed or does not come up.
@@ -119,8 +119,9 @@ impl RealMesos {
         assert!(self.run(agents), "Mesos ended at once; see {}", self.log_file().display());
     }
 
-    /// Ends the last agent that runs, as if its machine had been cut off: its executors and containers go on. It comes back
-    /// with the next [`RealMesos::restart`].
+    /// Ends the last agent that runs, as if its machine had been cut off: its executors and containers go on. The master
+    /// takes note after `agent_ping_timeout` times `max_agent_ping_timeouts`; the agent comes back with the next
+    /// [`RealMesos::restart`].
     pub fn lose_last_agent(&self) {
         if let Some(process) = &self.process {
             process.signal(Signal::USR1);
@@ -170,8 +171,6 @@ impl RealMesos {
         flag("isolation", "posix/cpu,posix/mem,filesystem/posix");
         flag("systemd_enable_support", "false");
         flag("switch_user", if rustix::process::geteuid().is_root() { "true" } else { "false" });
-        flag("agent_ping_timeout", "1secs");
-        flag("max_agent_ping_timeouts", "3");
         for (name, value) in &self.flags {
             flag(name, value);
         }

@@ -124,6 +124,9 @@ fn becomes(ground: &Ground, definition: &Value, outcome: Outcome) {
         }
         Outcome::Words(words) => {
             ground.until(id(definition), words, |status| status["terminationHistory"].to_string().contains(words));
+            // It would be tried again and again.
+            let answer = ground.api.call("DELETE", &format!("/v2/pods{}?force=true", id(definition)), None);
+            assert_eq!(answer.status, 202, "{}", answer.body);
         }
     }
 }
