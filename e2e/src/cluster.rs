@@ -194,8 +194,11 @@ pub(crate) fn start_server(binary: &Path, folder: &Path, endpoints: &Endpoints, 
         "--mesos",
         &format!("http://{}", endpoints.mesos),
     ]);
-    // A short lease, so that a server killed a moment ago does not hold its elections for long.
-    command.args(["--lease-ttl", "2", "--default-network-name", "default"]).args(options).current_dir(folder);
+    if !options.iter().any(|option| option == "--lease-ttl") {
+        // A short lease, so that a server killed a moment ago does not hold its elections for long.
+        command.args(["--lease-ttl", "2"]);
+    }
+    command.args(["--default-network-name", "default"]).args(options).current_dir(folder);
     let (process, lines) = Background::start(&mut command, &folder.join("server.log"));
     let Ok(ready) = lines.recv_timeout(PATIENCE) else { panic!("podium server did not become ready:\n{}", process.log()) };
     (process, ready)

@@ -33,7 +33,8 @@ impl MesosServer {
         let mesos = RealMesos::start(folder.path(), agents, helpers, flags);
         let etcd = etcd::start(folder.path());
         let mut endpoints = Endpoints { etcd: etcd.address.clone(), mesos: mesos.address.clone(), ..Endpoints::default() };
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        // Nobody takes over here: a busy machine shall not cost the server its leadership.
+        let options: Vec<String> = ["--lease-ttl", "10"].iter().chain(options).map(|option| (*option).to_owned()).collect();
         let (server, line) = start_server(binary, folder.path(), &endpoints, &options);
         endpoints.api = address_in(&line);
         Self { mesos, server, etcd, endpoints, binary: binary.to_owned(), folder }
