@@ -17,6 +17,7 @@ mod groups;
 mod guard;
 mod logs;
 mod metrics;
+mod openapi;
 mod path;
 mod plain;
 mod pods;

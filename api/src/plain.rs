@@ -5,7 +5,8 @@ use http::{Method, StatusCode};
 use podium_controllers::gateway::GatewayState;
 use serde_json::{Map, Value, json};
 
-use crate::answer::{Answer, Problem, empty, header, json_value, with_type};
+use crate::answer::{Answer, Problem, empty, header, json_bytes, json_value, with_type};
+use crate::openapi::{self, route};
 use crate::request::{Body, Head};
 use crate::{Api, deployments, groups, unknown, without_apps};
 
@@ -24,6 +25,7 @@ enum Target<'a> {
     Readyz,
     Metrics,
     PrometheusMetrics,
+    OpenApi,
     Info,
     Leader,
     Deployments,
@@ -41,20 +43,21 @@ impl<'a> Target<'a> {
         let path = path.trim_end_matches('/');
         let below = |root: &str| path.strip_prefix(root).filter(|rest| rest.is_empty() || rest.starts_with('/'));
         Some(match path {
-            "/ping" => (Self::Ping, "/ping"),
-            "/livez" => (Self::Livez, "/livez"),
-            "/readyz" => (Self::Readyz, "/readyz"),
-            "/metrics" => (Self::Metrics, "/metrics"),
-            "/metrics/prometheus" => (Self::PrometheusMetrics, "/metrics/prometheus"),
-            "/v2/info" => (Self::Info, "/v2/info"),
-            "/v2/leader" => (Self::Leader, "/v2/leader"),
-            "/v2/deployments" => (Self::Deployments, "/v2/deployments"),
-            "/v2/apps" => (Self::Apps, "/v2/apps"),
-            "/v2/tasks" => (Self::Tasks, "/v2/tasks"),
-            "/v2/tasks/delete" => (Self::KillTasks, "/v2/tasks/delete"),
-            "/v2/plugins" => (Self::Plugins, "/v2/plugins"),
-            _ if let Some(id) = below("/v2/groups") => (Self::Group(id), "/v2/groups/{id}"),
-            _ if let Some(id) = below("/v2/apps") => (Self::App(id), "/v2/apps/{id}"),
+            "/ping" => (Self::Ping, route!("/ping")),
+            "/livez" => (Self::Livez, route!("/livez")),
+            "/readyz" => (Self::Readyz, route!("/readyz")),
+            "/metrics" => (Self::Metrics, route!("/metrics")),
+            "/metrics/prometheus" => (Self::PrometheusMetrics, route!("/metrics/prometheus")),
+            "/v2/openapi.json" => (Self::OpenApi, route!("/v2/openapi.json")),
+            "/v2/info" => (Self::Info, route!("/v2/info")),
+            "/v2/leader" => (Self::Leader, route!("/v2/leader")),
+            "/v2/deployments" => (Self::Deployments, route!("/v2/deployments")),
+            "/v2/apps" => (Self::Apps, route!("/v2/apps")),
+            "/v2/tasks" => (Self::Tasks, route!("/v2/tasks")),
+            "/v2/tasks/delete" => (Self::KillTasks, route!("/v2/tasks/delete")),
+            "/v2/plugins" => (Self::Plugins, route!("/v2/plugins")),
+            _ if let Some(id) = below("/v2/groups") => (Self::Group(id), route!("/v2/groups/{id}")),
+            _ if let Some(id) = below("/v2/apps") => (Self::App(id), route!("/v2/apps/{id}")),
             _ => return None,
         })
     }
@@ -63,6 +66,7 @@ impl<'a> Target<'a> {
     fn allow(self) -> &'static str {
         match self {
             Self::KillTasks => "POST",
+            Self::App(_) => "GET, HEAD, DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -74,6 +78,7 @@ impl<'a> Target<'a> {
             Self::Readyz => readyz(api, head),
             Self::Metrics => metrics(api, head),
             Self::PrometheusMetrics => prometheus_metrics(api, head),
+            Self::OpenApi => Ok(json_bytes(StatusCode::OK, openapi::document())),
             Self::Info => info(api, head),
             Self::Leader => leader(api, head),
             Self::Deployments => deployments::list(api, head),
@@ -106,7 +111,7 @@ async fn answer(api: &Api, target: Target<'_>, head: &Head, body: Body) -> Resul
     match (target, &head.method) {
         (Target::KillTasks, &Method::POST) => without_apps::kill_tasks(head, body).await,
         (Target::App(_), &Method::DELETE) => target.read(api, head),
-        (Target::Apps | Target::App(_), _) => Err(without_apps::no_apps()),
+        (Target::Apps | Target::App(_), _) => Err(without_apps::no_apps(target.allow())),
         _ => Err(Problem::method(target.allow())),
     }
 }

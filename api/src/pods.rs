@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::access::Caller;
 use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_value};
+use crate::openapi::route;
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::request::{Body, Head};
 use crate::{Api, logs, push, statuses};
@@ -28,13 +29,13 @@ pub async fn handle(api: &Api, tail: &str, head: &Head, body: Body) -> (&'static
 
 fn route(path: &PodPath) -> &'static str {
     match (&path.id, &path.verb) {
-        (None, Verb::Definition) => "/v2/pods",
-        (None, _) => "/v2/pods/::status",
-        (Some(_), Verb::Definition) => "/v2/pods/{id}",
-        (Some(_), Verb::Status) => "/v2/pods/{id}::status",
-        (Some(_), Verb::Versions) => "/v2/pods/{id}::versions",
-        (Some(_), Verb::Logs) => "/v2/pods/{id}::logs",
-        (Some(_), Verb::Version(_)) => "/v2/pods/{id}::versions/{version}",
+        (None, Verb::Definition) => route!("/v2/pods"),
+        (None, _) => route!("/v2/pods/::status"),
+        (Some(_), Verb::Definition) => route!("/v2/pods/{id}"),
+        (Some(_), Verb::Status) => route!("/v2/pods/{id}::status"),
+        (Some(_), Verb::Versions) => route!("/v2/pods/{id}::versions"),
+        (Some(_), Verb::Logs) => route!("/v2/pods/{id}::logs"),
+        (Some(_), Verb::Version(_)) => route!("/v2/pods/{id}::versions/{version}"),
     }
 }
 

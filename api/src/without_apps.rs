@@ -2,6 +2,7 @@
 //! finds an empty list and no error. Pods are no apps, in Marathon neither.
 
 use http::StatusCode;
+use http::header::{ALLOW, HeaderValue};
 use serde_json::json;
 
 use crate::answer::{Answer, Problem, json_value, with_type};
@@ -23,8 +24,9 @@ pub fn app(id: &str) -> Result<Answer, Problem> {
 }
 
 /// A change that only an app could take.
-pub fn no_apps() -> Problem {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Podium runs pods and no apps: send a pod's definition to /v2/pods")
+pub fn no_apps(allow: &'static str) -> Problem {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "Podium runs pods and no apps: send a pod's definition to /v2/pods");
+    problem.with(ALLOW, HeaderValue::from_static(allow))
 }
 
 /// `/v2/tasks`: tasks of apps. Text for who asks for text, as Marathon.

@@ -8,6 +8,7 @@ mod connections;
 mod definitions;
 mod fuzz;
 mod given;
+mod openapi;
 mod reads;
 mod reference;
 mod refusals;

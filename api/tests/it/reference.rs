@@ -46,7 +46,7 @@ fn kind(of: &Of) -> String {
         Of::List { of, min: 0 } => format!("array of {}", kind(of)),
         Of::List { of, min } => format!("array of {}, {min} or more", kind(of)),
         Of::Map { of, .. } => format!("object of {}", kind(of)),
-        Of::Either(forms) if forms.is_empty() => "anything".to_owned(),
+        Of::Either([]) => "anything".to_owned(),
         Of::Either(forms) => forms.iter().map(kind).collect::<Vec<_>>().join(" or "),
     }
 }

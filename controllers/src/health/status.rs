@@ -12,6 +12,7 @@ use podium_store::view::PodView;
 use podium_types::condition::Condition;
 use podium_types::definition::PodDefinition;
 use podium_types::id::{InstanceId, Version};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, Serializer};
 
 use super::words;
@@ -20,7 +21,7 @@ use crate::runtime::{Census, Member, definition_in_force};
 pub use container::{ContainerStatus, EndpointStatus, StatusCondition, Terminated};
 
 /// How a pod is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum PodState {
     /// Fewer stable instances than wanted.
@@ -32,7 +33,7 @@ pub enum PodState {
 }
 
 /// How an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum InstanceState {
     /// Waits for its launch.
@@ -48,13 +49,14 @@ pub enum InstanceState {
 }
 
 /// The answer to `::status`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodStatus {
     /// The pod.
     pub id: String,
     /// The definition in force, also where instances run older ones.
     #[serde(serialize_with = "inner")]
+    #[schemars(schema_with = "answered_pod")]
     pub spec: Arc<PodDefinition>,
     /// How it is.
     pub status: PodState,
@@ -76,7 +78,7 @@ pub struct PodStatus {
 }
 
 /// One instance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStatus {
     /// `web.instance-<uuid>`.
@@ -136,7 +138,7 @@ pub struct Amounts {
 }
 
 /// One network's addresses.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NetworkStatus {
     /// Absent for the host's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,7 +148,7 @@ pub struct NetworkStatus {
 }
 
 /// One end of one instance.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TerminationStatus {
     /// Whose; with Marathon's capital D.
@@ -164,7 +166,7 @@ pub struct TerminationStatus {
 }
 
 /// How one container ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerEnd {
     /// Its task id.
@@ -176,12 +178,31 @@ pub struct ContainerEnd {
     pub termination: Option<Terminated>,
 }
 
+impl JsonSchema for Amounts {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Amounts".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "$ref": "#/components/schemas/AnsweredResources" })
+    }
+}
+
 impl Serialize for Amounts {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // The definition's own way of writing numbers.
         let Self { cpus, mem, disk, gpus } = *self;
         podium_types::definition::Resources { cpus, mem, disk, gpus }.serialize(serializer)
     }
+}
+
+/// Definitions have schemas of their own, made of their tables by the API; they are named here as it names them.
+fn answered_pod(_: &mut SchemaGenerator) -> Schema {
+    schemars::json_schema!({ "$ref": "#/components/schemas/AnsweredPod" })
 }
 
 fn inner<S: Serializer>(definition: &Arc<PodDefinition>, serializer: S) -> Result<S::Ok, S::Error> {

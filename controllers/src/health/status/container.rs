@@ -7,13 +7,14 @@ use podium_proto::records::{Observed, observed};
 use podium_types::condition::{self, Condition};
 use podium_types::definition::{Container, PodDefinition, Probe};
 use podium_types::id::Version;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Amounts;
 use crate::health::words;
 
 /// One container.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerStatus {
     /// Its name.
@@ -47,7 +48,7 @@ pub struct ContainerStatus {
 }
 
 /// One endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointStatus {
     /// Its name.
@@ -61,7 +62,7 @@ pub struct EndpointStatus {
 }
 
 /// A condition of a container or an instance. Of a container there is one at most: `healthy`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusCondition {
     /// `healthy`; of an instance also `launched`, `running`, `reachable` or `recorded`.
@@ -84,7 +85,7 @@ impl StatusCondition {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Terminated {
     /// Its exit code, where there is one.

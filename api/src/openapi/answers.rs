@@ -1,0 +1,108 @@
+//! JSON Schema of what is answered beside definitions. Statuses come from their types; the rest, which is written member
+//! by member in its handler, is described here and held by `e2e/openapi/check`.
+
+use podium_controllers::health::status::PodStatus;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use super::reference;
+
+/// Adds them all.
+pub(super) fn add(schemas: &mut Map<String, Value>) {
+    let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    // Once as a part, so that it stands among the parts.
+    let _ = generator.subschema_for::<PodStatus>();
+    schemas.extend(generator.take_definitions(true));
+    for (name, schema) in [
+        ("Problem", problem()),
+        ("Deployment", deployment()),
+        ("Deployments", json!({ "type": "array", "items": reference("Deployment") })),
+        ("Group", group()),
+        ("Info", info()),
+        ("Leader", object(&[("leader", text())])),
+        ("Apps", json!({ "type": "object" })),
+        ("Tasks", object(&[("tasks", json!({ "type": "array", "maxItems": 0 }))])),
+        ("Plugins", object(&[("plugins", json!({ "type": "array", "maxItems": 0 }))])),
+    ] {
+        schemas.insert(name.to_owned(), schema);
+    }
+}
+
+/// An object of these members, all of them always there.
+fn object(members: &[(&str, Value)]) -> Value {
+    let required: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
+    let properties: Map<String, Value> = members.iter().map(|(name, schema)| ((*name).to_owned(), schema.clone())).collect();
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn time() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+fn count() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn list(of: Value) -> Value {
+    json!({ "type": "array", "items": of })
+}
+
+fn maybe(schema: Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+/// Every refusal.
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "required": ["message"],
+        "properties": {
+            "message": { "type": "string" },
+            "details": { "description": "What is wrong, each error at its path; or, of what is no JSON, what the parser says." },
+            "deployments": { "description": "What holds the pod.", "type": "array", "items": object(&[("id", text())]) },
+        },
+    })
+}
+
+fn deployment() -> Value {
+    let action = object(&[("action", text()), ("pod", text())]);
+    object(&[
+        ("id", text()),
+        ("version", time()),
+        ("affectedApps", list(text())),
+        ("affectedPods", list(text())),
+        ("steps", list(object(&[("actions", list(action.clone()))]))),
+        ("currentActions", list(action)),
+        ("currentStep", count()),
+        ("totalSteps", count()),
+    ])
+}
+
+fn group() -> Value {
+    let mut group = object(&[("id", text()), ("dependencies", list(text())), ("version", time())]);
+    group["properties"]["apps"] = list(json!({}));
+    group["properties"]["pods"] = list(reference("PodStatus"));
+    group["properties"]["groups"] = list(reference("Group"));
+    group
+}
+
+fn info() -> Value {
+    object(&[
+        ("name", text()),
+        ("version", text()),
+        ("elected", json!({ "type": "boolean" })),
+        ("leader", maybe(text())),
+        ("frameworkId", maybe(text())),
+        ("marathon_config", json!({ "type": "object" })),
+        ("zookeeper_config", json!({ "type": "object" })),
+        ("http_config", json!({ "type": "object" })),
+    ])
+}

@@ -1,0 +1,225 @@
+//! The OpenAPI document of everything that the server answers, at `/v2/openapi.json`.
+//!
+//! It is made of what the server itself runs on, so that it cannot tell of what is not there: the router names its routes
+//! in [`endpoints`] and the compiler refuses one that is not in it ([`route`]); definitions come from the tables that
+//! their reader follows ([`definition`]); statuses from their types ([`answers`]). What the types leave open is held by
+//! `e2e/openapi/check`, which lets schemathesis try the document against a running server.
+
+mod answers;
+mod definition;
+mod endpoints;
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use endpoints::{Content, ENDPOINTS, Endpoint, Operation, Query, Takes, Values};
+
+pub use endpoints::documented;
+
+/// The name of a route, which must be one of the document's.
+macro_rules! route {
+    ($path:literal) => {
+        const { $crate::openapi::documented($path) }
+    };
+}
+pub(crate) use route;
+
+const DESCRIPTION: &str = "Marathon's /v2/pods and its neighbours. A refused definition names every error at its path. Answers \
+    carry the store's revision as `X-Podium-Revision`; a request with that number as `X-Podium-Min-Revision` waits until the replica \
+    that is asked has seen it, and is answered 503 if it does not in time.";
+
+/// The document, serialized.
+pub fn document() -> Bytes {
+    static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| made().to_string().into());
+    DOCUMENT.clone()
+}
+
+fn made() -> Value {
+    let mut schemas = Map::new();
+    definition::add(&mut schemas);
+    answers::add(&mut schemas);
+    let paths: Map<String, Value> = ENDPOINTS.iter().map(|endpoint| (endpoint.path.to_owned(), path(endpoint))).collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Podium",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": DESCRIPTION,
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": { "schemas": schemas },
+    })
+}
+
+fn path(endpoint: &Endpoint) -> Value {
+    let mut item = Map::new();
+    let named: Vec<Value> = names_in(endpoint.path)
+        .map(|name| {
+            let about = match name {
+                "id" => "The id, with or without its leading slash; slashes may be doubled or percent-encoded.",
+                "version" => "A time stamp from `::versions`.",
+                _ => "An id as answers tell it.",
+            };
+            json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" }, "description": about })
+        })
+        .collect();
+    if !named.is_empty() {
+        item.insert("parameters".to_owned(), Value::Array(named));
+    }
+    for operation in endpoint.operations {
+        item.insert(operation.method.to_lowercase(), self::operation(endpoint, operation));
+    }
+    Value::Object(item)
+}
+
+/// The names between braces.
+fn names_in(path: &str) -> impl Iterator<Item = &str> {
+    path.split('{').skip(1).filter_map(|rest| rest.split('}').next())
+}
+
+fn operation(endpoint: &Endpoint, operation: &Operation) -> Value {
+    let name = |part: &str| part.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+    let mut body = json!({
+        "operationId": format!("{}_{}", operation.method.to_lowercase(), endpoint.path.split(['/', ':']).map(name).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")),
+        "summary": operation.summary,
+        "responses": responses(operation),
+    });
+    let parameters: Vec<Value> = operation.query.iter().map(query).chain(headers(operation)).collect();
+    if !parameters.is_empty() {
+        body["parameters"] = Value::Array(parameters);
+    }
+    if let Some(schema) = taken(operation.takes) {
+        body["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": schema } } });
+    }
+    body
+}
+
+fn query(query: &Query) -> Value {
+    let schema = match query.values {
+        // Only the word `true` is true; all other text is read as false, and refused by nobody.
+        Values::Flag => json!({ "type": "string", "examples": ["true", "false"] }),
+        Values::Text => json!({ "type": "string" }),
+        Values::Words(words) => json!({ "type": "string", "enum": words }),
+        Values::Integer { min } => json!({ "type": "integer", "minimum": min, "maximum": i64::MAX }),
+    };
+    json!({ "name": query.name, "in": "query", "required": false, "schema": schema, "description": query.about })
+}
+
+fn headers(operation: &Operation) -> impl Iterator<Item = Value> {
+    let matched = operation.refusals.contains(&412).then(|| {
+        json!({
+            "name": "If-Match", "in": "header", "required": false, "schema": { "type": "string" },
+            "description": "Only if this is still the pod's `ETag`; `*`: only if the pod is there.",
+        })
+    });
+    matched.into_iter()
+}
+
+fn taken(takes: Takes) -> Option<Value> {
+    Some(match takes {
+        Takes::Nothing => return None,
+        Takes::Definition => reference("Pod"),
+        Takes::Change => reference("PodChange"),
+        Takes::Anything => json!({}),
+    })
+}
+
+fn responses(operation: &Operation) -> Value {
+    let mut responses = Map::new();
+    for (status, about, content) in operation.answers {
+        responses.insert(status.to_string(), response(about, content));
+    }
+    for status in operation.refusals {
+        responses.entry(status.to_string()).or_insert_with(|| response(refusal(*status), &Content::One("Problem")));
+    }
+    Value::Object(responses)
+}
+
+fn response(about: &str, content: &Content) -> Value {
+    let typed = |media: &str, schema: Value| json!({ "description": about, "content": { media: { "schema": schema } } });
+    match content {
+        Content::Nothing => json!({ "description": about }),
+        Content::One(name) => typed("application/json", reference(name)),
+        Content::Many(name) => typed("application/json", json!({ "type": "array", "items": reference(name) })),
+        Content::Times => typed("application/json", json!({ "type": "array", "items": { "type": "string", "format": "date-time" } })),
+        Content::Json => typed("application/json", json!({})),
+        Content::Text => typed("text/plain", json!({ "type": "string" })),
+        Content::JsonOrText => json!({
+            "description": about,
+            "content": { "application/json": { "schema": {} }, "text/plain": { "schema": { "type": "string" } } },
+        }),
+    }
+}
+
+/// What a refusal of a status means, wherever it comes from.
+fn refusal(status: u16) -> &'static str {
+    match status {
+        400 => "Not JSON, not properly encoded, or of another pod.",
+        401 => "Who are you?",
+        403 => "Not for you, or not from a page of another origin.",
+        404 => "It is not there.",
+        405 => "The path does not know that method.",
+        406 => "No such representation.",
+        408 => "The body did not arrive in time.",
+        409 => "It is there already, or a deployment is running and `force` was not sent.",
+        412 => "It is no longer what `If-Match` names.",
+        413 => "The body is too large.",
+        415 => "The body is not `application/json`.",
+        421 => "The server is not called by that name.",
+        422 => "Every error, at its path.",
+        502 => "The agent does not answer.",
+        503 => "The store has not been read yet, lags behind, or did not confirm the write.",
+        _ => "Refused.",
+    }
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn references(value: &Value, all: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(members) => {
+                if let Some(target) = members.get("$ref").and_then(Value::as_str) {
+                    all.insert(target.to_owned());
+                }
+                members.values().for_each(|member| references(member, all));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, all)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_is_referred_to_is_there_and_what_is_there_is_referred_to() {
+        let document = made();
+        let mut referred = BTreeSet::new();
+        references(&document, &mut referred);
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let there: BTreeSet<String> = schemas.keys().map(|name| format!("#/components/schemas/{name}")).collect();
+        assert_eq!(referred, there);
+    }
+
+    #[test]
+    fn each_operation_has_a_name_of_its_own_and_says_when_it_refuses() {
+        let document = made();
+        let mut names = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap().iter().filter(|(name, _)| *name != "parameters") {
+                assert!(names.insert(operation["operationId"].to_string()), "{method} {path}");
+                assert!(operation["responses"].as_object().is_some_and(|responses| !responses.is_empty()), "{method} {path}");
+                assert!(operation["responses"]["421"].is_object(), "the guard refuses {method} {path} under a strange name");
+            }
+        }
+    }
+}
