@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use podium_mesos::client::{self, Calls, Event, MesosConfig, Stop, SubscriptionOver};
+use podium_mesos::client::{self, Calls, Event, Stop, SubscriptionOver};
 use podium_mesos::operator::Operator;
 use podium_proto::mesos::v1::Task;
 use podium_store::Kind;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::framework::identity;
+use super::framework::{begin_anew, identity, mesos_config, operator};
 use super::output::{Call, Output, Token};
 use super::quarantine::Custody;
 use super::{GatewayState, Settings, secrets, survey};
@@ -54,8 +54,8 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
             tracing::warn!("the index has not reached the gateway's election yet");
         }
     }
-    let operator = Operator::new(&settings.masters, settings.credentials.clone()).map_err(|error| Failure(error.to_string()))?;
-    let identity = identity(&term).await?;
+    let operator = operator(settings)?;
+    let identity = identity(&term, settings, &operator, state).await?;
     state.send_replace(GatewayState {
         leads: true,
         framework_id: Some(identity.framework_id.clone()),
@@ -76,13 +76,7 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
     }
     let roles: Vec<String> = core.roles().iter().cloned().collect();
     let (roles, watched) = watch::channel(roles);
-    let mut framework = client::framework_info(&settings.framework_name, &settings.user, &identity.framework_id);
-    framework.principal = settings.credentials.as_ref().map(|credentials| credentials.principal.clone());
-    let config = MesosConfig {
-        credentials: settings.credentials.clone(),
-        longest_backoff: Duration::from_secs(settings.longest_backoff_seconds),
-        ..MesosConfig::new(settings.masters.clone(), framework, watched)
-    };
+    let config = mesos_config(settings, &identity.framework_id, watched);
     let cancel = term.lost.child_token();
     let events = client::connect(config, cancel.clone()).map_err(|error| Failure(error.to_string()))?;
     let positions = term.index.positions();
@@ -100,6 +94,7 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
         operator,
         surveys: FuturesUnordered::new(),
         unanswered_since: None,
+        removed: None,
         _cancel: cancel.drop_guard(),
     })
 }
@@ -136,6 +131,8 @@ struct Driver<'a> {
     surveys: FuturesUnordered<BoxFuture<'static, Surveyed>>,
     /// Since when writes are without any answer.
     unanswered_since: Option<Instant>,
+    /// Mesos has removed our framework, in its words.
+    removed: Option<String>,
     _cancel: tokio_util::sync::DropGuard,
 }
 
@@ -180,6 +177,12 @@ impl Driver<'_> {
             };
             if matches!(next, Next::Over) {
                 return Ok(());
+            }
+            if let Some(message) = self.removed.take() {
+                return tokio::select! {
+                    () = lost.cancelled() => Ok(()),
+                    failure = begin_anew(&self.term, &self.core.settings, &self.operator, &self.core.identity, &message, self.state) => Err(failure),
+                };
             }
         }
     }
@@ -243,22 +246,23 @@ impl Driver<'_> {
             Event::Rescind(offer) => self.core.rescinded(&offer),
             Event::Update(status) => self.core.update(&status, now),
             Event::InverseOffers(offers) => self.core.inverse_offered(offers),
-            Event::Failure(failure) => {
-                // What becomes of its tasks is told by updates and reconciliation.
-                tracing::debug!(?failure, "an executor ended or an agent was lost");
-                if let (Some(agent), None) = (&failure.agent_id, &failure.executor_id) {
+            Event::Failure(failure) => match (failure.agent_id, failure.executor_id) {
+                (Some(agent), None) => {
                     self.core.agent_left(&agent.value);
+                    // After a master's failover this may be all that it says of the agent's tasks.
+                    self.core.ask_about_agent(&agent.value, now);
                 }
+                (agent, executor) => tracing::debug!(?agent, ?executor, "an executor ended: updates tell what became of its tasks"),
+            },
+            Event::Skipped { reason } => {
+                tracing::warn!(reason, "something that Mesos said was skipped; its tasks will be asked about");
+                self.core.reconcile_soon(now);
             }
             Event::Stopped(Stop::Cancelled) => {}
             Event::Stopped(Stop::FailedOver) => {
                 return Err(Failure("another process has subscribed to Mesos with our framework id".to_owned()));
             }
-            Event::Stopped(Stop::Removed { message }) => {
-                return Err(Failure(format!(
-                    "Mesos has removed our framework, and with it every task ({message}); delete the key `framework` to begin as a new one"
-                )));
-            }
+            Event::Stopped(Stop::Removed { message }) => self.removed = Some(message),
         }
         Ok(())
     }

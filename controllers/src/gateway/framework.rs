@@ -1,19 +1,32 @@
-//! Who we are to Mesos: the `framework` record, read or created before the first SUBSCRIBE.
+//! Who we are to Mesos: the `framework` record, read or created before the first SUBSCRIBE, and replaced when Mesos has
+//! removed the framework.
 //!
 //! We choose the id ourselves and make it durable first, which Mesos allows: so no framework can come into being
-//! whose id nobody remembers.
+//! whose id nobody remembers. A store that has lost the record would begin a second framework beside the first, whose
+//! tasks nobody would see any more; so Mesos is asked first, and a person where the answer leaves doubt.
+//!
+//! A removed framework's tasks are dead by Mesos' word, and its id is of no more use: we begin anew under another id, and
+//! learn by reconciliation of each task that it is gone. Nothing is taken for dead without that word.
 
 use std::time::Duration;
 
+use podium_mesos::client::{self, MesosConfig};
+use podium_mesos::operator::{KnownFramework, Operator};
 use podium_proto::records::Framework;
+use podium_retry::Backoff;
 use podium_store::Key;
 use podium_store::writer::{Compare, Group, Op, Outcome};
+use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::{FirstFramework, GatewayState, Settings};
 use crate::runtime::{Failure, Term};
 
 /// How long the index may take to show what was written.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Writes of the record that may come to nothing.
+const ATTEMPTS: u32 = 5;
 
 /// As whom, and for which store, this term acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,9 +37,38 @@ pub(super) struct Identity {
     pub lease: i64,
 }
 
+/// How to subscribe as this framework.
+pub(super) fn mesos_config(settings: &Settings, framework_id: &str, roles: watch::Receiver<Vec<String>>) -> MesosConfig {
+    let mut framework = client::framework_info(&settings.framework_name, &settings.user, framework_id);
+    let authenticated = settings.credentials.as_ref().map(|credentials| credentials.principal.clone());
+    framework.principal = authenticated.or_else(|| settings.principal.clone());
+    framework.failover_timeout = Some(settings.failover_timeout_seconds);
+    if !settings.gpus {
+        client::renounce_gpus(&mut framework);
+    }
+    MesosConfig {
+        credentials: settings.credentials.clone(),
+        trust: settings.trust.clone(),
+        longest_backoff: Duration::from_secs(settings.longest_backoff_seconds),
+        ..MesosConfig::new(settings.masters.clone(), framework, roles)
+    }
+}
+
+/// How to ask the operator API of the same masters.
+pub(super) fn operator(settings: &Settings) -> Result<Operator, Failure> {
+    let operator = Operator::new(&settings.masters, settings.credentials.clone(), settings.trust.clone());
+    operator.map_err(|error| Failure(error.to_string()))
+}
+
 /// Reads the record, or creates it.
-pub(super) async fn identity(term: &Term) -> Result<Identity, Failure> {
-    for _ in 0..5 {
+pub(super) async fn identity(
+    term: &Term,
+    settings: &Settings,
+    operator: &Operator,
+    state: &watch::Sender<GatewayState>,
+) -> Result<Identity, Failure> {
+    let mut attempts = 0;
+    while attempts < ATTEMPTS {
         let (found, unreadable) =
             term.index.read(|state| (state.framework().map(|held| held.value.clone()), state.framework_is_unreadable()));
         if unreadable {
@@ -36,18 +78,139 @@ pub(super) async fn identity(term: &Term) -> Result<Identity, Failure> {
             return Ok(Identity { framework_id: framework.framework_id, cluster_id: framework.cluster_id, lease: term.lease });
         }
         let framework = Framework {
-            framework_id: format!("podium-{}", Uuid::new_v4()),
+            framework_id: choose_id(settings, operator, None, state).await?,
             cluster_id: Uuid::new_v4().to_string(),
             created_ms: term.clock.now().0,
             ..Framework::default()
         };
-        let group = Group::global().when(Compare::Absent(Key::Framework)).then(Op::record(Key::Framework, framework));
-        let revision = match term.writer.write(group).await {
-            Outcome::Committed { revision } | Outcome::Conflict { revision } | Outcome::Unknown { revision } => revision,
-            Outcome::NotLeader => return Err(Failure("the leadership was lost before the framework record was written".to_owned())),
-            Outcome::Refused(reason) => return Err(Failure(format!("the store refuses the framework record: {reason}"))),
-        };
-        term.index.wait_for(revision, PATIENCE).await.map_err(|behind| Failure(behind.to_string()))?;
+        write(term, Compare::Absent(Key::Framework), framework).await?;
+        attempts += 1;
     }
     Err(Failure("the framework record could not be written".to_owned()))
+}
+
+/// Mesos has removed our framework: writes down under which id we go on. The next term does so.
+pub(super) async fn begin_anew(
+    term: &Term,
+    settings: &Settings,
+    operator: &Operator,
+    removed: &Identity,
+    message: &str,
+    state: &watch::Sender<GatewayState>,
+) -> Failure {
+    let word = format!("Mesos has removed our framework {}, and with it every task ({message})", removed.framework_id);
+    tracing::error!(framework_id = removed.framework_id, message, "Mesos has removed our framework, and with it every task");
+    tell(state, &word);
+    let held = term.index.read(|state| state.framework().filter(|held| held.value.framework_id == removed.framework_id).cloned());
+    let Some(held) = held else { return Failure(format!("{word}; the record has another id by now")) };
+    let framework_id = match choose_id(settings, operator, Some(&removed.framework_id), state).await {
+        Ok(id) => id,
+        Err(failure) => return failure,
+    };
+    let framework = Framework { framework_id: framework_id.clone(), created_ms: term.clock.now().0, ..held.value };
+    match write(term, Compare::Unchanged(Key::Framework, held.mod_revision), framework).await {
+        Ok(()) => Failure(format!("{word}; what is wanted is launched again as framework {framework_id}")),
+        Err(failure) => failure,
+    }
+}
+
+/// Writes the record, and waits until the index shows it; whether it was written, the index tells.
+async fn write(term: &Term, when: Compare, framework: Framework) -> Result<(), Failure> {
+    let group = Group::global().when(when).then(Op::record(Key::Framework, framework));
+    let revision = match term.writer.write(group).await {
+        Outcome::Committed { revision } | Outcome::Conflict { revision } | Outcome::Unknown { revision } => revision,
+        Outcome::NotLeader => return Err(Failure("the leadership was lost before the framework record was written".to_owned())),
+        Outcome::Refused(reason) => return Err(Failure(format!("the store refuses the framework record: {reason}"))),
+    };
+    term.index.wait_for(revision, PATIENCE).await.map(|_| ()).map_err(|behind| Failure(behind.to_string()))
+}
+
+/// An id for a framework that begins, or goes on after the store has forgotten it. Waits for as long as Mesos can't be
+/// asked; fails where a person must decide.
+async fn choose_id(
+    settings: &Settings,
+    operator: &Operator,
+    removed: Option<&str>,
+    state: &watch::Sender<GatewayState>,
+) -> Result<String, Failure> {
+    let fresh = || format!("podium-{}", Uuid::new_v4());
+    match &settings.first_framework {
+        FirstFramework::Take(id) if removed != Some(id) => return Ok(id.clone()),
+        FirstFramework::New => return Ok(fresh()),
+        FirstFramework::Take(_) | FirstFramework::Ask => {}
+    }
+    let mut backoff = Backoff::reconnect();
+    loop {
+        match operator.frameworks().await {
+            Ok(known) => return forgotten(&known, &settings.framework_name).map_or_else(|| Ok(fresh()), |reason| Err(Failure(reason))),
+            Err(error) if error.is_refusal() => {
+                tracing::warn!(%error, "whether Mesos keeps tasks of an older framework of ours can't be told");
+                return Ok(fresh());
+            }
+            Err(error) => tell(state, &error.to_string()),
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+fn tell(state: &watch::Sender<GatewayState>, trouble: &str) {
+    state.send_modify(|state| {
+        state.leads = true;
+        state.trouble = Some(trouble.to_owned());
+    });
+}
+
+/// Why a new framework must not simply begin: an older one of our name holds resources, and nobody speaks for it.
+fn forgotten(known: &[KnownFramework], name: &str) -> Option<String> {
+    let old = known.iter().find(|framework| framework.name == name && !framework.connected && framework.holds_resources)?;
+    Some(format!(
+        "Mesos keeps tasks of framework {0}, which is named {name} and has no subscription, and the store knows of no framework: \
+         if it is this store's, which has forgotten it, start with --framework-id {0}; if it is another Podium's, with --framework-id new",
+        old.id
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use podium_mesos::client::Credentials;
+    use podium_proto::mesos::v1::framework_info::capability::Type;
+
+    use super::*;
+
+    fn known(name: &str, connected: bool, holds_resources: bool) -> KnownFramework {
+        KnownFramework { id: "podium-1".to_owned(), name: name.to_owned(), connected, holds_resources }
+    }
+
+    #[test]
+    fn an_old_framework_with_tasks_that_nobody_speaks_for_is_for_people_to_decide() {
+        let reason = forgotten(&[known("x", false, true), known("podium", false, true)], "podium").unwrap();
+        assert!(reason.contains("--framework-id podium-1") && reason.contains("--framework-id new"), "{reason}");
+        for other in [known("marathon", false, true), known("podium", true, true), known("podium", false, false)] {
+            assert_eq!(forgotten(&[other], "podium"), None);
+        }
+    }
+
+    #[test]
+    fn the_framework_is_one_that_lives_long_and_gpus_are_a_choice() {
+        let (_roles, roles) = watch::channel(Vec::new());
+        let mut settings = Settings { failover_timeout_seconds: 60.0, principal: Some("p".to_owned()), ..Settings::default() };
+        let info = |settings: &Settings| mesos_config(settings, "F", roles.clone()).framework;
+        let capabilities = |settings: &Settings| info(settings).capabilities.iter().map(|one| one.r#type()).collect::<Vec<_>>();
+        let all = [
+            Type::PartitionAware,
+            Type::TaskKillingState,
+            Type::MultiRole,
+            Type::ReservationRefinement,
+            Type::RegionAware,
+            Type::GpuResources,
+        ];
+        assert_eq!(capabilities(&settings), all);
+        let framework = info(&settings);
+        assert_eq!((framework.checkpoint, framework.failover_timeout), (Some(true), Some(60.0)));
+        assert_eq!((framework.id.unwrap().value, framework.principal.as_deref()), ("F".to_owned(), Some("p")));
+        settings.gpus = false;
+        settings.credentials = Some(Credentials { principal: "q".to_owned(), secret: "s".to_owned() });
+        assert_eq!(capabilities(&settings), all[..5]);
+        assert_eq!(info(&settings).principal.as_deref(), Some("q"));
+    }
 }

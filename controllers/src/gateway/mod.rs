@@ -38,7 +38,7 @@ mod writes;
 
 use std::path::PathBuf;
 
-use podium_mesos::client::Credentials;
+pub use podium_mesos::client::{Credentials, Masters, Trust};
 use podium_mesos::matching::AcceptedRoles;
 use podium_mesos::task_group;
 use tokio::sync::watch;
@@ -49,13 +49,36 @@ pub use state::{GatewayState, UnknownTask};
 /// Name of its election, and in `--controllers`.
 pub const NAME: &str = "gateway";
 
+/// Where the framework's id comes from when the store has none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum FirstFramework {
+    /// A new one, unless Mesos keeps tasks of a framework of our name that nobody speaks for: the store may have
+    /// forgotten it, and that is for people to say.
+    #[default]
+    Ask,
+    /// A new one.
+    New,
+    /// This one: the store has forgotten it.
+    Take(String),
+}
+
 /// How the gateway behaves. Times in milliseconds where not said otherwise.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `host:port` or URLs of Mesos masters.
-    pub masters: Vec<String>,
+    /// Mesos masters, or the ZooKeeper that knows the leading one.
+    pub masters: Masters,
+    /// As whom we act, without credentials; with them, their principal counts.
+    pub principal: Option<String>,
     /// For masters that authenticate frameworks.
     pub credentials: Option<Credentials>,
+    /// Who vouches for `https://` masters.
+    pub trust: Option<Trust>,
+    /// What to do for a framework id when the store has none.
+    pub first_framework: FirstFramework,
+    /// For so long Mesos keeps our tasks while we are away.
+    pub failover_timeout_seconds: f64,
+    /// Agents that own GPUs are to be offered.
+    pub gpus: bool,
     /// The framework's name for people.
     pub framework_name: String,
     /// The account that tasks run as unless their definition names one.
@@ -93,8 +116,13 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            masters: Vec::new(),
+            masters: Masters::List(Vec::new()),
+            principal: None,
             credentials: None,
+            trust: None,
+            first_framework: FirstFramework::default(),
+            failover_timeout_seconds: 604_800.0,
+            gpus: true,
             framework_name: "podium".to_owned(),
             user: "root".to_owned(),
             default_role: "*".to_owned(),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::core::Core;
 use super::entry::Entry;
 use super::output::Call;
 
@@ -11,6 +12,9 @@ const PER_CALL: usize = 1_000;
 
 /// Before the first repetition.
 const FIRST_RETRY_MS: i64 = 15_000;
+
+/// A full round that something missed makes necessary begins after so long: what else was missed shall be in it.
+const SOON_MS: i64 = 5_000;
 
 /// A round of questions.
 #[derive(Debug, Default)]
@@ -31,6 +35,27 @@ impl Reconciliation {
         self.schedule(now);
         let mut calls = self.ask();
         calls.push(Call::Reconcile(Vec::new()));
+        calls
+    }
+
+    /// A full round soon, instead of at its time.
+    pub fn hasten(&mut self, now: i64) {
+        if let Some(next) = &mut self.next_ms {
+            self.full_ms = self.full_ms.min(now.saturating_add(SOON_MS));
+            *next = self.full_ms.min(*next);
+        }
+    }
+
+    /// Asks about these tasks out of turn; what is not answered is asked again with the rest.
+    pub fn ask_about(&mut self, tasks: impl Iterator<Item = (String, String)>, now: i64) -> Vec<Call> {
+        let tasks: BTreeMap<String, String> = tasks.collect();
+        if tasks.is_empty() || self.next_ms.is_none() {
+            return Vec::new();
+        }
+        let calls = questions(&tasks);
+        self.unheard.extend(tasks);
+        self.retry_ms = FIRST_RETRY_MS;
+        self.schedule(now);
         calls
     }
 
@@ -69,8 +94,29 @@ impl Reconciliation {
     }
 
     fn ask(&self) -> Vec<Call> {
-        let tasks: Vec<(String, Option<String>)> = self.unheard.iter().map(|(task, agent)| (task.clone(), agent_id(agent))).collect();
-        tasks.chunks(PER_CALL).map(|chunk| Call::Reconcile(chunk.to_vec())).collect()
+        questions(&self.unheard)
+    }
+}
+
+fn questions(tasks: &BTreeMap<String, String>) -> Vec<Call> {
+    let tasks: Vec<(String, Option<String>)> = tasks.iter().map(|(task, agent)| (task.clone(), agent_id(agent))).collect();
+    tasks.chunks(PER_CALL).map(|chunk| Call::Reconcile(chunk.to_vec())).collect()
+}
+
+impl Core {
+    /// Something was missed: all is asked about soon.
+    pub fn reconcile_soon(&mut self, now: i64) {
+        self.reconciliation.hasten(now);
+    }
+
+    /// Mesos has lost an agent: what runs there is asked about.
+    pub fn ask_about_agent(&mut self, agent_id: &str, now: i64) {
+        let entries = self.pods.values().flat_map(|pod| pod.entries.values()).filter(|entry| entry.held_by.is_none());
+        let there = entries.filter(|entry| entry.observed.as_ref().is_some_and(|observed| observed.agent_id == agent_id));
+        let tasks: Vec<String> = there.flat_map(|entry| entry.alive().map(|task| task.task_id.clone())).collect();
+        for call in self.reconciliation.ask_about(tasks.into_iter().map(|task| (task, agent_id.to_owned())), now) {
+            self.call(call);
+        }
     }
 }
 
@@ -107,5 +153,38 @@ mod tests {
         round.heard("b");
         assert_eq!(round.retry(45_000, 600_000), []);
         assert_eq!((round.next_wake(), round.is_full_due(600_000)), (Some(600_000), true));
+    }
+
+    #[test]
+    fn something_missed_brings_the_next_full_round_forward_once() {
+        let mut round = Reconciliation::default();
+        round.hasten(0);
+        assert_eq!(round.next_wake(), None, "without a subscription nothing is asked");
+        round.begin(BTreeMap::new(), 0, 600_000);
+        round.hasten(1_000);
+        round.hasten(3_000);
+        assert!(!round.is_full_due(5_999) && round.is_full_due(6_000));
+        assert_eq!(round.next_wake(), Some(6_000));
+    }
+
+    #[test]
+    fn an_agents_tasks_are_asked_about_out_of_turn_and_again_until_they_are_heard_of() {
+        let mut round = Reconciliation::default();
+        assert_eq!(round.ask_about([("a".to_owned(), "S1".to_owned())].into_iter(), 0), []);
+        round.begin(BTreeMap::new(), 0, 600_000);
+        let asked = vec![("a".to_owned(), Some("S1".to_owned()))];
+        assert_eq!(round.ask_about([("a".to_owned(), "S1".to_owned())].into_iter(), 100_000), [Call::Reconcile(asked.clone())]);
+        assert_eq!(round.retry(115_000, 600_000), [Call::Reconcile(asked)]);
+        round.heard("a");
+        assert_eq!(round.retry(145_000, 600_000), []);
+    }
+
+    #[test]
+    fn many_tasks_are_asked_about_in_several_calls() {
+        let mut round = Reconciliation::default();
+        let tasks = (0..2_500).map(|n| (format!("t{n}"), "S1".to_owned())).collect();
+        let sizes: Vec<usize> =
+            round.begin(tasks, 0, 600_000).iter().map(|call| if let Call::Reconcile(tasks) = call { tasks.len() } else { 0 }).collect();
+        assert_eq!(sizes, [1_000, 1_000, 500, 0]);
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Updates come at least once, and those of the master in no order with those of the agent. So: the same update
 //! again changes nothing; a task that has ended stays ended, whatever the master still believes; a task that runs does
-//! not go back to starting; what was lost may return. Numbers of states that this build does not know change nothing.
+//! not go back to starting; what was lost may return; what an agent told earlier does not replace what it told later of
+//! the same state. Numbers of states that this build does not know change nothing.
 
+use bytes::Bytes;
 use podium_proto::mesos::v1::task_status::Reason;
 use podium_proto::mesos::v1::{TaskState, TaskStatus};
 use podium_proto::records::observed::{Network, Task};
@@ -61,10 +63,15 @@ fn may_follow(task: &Task, known: TaskState, next: TaskState, from_master: bool)
     may_return(known) || may_return(next) || is_end(next) || progress(next) >= progress(known)
 }
 
+/// What an update is acknowledged by: 16 bytes. Anything else the master would refuse, and with it the subscription.
+pub fn uuid(status: &TaskStatus) -> Option<&Bytes> {
+    status.uuid.as_ref().filter(|uuid| uuid.len() == 16)
+}
+
 /// Applies an update; `now_ms` stands in where it tells no time.
 pub fn apply(task: &mut Task, status: &TaskStatus, now_ms: i64) -> Applied {
     let Ok(next) = TaskState::try_from(status.state) else { return Applied::Nothing };
-    let uuid = status.uuid.as_ref().filter(|uuid| !uuid.is_empty());
+    let uuid = uuid(status);
     if uuid.is_some_and(|uuid| *uuid == task.last_uuid) {
         return Applied::Nothing;
     }
@@ -72,6 +79,11 @@ pub fn apply(task: &mut Task, status: &TaskStatus, now_ms: i64) -> Applied {
     let from_master = uuid.is_none() && reason != Some(Reason::AgentReregistered);
     let known = task.state.and_then(|state| TaskState::try_from(state).ok());
     if known.is_some_and(|known| !may_follow(task, known, next, from_master)) {
+        return Applied::Nothing;
+    }
+    let told_ms = uuid.and_then(|_| time_ms(status));
+    // Forward steps count whatever the clock says, which may have been set back.
+    if known == Some(next) && told_ms.is_some_and(|told| told < task.told_ms) {
         return Applied::Nothing;
     }
     let before = task.clone();
@@ -83,17 +95,13 @@ pub fn apply(task: &mut Task, status: &TaskStatus, now_ms: i64) -> Applied {
     }
     health(task, status, now_ms);
     container(task, status);
-    if *task == before {
-        // Remembered for the next time, and not worth a write of its own.
-        if let Some(uuid) = uuid {
-            task.last_uuid = uuid.clone();
-        }
-        return Applied::Nothing;
-    }
+    // Remembered for the next time, and not worth a write of its own.
+    let applied = if *task == before { Applied::Nothing } else { Applied::Changed };
     if let Some(uuid) = uuid {
         task.last_uuid = uuid.clone();
     }
-    Applied::Changed
+    task.told_ms = told_ms.unwrap_or(task.told_ms);
+    applied
 }
 
 fn enter(task: &mut Task, state: TaskState, status: &TaskStatus, now_ms: i64) {
@@ -196,6 +204,65 @@ mod tests {
 
     fn state(task: &Task) -> TaskState {
         TaskState::try_from(task.state.unwrap()).unwrap()
+    }
+
+    /// Rows: what is recorded. Columns: what comes next, in the same order: STARTING, RUNNING, FINISHED, FAILED, KILLED, LOST,
+    /// STAGING, ERROR, KILLING, DROPPED, UNREACHABLE, GONE, GONE_BY_OPERATOR, UNKNOWN. `x`: recorded, whoever says it; `a`:
+    /// only if the agent says it; `.`: no news.
+    const FOLLOWS: [(TaskState, &str); 14] = [
+        (TaskState::TaskStarting, ".xxxxx.xxxxxxx"),
+        (TaskState::TaskRunning, "..xxxx.xxxxxxx"),
+        (TaskState::TaskFinished, ".............."),
+        (TaskState::TaskFailed, ".............."),
+        (TaskState::TaskKilled, ".............."),
+        (TaskState::TaskLost, "aaaaa.aaaaaaaa"),
+        (TaskState::TaskStaging, "xxxxxx.xxxxxxx"),
+        (TaskState::TaskError, ".............."),
+        (TaskState::TaskKilling, "..xxxx.x.xxxxx"),
+        (TaskState::TaskDropped, ".............."),
+        (TaskState::TaskUnreachable, "xxxxxxxxxx.xxx"),
+        (TaskState::TaskGone, ".............."),
+        (TaskState::TaskGoneByOperator, "aaaaaaaaaaaa.a"),
+        (TaskState::TaskUnknown, "xxxxxxxxxxxxx."),
+    ];
+
+    #[test]
+    fn each_state_may_follow_those_that_it_may_and_no_others() {
+        for (number, (known, row)) in FOLLOWS.iter().enumerate() {
+            assert_eq!(*known as usize, number, "rows in the order of the numbers");
+            for (next, expected) in row.chars().enumerate() {
+                let next = TaskState::try_from(i32::try_from(next).unwrap()).unwrap();
+                let moves = |status: &TaskStatus| {
+                    let mut task = after(&[update(*known, 1)]);
+                    // Whatever the clocks say: the update that follows tells an earlier time.
+                    apply(&mut task, &TaskStatus { timestamp: Some(0.5), ..status.clone() }, 9);
+                    state(&task) == next && next != *known
+                };
+                let (agent, master) = (moves(&update(next, 2)), moves(&from_master(next, Reason::Reconciliation)));
+                let seen = match (agent, master) {
+                    (true, true) => 'x',
+                    (true, false) => 'a',
+                    (false, false) => '.',
+                    (false, true) => '!',
+                };
+                assert_eq!(seen, expected, "{} after {}", next.as_str_name(), known.as_str_name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_agent_told_before_does_not_replace_what_it_told_later() {
+        let told =
+            |at: f64, healthy, uuid| TaskStatus { timestamp: Some(at), healthy: Some(healthy), ..update(TaskState::TaskRunning, uuid) };
+        let mut task = after(&[told(10.0, true, 1), told(12.0, false, 2)]);
+        assert_eq!(apply(&mut task, &told(11.0, true, 3), 99), Applied::Nothing);
+        assert_eq!(task.healthy, Some(false));
+        assert_eq!(apply(&mut task, &told(13.0, true, 4), 99), Applied::Changed);
+        // What the master repeats has no place in the agent's order.
+        let repeated =
+            TaskStatus { healthy: Some(false), timestamp: Some(5.0), ..from_master(TaskState::TaskRunning, Reason::Reconciliation) };
+        assert_eq!(apply(&mut task, &repeated, 99), Applied::Changed);
+        assert_eq!(task.healthy, Some(false));
     }
 
     #[test]

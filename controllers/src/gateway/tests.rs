@@ -662,3 +662,48 @@ fn offers_are_declined_for_long_when_nothing_waits_and_briefly_when_something_do
     world.offer(3);
     assert_eq!(world.writes.len(), 9);
 }
+
+#[test]
+fn what_cannot_be_acknowledged_or_understood_holds_nothing_up() {
+    let mut world = World::running();
+    let status = |state: i32, uuid: &'static [u8]| TaskStatus {
+        task_id: v1::TaskId { value: task_id(1, 1) },
+        agent_id: Some(v1::AgentId { value: "S1".into() }),
+        state,
+        uuid: Some(Bytes::from_static(uuid)),
+        ..TaskStatus::default()
+    };
+    // A master refuses an acknowledgement whose uuid has not 16 bytes, and with it the whole subscription.
+    world.core.update(&status(TaskState::TaskKilling.into(), b"short"), world.now);
+    world.settle();
+    world.commit();
+    assert_eq!(acknowledged(&world.calls()), 0);
+    assert_eq!(world.view.observed[&uuid(1)].value.tasks[0].state, Some(TaskState::TaskKilling.into()));
+    // A state of a newer Mesos says nothing to us; what comes after it shall come.
+    world.core.update(&status(77, &[9; 16]), world.now);
+    world.settle();
+    assert!(world.writes.is_empty());
+    assert_eq!(acknowledged(&world.calls()), 1);
+}
+
+#[test]
+fn what_was_missed_is_asked_about_soon_and_a_lost_agents_tasks_at_once() {
+    let mut world = World::running();
+    world.core.reconcile_soon(world.now);
+    world.at(NOW + 4_999);
+    assert_eq!(world.calls(), []);
+    world.at(NOW + 5_000);
+    let ours = Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))]);
+    assert_eq!(world.calls(), [ours.clone(), Call::Reconcile(Vec::new())]);
+    world.update(&task_id(1, 1), TaskState::TaskRunning, None);
+
+    world.core.ask_about_agent("S2", world.now);
+    world.settle();
+    assert_eq!(world.calls(), []);
+    world.core.ask_about_agent("S1", world.now);
+    world.settle();
+    assert_eq!(world.calls(), [ours]);
+    world.core.disconnected();
+    world.core.ask_about_agent("S1", world.now);
+    assert_eq!(world.core.take().len(), 0, "the next subscription asks about everything");
+}

@@ -1,7 +1,7 @@
 //! What Mesos says of tasks: applied to a record, or about a task that has none.
 
-use podium_proto::mesos::v1::TaskStatus;
 use podium_proto::mesos::v1::task_status::Reason;
+use podium_proto::mesos::v1::{TaskState, TaskStatus};
 use podium_proto::records::{Observed, observed};
 use podium_types::condition;
 use podium_types::id::{PodId, TaskId};
@@ -23,10 +23,14 @@ impl Core {
         {
             self.agent_left(&agent.value);
         }
-        let ack = status.uuid.as_ref().filter(|uuid| !uuid.is_empty()).and_then(|uuid| {
+        let ack = status::uuid(status).and_then(|uuid| {
             let agent_id = status.agent_id.as_ref()?.value.clone();
             Some(Ack { agent_id, task_id: task_id.to_owned(), uuid: uuid.clone() })
         });
+        if TaskState::try_from(status.state).is_err() {
+            // Acknowledged all the same: it holds up what comes after it.
+            tracing::warn!(task_id, state = status.state, "Mesos tells a task state that this build does not know; it is no news");
+        }
         let Ok(id) = task_id.parse::<TaskId>() else {
             self.stray(None, status, now);
             self.acknowledge(ack);

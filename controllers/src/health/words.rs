@@ -7,6 +7,7 @@ use podium_store::view::PodView;
 use podium_types::condition::{self, Condition};
 use podium_types::definition::UnreachableStrategy;
 use podium_types::id::Version;
+use podium_types::reason;
 
 use crate::admission::is_active;
 use crate::runtime::{Member, definition_in_force, definition_of, has_check};
@@ -211,7 +212,10 @@ pub(super) fn culprit(tasks: &[observed::Task]) -> Option<&observed::Task> {
 }
 
 fn end_of_task(task: &observed::Task) -> String {
-    let state = condition::of_task(task).as_str().to_lowercase();
+    let mut state = condition::of_task(task).as_str().to_lowercase();
+    if let Some(reason) = task.reason.and_then(reason::in_words) {
+        state.push_str(&format!(" ({reason})"));
+    }
     ending(&task.container, &state, task.exit_code, &task.message)
 }
 

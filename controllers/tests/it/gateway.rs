@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
-use podium_controllers::gateway::{self, GatewayState};
+use podium_controllers::gateway::{self, FirstFramework, GatewayState};
 use podium_controllers::{Config, Controllers, NAMES};
 use podium_engine::simulated::SimulatedAgents;
 use podium_engine::{Agents, Engine};
-use podium_mesos::operator::Operator;
-use podium_proto::mesos::v1::TaskState;
+use podium_mesos::client::Masters;
+use podium_mesos::operator::{KnownFramework, Operator};
+use podium_proto::mesos::v1::master::{Call, call};
+use podium_proto::mesos::v1::{FrameworkId, TaskState};
 use podium_store::index::IndexState;
 use podium_store::{Index, Key, Store};
 use podium_types::definition::Settings;
@@ -59,7 +61,7 @@ impl Cluster {
 
     /// Ids of tasks that the master says run, sorted.
     pub async fn running(&self) -> Vec<String> {
-        let tasks = Operator::new(&[self.engine.address().to_string()], None).unwrap().tasks().await.unwrap();
+        let tasks = operator(&self.engine).tasks().await.unwrap();
         let mut ids: Vec<String> = tasks.into_iter().map(|task| task.task_id.value).collect();
         ids.sort();
         ids
@@ -83,8 +85,18 @@ impl Cluster {
 }
 
 fn controllers(store: &Store, index: &Index, engine: &Engine) -> (Controllers, watch::Receiver<GatewayState>) {
+    controllers_beginning_with(FirstFramework::Ask, store, index, engine)
+}
+
+fn controllers_beginning_with(
+    first_framework: FirstFramework,
+    store: &Store,
+    index: &Index,
+    engine: &Engine,
+) -> (Controllers, watch::Receiver<GatewayState>) {
     let (sender, state) = gateway::state_channel();
-    let settings = gateway::Settings { masters: vec![engine.address().to_string()], longest_backoff_seconds: 1, ..Default::default() };
+    let masters = Masters::List(vec![engine.address().to_string()]);
+    let settings = gateway::Settings { masters, first_framework, longest_backoff_seconds: 1, ..Default::default() };
     let controllers = Controllers::start(Config {
         store: store.clone(),
         index: index.clone(),
@@ -95,6 +107,33 @@ fn controllers(store: &Store, index: &Index, engine: &Engine) -> (Controllers, w
         gateway: Some((settings, sender)),
     });
     (controllers, state)
+}
+
+fn operator(engine: &Engine) -> Operator {
+    Operator::new(&Masters::List(vec![engine.address().to_string()]), None, None).unwrap()
+}
+
+/// What the master knows.
+async fn frameworks(engine: &Engine) -> Vec<KnownFramework> {
+    operator(engine).frameworks().await.unwrap()
+}
+
+/// An operator ends a framework.
+async fn tear_down(engine: &Engine, framework_id: &str) {
+    let teardown = call::Teardown { framework_id: FrameworkId { value: framework_id.to_owned() } };
+    let call = Call { r#type: Some(call::Type::Teardown.into()), teardown: Some(teardown), ..Call::default() };
+    let url = podium_http::parse_url(&format!("{}/api/v1", engine.address())).unwrap();
+    let mut headers = http::HeaderMap::new();
+    for name in [http::header::CONTENT_TYPE, http::header::ACCEPT] {
+        headers.insert(name, http::HeaderValue::from_static("application/x-protobuf"));
+    }
+    let client = podium_http::Client::new(podium_http::ClientConfig::default()).unwrap();
+    let answer = client.request(podium_http::Method::POST, &url, headers, prost::Message::encode_to_vec(&call)).await.unwrap();
+    assert_eq!(answer.status, 200);
+}
+
+fn framework_id(index: &Index) -> Option<String> {
+    index.read(|state| state.framework().map(|held| held.value.framework_id.clone()))
 }
 
 pub async fn until_gone(index: &Index, id: &PodId) {
@@ -174,5 +213,62 @@ async fn what_fits_nowhere_waits_with_its_reasons() {
     .await;
     delete(&cluster.store, Key::Spec(huge.clone())).await;
     until(&cluster.index, "the end of the wait", |state| state.pod(&huge).is_none_or(|view| view.queue.is_none())).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_framework_that_mesos_removed_begins_anew_and_what_is_wanted_runs_once() {
+    let cluster = Cluster::start().await;
+    let web = pod("/web");
+    push(&cluster.store, &web, 3, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 3).await;
+    let (before, old) = (cluster.tasks(&web), framework_id(&cluster.index).unwrap());
+    let store_id = cluster.index.read(|state| state.framework().unwrap().value.cluster_id.clone());
+    tear_down(&cluster.engine, &old).await;
+    until(&cluster.index, "another framework", |state| state.framework().is_some_and(|held| held.value.framework_id != old)).await;
+    // Of each task Mesos says that it is gone, and its instance is launched again under its own id.
+    let again: Vec<String> = before.iter().map(|task| format!("{}.2", task.strip_suffix(".1").unwrap())).collect();
+    until(&cluster.index, "the next incarnations", |state| {
+        let tasks = state.pod(&web).unwrap().observed.values().flat_map(|held| &held.value.tasks);
+        let running = tasks.filter(|task| again.contains(&task.task_id) && task.state == Some(TaskState::TaskRunning.into()));
+        running.count() == 3
+    })
+    .await;
+    let new = framework_id(&cluster.index).unwrap();
+    let known = frameworks(&cluster.engine).await;
+    assert_eq!(known.iter().map(|one| (one.id.as_str(), one.connected)).collect::<Vec<_>>(), [(new.as_str(), true)]);
+    assert_eq!(cluster.index.read(|state| state.framework().unwrap().value.cluster_id.clone()), store_id, "the store is the same");
+    until_runs(&cluster.index, &web, 3).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_forgotten_its_framework_begins_no_second_one_until_a_person_says_so() {
+    let mut cluster = Cluster::start().await;
+    let web = pod("/web");
+    push(&cluster.store, &web, 3, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 3).await;
+    let (before, old) = (cluster.tasks(&web), framework_id(&cluster.index).unwrap());
+    within(cluster.controllers.take().unwrap().shutdown()).await;
+    delete(&cluster.store, Key::Framework).await;
+    until(&cluster.index, "no framework", |state| state.framework().is_none()).await;
+
+    let (controllers, mut state) = controllers(&cluster.store, &cluster.index, &cluster.engine);
+    let told = |state: &GatewayState| state.trouble.as_ref().is_some_and(|text| text.contains(&format!("--framework-id {old}")));
+    within(state.wait_for(told)).await.unwrap();
+    let known = frameworks(&cluster.engine).await;
+    assert_eq!(known.iter().map(|one| (one.id.as_str(), one.connected)).collect::<Vec<_>>(), [(old.as_str(), false)]);
+    assert_eq!(framework_id(&cluster.index), None);
+    within(controllers.shutdown()).await;
+
+    let take = FirstFramework::Take(old.clone());
+    let (controllers, mut state) = controllers_beginning_with(take, &cluster.store, &cluster.index, &cluster.engine);
+    within(state.wait_for(|state| state.subscribed)).await.unwrap();
+    cluster.controllers = Some(controllers);
+    push(&cluster.store, &web, 4, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 4).await;
+    let after = cluster.tasks(&web);
+    assert!(before.iter().all(|task| after.contains(task)), "{before:?} became {after:?}");
+    assert_eq!(framework_id(&cluster.index), Some(old));
     cluster.stop().await;
 }

@@ -309,13 +309,15 @@ pub fn parse_url(text: &str) -> Result<Url, Error> {
 }
 
 /// The URL that a `Location` header means, seen from the URL that was asked: absolute, without a scheme
-/// (`//host:port/path`, as Mesos masters send), a bare `host:port`, or a path.
+/// (`//host:port/path`, as Mesos masters send), a bare `host:port`, or a path. From `https` nothing leads to `http`: who
+/// follows sends credentials.
 #[must_use]
 pub fn resolve(asked: &Url, location: &str) -> Option<Url> {
     let scheme = asked.scheme_str()?;
     let path = asked.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if location.contains("://") {
-        return location.parse().ok();
+        let url: Url = location.parse().ok()?;
+        return Some(url).filter(|url| scheme != "https" || url.scheme_str() == Some("https"));
     }
     if let Some(rest) = location.strip_prefix("//") {
         let with_path = if rest.contains('/') { rest.to_owned() } else { format!("{rest}{path}") };
@@ -468,6 +470,9 @@ mod tests {
         assert_eq!(resolved("/x?y=1"), "http://a:5050/x?y=1");
         assert_eq!(resolved("https://b/z"), "https://b/z");
         assert!(resolve(&asked, "http://bad host/").is_none());
+        let protected: Url = "https://a:5050/api/v1/scheduler".parse().unwrap();
+        assert_eq!(resolve(&protected, "//b:5050").unwrap().to_string(), "https://b:5050/api/v1/scheduler");
+        assert!(resolve(&protected, "http://b:5050/").is_none());
     }
 
     #[test]

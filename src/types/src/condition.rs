@@ -172,4 +172,44 @@ mod tests {
         let instance = Instance { incarnation: 2, ..Default::default() };
         assert_eq!(of_instance(&instance, Some(&observed(&[TaskState::TaskFailed])), None), Condition::Scheduled);
     }
+
+    #[test]
+    fn every_state_of_mesos_has_its_condition_and_of_a_lost_task_the_reason_decides() {
+        use Condition::*;
+        let of = |state: i32, reason: Option<i32>| of_task(&observed::Task { state: Some(state), reason, ..Default::default() });
+        // By number: STARTING, RUNNING, FINISHED, FAILED, KILLED, LOST, STAGING, ERROR, KILLING, DROPPED, UNREACHABLE, GONE,
+        // GONE_BY_OPERATOR, UNKNOWN; then what no Mesos has sent yet.
+        let expected = [
+            Starting,
+            Running,
+            Finished,
+            Failed,
+            Killed,
+            Gone,
+            Staging,
+            Error,
+            Killing,
+            Dropped,
+            Unreachable,
+            Gone,
+            Gone,
+            Unknown,
+            Unknown,
+        ];
+        for (state, expected) in (0..).zip(expected) {
+            assert_eq!(of(state, None), expected, "state {state}");
+            // 9 RECONCILIATION, 10 AGENT_DISCONNECTED, 11 AGENT_REMOVED: it may run on where nobody sees it. 16 TASK_UNKNOWN.
+            for reason in -1..=35 {
+                let lost = match reason {
+                    9..=11 => Unreachable,
+                    16 => Unknown,
+                    _ => Gone,
+                };
+                let expected = if state == i32::from(TaskState::TaskLost) { lost } else { expected };
+                assert_eq!(of(state, Some(reason)), expected, "state {state}, reason {reason}");
+            }
+        }
+        assert!(TaskState::try_from(14).is_err(), "a new state needs a condition");
+        assert_eq!(of_task(&observed::Task::default()), Provisioned);
+    }
 }

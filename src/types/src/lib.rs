@@ -4,3 +4,4 @@
 pub mod condition;
 pub mod definition;
 pub mod id;
+pub mod reason;

@@ -7,19 +7,24 @@
 //! Rules: the reference's sections 1 and 4. The gateway is the only user.
 
 mod calls;
+mod candidates;
+mod masters;
 mod run;
 mod session;
+mod zookeeper;
 
 use std::time::Duration;
 
-pub use podium_http::Credentials;
-use podium_http::Url;
+pub use podium_http::{Credentials, Trust, TrustError};
 use podium_proto::mesos::v1;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use calls::PROTOBUF;
 pub use calls::{Calls, SubscriptionOver};
+pub(crate) use candidates::Candidates;
+pub use masters::{Ensemble, Masters, NoMasters};
+pub(crate) use session::MAX_REDIRECTS;
 
 /// Path of the scheduler API below a master's address.
 const PATH: &str = "/api/v1/scheduler";
@@ -38,14 +43,16 @@ pub enum ConfigError {
 /// To whom, as whom, and how patiently.
 #[derive(Debug, Clone)]
 pub struct MesosConfig {
-    /// `host:port` or `http://host:port`; asked in turn until one is, or knows, the leader.
-    pub masters: Vec<String>,
+    /// Who they are, or who knows the leading one.
+    pub masters: Masters,
     /// Who we are; its `roles` are replaced by the present ones, its `id` must be set.
     pub framework: v1::FrameworkInfo,
     /// The roles to subscribe for; a change subscribes anew.
     pub roles: watch::Receiver<Vec<String>>,
     /// The framework's principal and secret.
     pub credentials: Option<Credentials>,
+    /// Who vouches for `https://` masters. With it, masters without a scheme are spoken to by https.
+    pub trust: Option<Trust>,
     /// After so many intervals without any record the connection is given up.
     pub missed_heartbeats: u32,
     /// Until SUBSCRIBED tells the master's own.
@@ -61,29 +68,19 @@ pub struct MesosConfig {
 impl MesosConfig {
     /// A configuration with Mesos' own figures.
     #[must_use]
-    pub fn new(masters: Vec<String>, framework: v1::FrameworkInfo, roles: watch::Receiver<Vec<String>>) -> Self {
+    pub fn new(masters: Masters, framework: v1::FrameworkInfo, roles: watch::Receiver<Vec<String>>) -> Self {
         MesosConfig {
             masters,
             framework,
             roles,
             credentials: None,
+            trust: None,
             missed_heartbeats: 5,
             heartbeat: Duration::from_secs(15),
             response_timeout: Duration::from_secs(30),
             longest_backoff: Duration::from_secs(15),
             event_capacity: 4096,
         }
-    }
-
-    fn urls(&self) -> Result<Vec<Url>, ConfigError> {
-        if self.masters.is_empty() {
-            return Err(ConfigError::NoMaster);
-        }
-        let parse = |master: &String| {
-            let text = master.trim_end_matches('/');
-            Ok(podium_http::parse_url(&format!("{text}{PATH}"))?)
-        };
-        self.masters.iter().map(parse).collect()
     }
 }
 
@@ -102,6 +99,12 @@ pub fn framework_info(name: &str, user: &str, id: &str) -> v1::FrameworkInfo {
         capabilities: capabilities.map(|capability| v1::framework_info::Capability { r#type: Some(capability.into()) }).into(),
         ..v1::FrameworkInfo::default()
     }
+}
+
+/// Agents that own GPUs are not to be offered: for clusters that keep them to other frameworks.
+pub fn renounce_gpus(framework: &mut v1::FrameworkInfo) {
+    use v1::framework_info::capability::Type;
+    framework.capabilities.retain(|capability| capability.r#type != Some(Type::GpuResources.into()));
 }
 
 /// What the owner of a subscription must know.
@@ -136,6 +139,12 @@ pub enum Event {
     Update(Box<v1::TaskStatus>),
     /// An executor ended or an agent was lost: a hint, not reliable.
     Failure(v1::scheduler::event::Failure),
+    /// The master said something that is no news to be understood, or half of one, and it was skipped. What it may have
+    /// told of tasks must be asked about.
+    Skipped {
+        /// In words.
+        reason: String,
+    },
     /// No subscription is tried any more.
     Stopped(Stop),
 }
@@ -159,10 +168,10 @@ pub enum Stop {
 /// # Errors
 /// [`ConfigError`].
 pub fn connect(config: MesosConfig, cancel: CancellationToken) -> Result<mpsc::Receiver<Event>, ConfigError> {
-    let urls = config.urls()?;
+    let candidates = Candidates::new(&config.masters, config.trust.is_some())?;
     let (sender, receiver) = mpsc::channel(config.event_capacity.max(1));
     let client = run::client(&config)?;
-    tokio::spawn(run::run(config, urls, client, sender, cancel));
+    tokio::spawn(run::run(config, candidates, client, sender, cancel));
     Ok(receiver)
 }
 

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::calls::{Calls, Target, deliver};
-use super::session::{SessionError, Stream, subscribe};
+use super::candidates::{Candidates, Detector};
+use super::session::{Record, SessionError, Stream, subscribe};
 use super::{ConfigError, Event, MesosConfig, Stop};
 
 /// A subscription that lasted so long was a good one: the next attempt is made at once.
@@ -33,13 +34,25 @@ pub(super) fn client(config: &MesosConfig) -> Result<Client, ConfigError> {
         // Until SUBSCRIBED sets the master's own measure.
         idle_timeout: config.response_timeout,
         credentials: config.credentials.clone(),
+        trust: config.trust.clone(),
         ..ClientConfig::default()
     })?)
 }
 
 /// Subscribes again and again.
-pub(super) async fn run(config: MesosConfig, urls: Vec<Url>, client: Client, events: mpsc::Sender<Event>, cancel: CancellationToken) {
-    let work = keep_subscribed(config, &urls, client, &events);
+pub(super) async fn run(
+    config: MesosConfig,
+    (candidates, detector): (Candidates, Detector),
+    client: Client,
+    events: mpsc::Sender<Event>,
+    cancel: CancellationToken,
+) {
+    let work = async {
+        tokio::select! {
+            stop = keep_subscribed(config, candidates, client, &events) => stop,
+            never = detector.run() => match never {},
+        }
+    };
     let stop = cancel.run_until_cancelled(work).await.unwrap_or(Some(Stop::Cancelled));
     if let Some(stop) = stop {
         info!(?stop, "no longer subscribed to Mesos");
@@ -48,21 +61,26 @@ pub(super) async fn run(config: MesosConfig, urls: Vec<Url>, client: Client, eve
     }
 }
 
-async fn keep_subscribed(mut config: MesosConfig, urls: &[Url], client: Client, events: &mpsc::Sender<Event>) -> Option<Stop> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), 2.0, config.longest_backoff);
-    for url in urls.iter().cycle() {
+async fn keep_subscribed(
+    mut config: MesosConfig,
+    mut candidates: Candidates,
+    client: Client,
+    events: &mpsc::Sender<Event>,
+) -> Option<Stop> {
+    let mut backoff = Backoff::new(Duration::from_millis(100).min(config.longest_backoff), 2.0, config.longest_backoff);
+    loop {
+        let url = match candidates.next() {
+            Ok(url) => url,
+            Err(reason) => {
+                warn!(reason, "nobody is known to lead Mesos");
+                events.send(Event::Unavailable { reason }).await.ok()?;
+                candidates.news().await;
+                continue;
+            }
+        };
         let started = Instant::now();
         config.framework.roles = config.roles.borrow_and_update().clone();
-        let end = match timeout(config.response_timeout, attempt(&config, &client, url)).await {
-            Ok(Ok((stream, first))) => session(&mut config, stream, first, events).await,
-            Ok(Err(Attempt::Error(message))) => match refusal(message) {
-                End::Lost(reason) => unavailable(events, reason).await,
-                end => end,
-            },
-            Ok(Err(Attempt::Failed(error))) => unavailable(events, error.to_string()).await,
-            Err(_) => unavailable(events, format!("{url} did not answer SUBSCRIBE in time")).await,
-        };
-        match end {
+        match subscription(&mut config, &client, &url, events, candidates.moved(&url)).await {
             End::Stop(stop) => return Some(stop),
             End::Unwatched => return None,
             End::Lost(reason) => warn!(master = %url, reason, "not subscribed to Mesos"),
@@ -70,9 +88,37 @@ async fn keep_subscribed(mut config: MesosConfig, urls: &[Url], client: Client, 
         if started.elapsed() >= STABLE {
             backoff.reset();
         }
-        tokio::time::sleep(backoff.next_delay()).await;
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+            // A new leader is no reason to wait.
+            () = candidates.moved(&url) => backoff.reset(),
+        }
     }
-    None
+}
+
+/// One attempt, and what comes of it; at the latest it ends when the leader has `moved`.
+async fn subscription(
+    config: &mut MesosConfig,
+    client: &Client,
+    url: &Url,
+    events: &mpsc::Sender<Event>,
+    moved: impl Future<Output = ()>,
+) -> End {
+    tokio::pin!(moved);
+    let attempt = timeout(config.response_timeout, attempt(config, client, url));
+    let attempt = tokio::select! {
+        attempt = attempt => attempt,
+        () = &mut moved => return unavailable(events, format!("another master leads than {url}")).await,
+    };
+    match attempt {
+        Ok(Ok((stream, first))) => session(config, stream, first, events, moved).await,
+        Ok(Err(Attempt::Error(message))) => match refusal(message) {
+            End::Lost(reason) => unavailable(events, reason).await,
+            end => end,
+        },
+        Ok(Err(Attempt::Failed(error))) => unavailable(events, error.to_string()).await,
+        Err(_) => unavailable(events, format!("{url} did not answer SUBSCRIBE in time")).await,
+    }
 }
 
 async fn unavailable(events: &mpsc::Sender<Event>, reason: String) -> End {
@@ -97,9 +143,12 @@ impl From<SessionError> for Attempt {
 
 /// A subscription is one only when SUBSCRIBED has arrived: refusals come as 200 with an ERROR event.
 async fn attempt(config: &MesosConfig, client: &Client, url: &Url) -> Result<(Stream, event::Subscribed), Attempt> {
-    let mut stream = subscribe(client, url, &config.framework).await?;
+    let mut stream = subscribe(client, url, &config.framework, config.response_timeout).await?;
     loop {
-        let event = stream.next().await?;
+        let event = match stream.next().await? {
+            Record::Event(event) => event,
+            Record::Malformed(error) => return Err(SessionError::Malformed(error).into()),
+        };
         if let Some(error) = event.error {
             return Err(Attempt::Error(error.message));
         }
@@ -122,11 +171,17 @@ fn refusal(message: String) -> End {
     }
 }
 
-/// Reads events until the stream, a call, or the roles end the subscription.
-async fn session(config: &mut MesosConfig, mut stream: Stream, first: event::Subscribed, events: &mpsc::Sender<Event>) -> End {
+/// Reads events until the stream, a call, the roles or another leader end the subscription.
+async fn session(
+    config: &mut MesosConfig,
+    mut stream: Stream,
+    first: event::Subscribed,
+    events: &mpsc::Sender<Event>,
+    moved: impl Future<Output = ()>,
+) -> End {
     let heartbeat = first.heartbeat_interval_seconds.filter(|seconds| (0.001..1e6).contains(seconds));
     let heartbeat = heartbeat.map_or(config.heartbeat, Duration::from_secs_f64);
-    stream.set_idle_timeout(heartbeat * config.missed_heartbeats.max(1));
+    stream.set_patience(heartbeat * config.missed_heartbeats.max(1));
 
     let framework_id = first.framework_id.value;
     // A pool of its own: no call ever waits for, or shares, the connection of the stream.
@@ -148,6 +203,7 @@ async fn session(config: &mut MesosConfig, mut stream: Stream, first: event::Sub
     let end = tokio::select! {
         end = &mut reading => end,
         reason = &mut delivery => End::Lost(reason),
+        () = moved => End::Lost("another master leads".to_owned()),
         // Without a sender the roles are final.
         Ok(()) = config.roles.changed() => End::Lost("the roles have changed".to_owned()),
     };
@@ -164,11 +220,12 @@ async fn session(config: &mut MesosConfig, mut stream: Stream, first: event::Sub
 
 async fn read(stream: &mut Stream, events: &mpsc::Sender<Event>) -> End {
     loop {
-        let event = match stream.next().await {
-            Ok(event) => event,
+        let translated = match stream.next().await {
+            Ok(Record::Event(event)) => translate(*event),
+            Ok(Record::Malformed(error)) => Translated::Event(Event::Skipped { reason: format!("a record that is no event: {error}") }),
             Err(error) => return End::Lost(error.to_string()),
         };
-        let event = match translate(event) {
+        let event = match translated {
             Translated::Event(event) => event,
             Translated::Nothing => continue,
             Translated::Error(message) => return refusal(message),
@@ -185,26 +242,44 @@ enum Translated {
     Error(String),
 }
 
+/// What an event means for its owner. Of a kind that is not known, nothing; of a known kind without what it must hold,
+/// something that is to be asked about.
 fn translate(event: scheduler::Event) -> Translated {
     use event::Type;
-    let kind = event.r#type.map(Type::try_from);
+    let Some(Ok(kind)) = event.r#type.map(Type::try_from) else {
+        debug!(kind = ?event.r#type, "an event of an unknown kind was skipped");
+        return Translated::Nothing;
+    };
     let translated = match kind {
-        Some(Ok(Type::Heartbeat)) => return Translated::Nothing,
-        Some(Ok(Type::Offers)) => event.offers.map(|offers| Event::Offers(offers.offers)),
-        Some(Ok(Type::Rescind)) => event.rescind.map(|rescind| Event::Rescind(rescind.offer_id)),
-        Some(Ok(Type::InverseOffers)) => event.inverse_offers.map(|offers| Event::InverseOffers(offers.inverse_offers)),
-        Some(Ok(Type::Update)) => event.update.map(|update| Event::Update(Box::new(update.status))),
-        Some(Ok(Type::Failure)) => event.failure.map(Event::Failure),
-        Some(Ok(Type::Error)) => {
+        Type::Offers => event.offers.map(|offers| Event::Offers(usable(offers.offers))),
+        Type::Rescind => event.rescind.map(|rescind| Event::Rescind(rescind.offer_id)),
+        Type::InverseOffers => event.inverse_offers.map(|offers| Event::InverseOffers(offers.inverse_offers)),
+        Type::Update => {
+            let status = event.update.map(|update| update.status).filter(|status| !status.task_id.value.is_empty());
+            status.map(|status| Event::Update(Box::new(status)))
+        }
+        Type::Failure => event.failure.map(Event::Failure),
+        Type::Error => {
             return Translated::Error(event.error.map_or_else(|| "an error without a message".to_owned(), |error| error.message));
         }
-        _ => None,
-    };
-    match translated {
-        Some(event) => Translated::Event(event),
-        None => {
-            debug!(kind = ?event.r#type, "an event of no use was skipped");
-            Translated::Nothing
+        Type::Heartbeat => return Translated::Nothing,
+        _ => {
+            debug!(kind = kind.as_str_name(), "an event of no use was skipped");
+            return Translated::Nothing;
         }
-    }
+    };
+    let half = || Event::Skipped { reason: format!("{} without what it must hold", kind.as_str_name()) };
+    Translated::Event(translated.unwrap_or_else(half))
+}
+
+/// Offers that can be answered: of one without its id or agent nothing can be said.
+fn usable(mut offers: Vec<podium_proto::mesos::v1::Offer>) -> Vec<podium_proto::mesos::v1::Offer> {
+    offers.retain(|offer| {
+        let usable = !offer.id.value.is_empty() && !offer.agent_id.value.is_empty();
+        if !usable {
+            warn!(offer = offer.id.value, agent = offer.agent_id.value, "an offer without id or agent was skipped");
+        }
+        usable
+    });
+    offers
 }

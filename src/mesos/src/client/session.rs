@@ -1,5 +1,7 @@
 //! One subscription: from SUBSCRIBE to the end of its stream.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -8,12 +10,10 @@ use podium_proto::mesos::v1;
 use podium_proto::mesos::v1::scheduler::{self, Call, call};
 use podium_proto::wire::recordio::Codec;
 use prost::Message as _;
+use tokio::time::timeout;
 use tokio_util::codec::Decoder as _;
 
 use super::calls::PROTOBUF;
-
-/// Masters that send us round in circles are given up after so many hops.
-const MAX_REDIRECTS: usize = 5;
 
 /// Why an attempt or a subscription ended. All of it is retried; the words are for people.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,20 @@ pub(super) enum SessionError {
     Malformed(#[from] prost::DecodeError),
     #[error("the master closed the stream")]
     Closed,
+    #[error("the master sent no whole record within {} seconds", .0.as_secs_f32())]
+    Stalled(Duration),
+    #[error("{0} records in a row that are no events: this is not a Mesos master, or one of another kind")]
+    Gibberish(u32),
+}
+
+/// So many records in a row that are no events, and it is not the odd record that is at fault.
+const MAX_GIBBERISH: u32 = 8;
+
+/// What a record held.
+pub(super) enum Record {
+    Event(Box<scheduler::Event>),
+    /// Framed well, and yet no event.
+    Malformed(prost::DecodeError),
 }
 
 /// An open event stream.
@@ -44,10 +58,21 @@ pub(super) struct Stream {
     body: Body,
     buffer: BytesMut,
     codec: Codec,
+    /// For a whole record.
+    patience: Duration,
+    malformed: u32,
 }
 
+/// Masters that send us round in circles are given up after so many hops.
+pub(crate) const MAX_REDIRECTS: usize = 5;
+
 /// Posts SUBSCRIBE and follows redirects by hand, sending body, headers and credentials each time.
-pub(super) async fn subscribe(client: &Client, url: &Url, framework: &v1::FrameworkInfo) -> Result<Stream, SessionError> {
+pub(super) async fn subscribe(
+    client: &Client,
+    url: &Url,
+    framework: &v1::FrameworkInfo,
+    patience: Duration,
+) -> Result<Stream, SessionError> {
     let call = Call {
         r#type: Some(call::Type::Subscribe.into()),
         framework_id: framework.id.clone(),
@@ -62,7 +87,7 @@ pub(super) async fn subscribe(client: &Client, url: &Url, framework: &v1::Framew
     for _ in 0..MAX_REDIRECTS {
         let response = client.request(Method::POST, &url, headers.clone(), body.clone()).await?;
         match response.status {
-            StatusCode::OK => return open(url, response),
+            StatusCode::OK => return open(url, response, patience),
             StatusCode::TEMPORARY_REDIRECT => {
                 let next = response.header(header::LOCATION).and_then(|location| podium_http::resolve(&url, location));
                 url = next.ok_or(SessionError::Redirect(url))?;
@@ -73,24 +98,41 @@ pub(super) async fn subscribe(client: &Client, url: &Url, framework: &v1::Framew
     Err(SessionError::RedirectLoop)
 }
 
-fn open(url: Url, response: Response) -> Result<Stream, SessionError> {
+fn open(url: Url, response: Response, patience: Duration) -> Result<Stream, SessionError> {
     let Some(stream_id) = response.headers.get("Mesos-Stream-Id").cloned() else {
         return Err(SessionError::NoStreamId(url));
     };
-    Ok(Stream { url, stream_id, body: response.body, buffer: BytesMut::new(), codec: Codec::default() })
+    Ok(Stream { url, stream_id, body: response.body, buffer: BytesMut::new(), codec: Codec::default(), patience, malformed: 0 })
 }
 
 impl Stream {
-    /// The stream is dead if the master is silent for longer.
-    pub fn set_idle_timeout(&mut self, timeout: std::time::Duration) {
-        self.body.set_idle_timeout(timeout);
+    /// The stream is dead if the master takes longer for a record: also if it sends, but nothing whole.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.body.set_idle_timeout(patience);
+        self.patience = patience;
     }
 
-    /// The next event. May be dropped and called again without losing one.
-    pub async fn next(&mut self) -> Result<scheduler::Event, SessionError> {
+    /// The next record. May be dropped and called again without losing one.
+    pub async fn next(&mut self) -> Result<Record, SessionError> {
+        let patience = self.patience;
+        let record = timeout(patience, self.record()).await.map_err(|_| SessionError::Stalled(patience))??;
+        match scheduler::Event::decode(record) {
+            Ok(event) => {
+                self.malformed = 0;
+                Ok(Record::Event(Box::new(event)))
+            }
+            Err(_) if self.malformed >= MAX_GIBBERISH => Err(SessionError::Gibberish(MAX_GIBBERISH)),
+            Err(error) => {
+                self.malformed += 1;
+                Ok(Record::Malformed(error))
+            }
+        }
+    }
+
+    async fn record(&mut self) -> Result<Bytes, SessionError> {
         loop {
             if let Some(record) = self.codec.decode(&mut self.buffer)? {
-                return Ok(scheduler::Event::decode(record)?);
+                return Ok(record);
             }
             match self.body.next().await {
                 Some(piece) => self.buffer.extend_from_slice(&piece?),

@@ -10,12 +10,17 @@ use podium_proto::mesos::v1;
 use podium_proto::mesos::v1::scheduler::{self, Call, call, event};
 use podium_proto::wire::recordio;
 use prost::Message as _;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+
+mod garbage;
+mod zookeeper;
 
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
@@ -26,6 +31,10 @@ struct Asked {
     answer: oneshot::Sender<Answer>,
 }
 
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
 /// A master whose every answer the test gives.
 struct Master {
     address: String,
@@ -34,11 +43,22 @@ struct Master {
 
 impl Master {
     async fn start() -> Self {
+        Self::start_behind(None).await
+    }
+
+    async fn start_behind(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, asked) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
+                let socket: Box<dyn Socket> = match &tls {
+                    None => Box::new(socket),
+                    Some(acceptor) => match acceptor.accept(socket).await {
+                        Ok(socket) => Box::new(socket),
+                        Err(_) => continue,
+                    },
+                };
                 let sender = sender.clone();
                 let service = hyper::service::service_fn(move |request: Request<Incoming>| {
                     let sender = sender.clone();
@@ -121,10 +141,19 @@ struct Owner {
 }
 
 fn owner(masters: Vec<String>) -> Owner {
+    owner_with(Masters::List(masters))
+}
+
+fn owner_with(masters: Masters) -> Owner {
+    owner_who_trusts(None, masters)
+}
+
+fn owner_who_trusts(trust: Option<Trust>, masters: Masters) -> Owner {
     let (roles, watched) = watch::channel(vec!["*".to_owned()]);
     let cancel = CancellationToken::new();
     let config = MesosConfig {
         longest_backoff: Duration::from_millis(20),
+        trust,
         credentials: Some(Credentials { principal: "podium".into(), secret: "s3cret".into() }),
         ..MesosConfig::new(masters, framework_info("podium", "nobody", "F"), watched)
     };
@@ -267,8 +296,59 @@ async fn a_stream_that_ends_or_is_not_recordio_is_replaced() {
     let (_, stream) = master.subscribe("3").await;
     stream.subscribed(15.0);
     owner.subscribed().await;
-    stream.0.send(recordio::encode(b"\xff\xff\xff\xff")).unwrap();
-    assert!(owner.disconnected().await.contains("not an event"));
+}
+
+/// A master that shows a certificate for 127.0.0.1, and who trusts just that one.
+async fn protected() -> (Master, Trust) {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let provider = std::sync::Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = tokio_rustls::rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], signing_key.serialize_der().try_into().unwrap())
+        .unwrap();
+    let authority = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(authority.path(), cert.pem()).unwrap();
+    let trust = Trust::of_file(authority.path()).unwrap();
+    (Master::start_behind(Some(TlsAcceptor::from(std::sync::Arc::new(config)))).await, trust)
+}
+
+#[tokio::test]
+async fn masters_behind_tls_are_spoken_to_with_credentials_and_only_if_they_are_vouched_for() {
+    let ((mut master, trust), (stranger, _)) = (protected().await, protected().await);
+    // Neither address has a scheme: who names authorities wants https.
+    let masters = Masters::List(vec![stranger.address.clone(), master.address.clone()]);
+    let mut owner = owner_who_trusts(Some(trust), masters);
+    let asked = master.next().await;
+    assert!(asked.headers.contains_key("Authorization"));
+    // Found again on the next round.
+    drop(asked);
+    let (_, stream) = master.subscribe("s").await;
+    stream.subscribed(15.0);
+    assert!(matches!(owner.next().await, Event::Unavailable { reason } if reason.contains("invalid peer certificate")));
+    owner.subscribed().await.revive(Vec::new()).await.unwrap();
+    assert!(master.accept().await.1.contains_key("Authorization"));
+}
+
+#[tokio::test]
+async fn attempts_come_ever_more_slowly() {
+    let mut master = Master::start().await;
+    let (_roles, roles) = watch::channel(vec!["*".to_owned()]);
+    let cancel = CancellationToken::new();
+    let masters = Masters::List(vec![master.address.clone()]);
+    let _events = connect(MesosConfig::new(masters, framework_info("podium", "nobody", "F"), roles), cancel.clone()).unwrap();
+    let _cancel = cancel.drop_guard();
+    let mut last = None;
+    for pause in [0, 100, 200, 400] {
+        let asked = master.next().await;
+        let now = tokio::time::Instant::now();
+        if let Some(last) = last.replace(now) {
+            // Chance shortens a pause by a third at most; a busy machine only makes it longer.
+            assert!(now - last >= Duration::from_millis(pause * 2 / 3), "{:?} after a pause of {pause}", now - last);
+        }
+        let _ = asked.answer.send(plain(StatusCode::SERVICE_UNAVAILABLE, "No leader elected"));
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use podium_controllers::gateway;
 use podium_engine::agent::{DEFAULT_RESOURCES, parse_attributes, parse_resources};
 use podium_engine::simulated::SimulatedAgents;
 use podium_engine::{Agents, Engine, RealAgent};
@@ -15,6 +16,7 @@ use podium_store::StoreConfig;
 use tokio::net::TcpListener;
 
 use super::folder::DataFolder;
+use super::mesos::default_user;
 use super::replica::{Parts, Replica};
 use super::{ServeArgs, StopSignals, bind, say};
 
@@ -72,7 +74,11 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let parts = Parts {
         listener: api,
         store: StoreConfig { prefix: args.serve.prefix.clone(), ..StoreConfig::new([format!("http://{}", store.address())]) },
-        mesos: vec![engine.address().to_string()],
+        gateway: gateway::Settings {
+            masters: gateway::Masters::List(vec![engine.address().to_string()]),
+            user: default_user(),
+            ..gateway::Settings::default()
+        },
         identity: identity(&folder)?,
         // The folder is held: whoever had this identity before is dead.
         sole_heir: true,

@@ -5,6 +5,7 @@ pub mod access;
 pub mod dev;
 pub mod etcd;
 pub mod folder;
+pub mod mesos;
 pub mod replica;
 pub mod server;
 

@@ -17,8 +17,8 @@ pub struct Parts {
     pub listener: TcpListener,
     /// How the store is reached.
     pub store: StoreConfig,
-    /// `host:port` of the Mesos masters.
-    pub mesos: Vec<String>,
+    /// Where Mesos is, and as whom we speak to it.
+    pub gateway: gateway::Settings,
     /// Who this process is in elections.
     pub identity: String,
     /// Whether a process of the same identity that came before is known to be dead: its leases are given back.
@@ -59,8 +59,8 @@ impl Replica {
         let info = Info {
             framework_name: FRAMEWORK_NAME.to_owned(),
             identity: parts.identity,
-            mesos: Some(parts.mesos.join(",")),
-            failover_timeout: FAILOVER_TIMEOUT.as_secs_f64(),
+            mesos: Some(parts.gateway.masters.to_string()),
+            failover_timeout: parts.gateway.failover_timeout_seconds,
         };
         let agents = agents_client()?;
         let tls = args.access.tls();
@@ -100,30 +100,20 @@ fn agents_client() -> anyhow::Result<podium_http::Client> {
     Ok(podium_http::Client::new(config)?)
 }
 
-/// How the gateway reaches Mesos and what it adds to every pod.
+/// How the gateway reaches Mesos, and what it adds to every pod.
 fn gateway_settings(args: &ServeArgs, parts: &Parts, settings: &Settings) -> gateway::Settings {
     let mut gateway = gateway::Settings {
-        masters: parts.mesos.clone(),
         framework_name: FRAMEWORK_NAME.to_owned(),
         default_role: args.role.clone(),
         secrets_dir: args.secrets_dir.clone(),
-        ..gateway::Settings::default()
+        ..parts.gateway.clone()
     };
     gateway.task_group.default_network_name.clone_from(&settings.default_network_name);
-    // Where the agent is root, tasks run as this account; elsewhere it is a wish.
-    if !rustix::process::geteuid().is_root()
-        && let Ok(user) = std::env::var("USER")
-    {
-        gateway.user = user;
-    }
     gateway
 }
 
 /// As Mesos shows it.
 const FRAMEWORK_NAME: &str = "podium";
-
-/// How long Mesos keeps our tasks when we are away: a week, as Marathon.
-const FAILOVER_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Tries until the store answers, or says that it never will.
 async fn connect(config: &StoreConfig) -> anyhow::Result<Store> {

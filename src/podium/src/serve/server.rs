@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::mesos::MesosArgs;
 use super::replica::{Parts, Replica};
 use super::{ServeArgs, StopSignals, bind, say};
 
@@ -13,13 +14,12 @@ pub struct ServerArgs {
     #[command(flatten)]
     pub etcd: super::etcd::EtcdArgs,
 
-    /// The Mesos masters; any of them leads to the leading one.
-    #[arg(long, env = "PODIUM_MESOS", required = true, value_delimiter = ',', value_name = "URL[,URL…]", value_parser = address)]
-    pub mesos: Vec<String>,
-
     /// The network of pods that ask for a container network without naming one; without this flag such pods are refused.
     #[arg(long, env = "PODIUM_DEFAULT_NETWORK_NAME", value_name = "NAME")]
     pub default_network_name: Option<String>,
+
+    #[command(flatten)]
+    pub mesos: MesosArgs,
 
     #[command(flatten)]
     pub serve: ServeArgs,
@@ -27,12 +27,13 @@ pub struct ServerArgs {
 
 /// Serves until SIGINT or SIGTERM.
 pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
+    let gateway = args.mesos.settings(std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()))?;
     let mut stop = StopSignals::catch()?.first();
     let listener = bind("--listen", args.serve.listen).await?;
     let parts = Parts {
         listener,
         store: args.etcd.config(&args.serve.prefix)?,
-        mesos: args.mesos,
+        gateway,
         identity: format!("{}:{}:{}", hostname(), std::process::id(), uuid::Uuid::new_v4().simple()),
         sole_heir: false,
         default_network_name: args.default_network_name,
