@@ -41,8 +41,7 @@ fn tasks(status: &Value) -> BTreeSet<String> {
     containers.filter_map(|container| container["containerId"].as_str()).map(str::to_owned).collect()
 }
 
-/// Puts a pod of one instance onto the agent of that name, and leaves it free to go elsewhere later: the other agent is
-/// filled up meanwhile.
+/// Keeps a pod on the agent of that name.
 fn pinned(mut pod: Value, agent: &str) -> Value {
     pod["scheduling"]["placement"] = json!({"constraints": [{"fieldName": "hostname", "operator": "LIKE", "value": agent}]});
     pod

@@ -194,7 +194,11 @@ fn a_command_decides_on_health(ground: &Ground, definition: &Value) {
     let first = task(&status, "sick");
     assert_eq!(container(&status, "sick")["conditions"][0]["value"], "true", "{status}");
     let checked = ground.sandbox(&first).join("containers/check/stdout");
-    assert_eq!(std::fs::read_to_string(checked).unwrap(), "checked the-container\n", "it runs in the container's surroundings");
+    eventually("the command runs in the container's surroundings", || {
+        // Each probe begins the file anew.
+        let text = std::fs::read_to_string(&checked).map_err(|error| error.to_string())?;
+        if text == "checked the-container\n" { Ok(()) } else { Err(text) }
+    });
     std::fs::remove_file(ground.sandbox(&first).join("well")).unwrap();
     // Unhealthy twice, it is killed; its successor is well again.
     ground.until(id(definition), "it was replaced", |status| {
