@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall end")]
 
 mod cli;
+mod conformance;
 mod containers;
 mod crash;
 mod gitops;
 mod logs;
 mod mesos;
+mod pymesos;
 mod quickstart;
 mod shutdown;
 

@@ -19,6 +19,9 @@ use serde_json::{Map, Number, Value};
 static POOL: LazyLock<Result<DescriptorPool, String>> =
     LazyLock::new(|| DescriptorPool::decode(crate::DESCRIPTORS).map_err(|error| error.to_string()));
 
+/// The problem of a required field that is not there.
+pub const MISSING: &str = "required field is missing";
+
 /// Why something could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -126,7 +129,7 @@ fn require(message: &DynamicMessage, path: &str) -> Result<(), Error> {
                 _ => true,
             };
             if !known || !message.has_field(&field) {
-                return Err(Error::at(&join(path, field.name()), "required field is missing"));
+                return Err(Error::at(&join(path, field.name()), MISSING));
             }
         }
     }
@@ -353,8 +356,8 @@ fn integer<T: TryFrom<i128>>(value: &Value, path: &str) -> Result<T, Error> {
 fn float(value: &Value, path: &str) -> Result<f64, Error> {
     let number = match value {
         Value::Number(number) => number.as_f64(),
-        // Also `Infinity`, `-Infinity` and `NaN`.
-        Value::String(text) => text.trim().parse().ok(),
+        // Also `Infinity` and `-Infinity`; `NaN` is no number, for Mesos neither.
+        Value::String(text) => text.trim().parse().ok().filter(|number: &f64| !number.is_nan()),
         _ => None,
     };
     number.ok_or_else(|| Error::at(path, format!("{value} is no number")))

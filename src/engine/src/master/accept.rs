@@ -3,7 +3,7 @@
 use podium_proto::mesos::v1::offer::{Operation, operation};
 use podium_proto::mesos::v1::scheduler::call;
 use podium_proto::mesos::v1::task_status::Reason;
-use podium_proto::mesos::v1::{AgentId, ExecutorInfo, Filters, OfferId, OperationState, OperationStatus, TaskInfo, TaskState};
+use podium_proto::mesos::v1::{ExecutorInfo, Filters, OfferId, OperationState, OperationStatus, TaskInfo, TaskState};
 use podium_proto::wire::amounts::Amounts;
 
 use super::agents::ExecutorRecord;
@@ -11,9 +11,15 @@ use super::framework::{filter_duration, update};
 use super::group_rules;
 use super::offers::OfferRecord;
 use super::reconcile::operation_update;
+use super::single_rules::{self, Single};
 use super::state::{Now, State};
 use super::tasks::{TaskRecord, master_status};
 use crate::link::ToAgent;
+
+/// What is said of a launch that has an id.
+fn identity_of(kind: &str) -> String {
+    format!("The `id` field cannot be set on {kind} operations")
+}
 
 /// What the offers of one ACCEPT hold together.
 struct Bundle {
@@ -76,13 +82,19 @@ impl State {
                 return Err(format!("Duplicate offer {} in offer list", id.value));
             }
             if offer.framework != framework_id {
-                return Err(format!("Offer {} has invalid framework {}", id.value, offer.framework));
+                return Err(format!("Offer {} is no longer valid", id.value));
             }
             if offer.role != first.role {
-                return Err("Aggregated offers must belong to one single role".to_owned());
+                return Err(format!(
+                    "Aggregated offers must be allocated to the same role. Offer {} uses role '{}' but another is using role '{}'",
+                    id.value, offer.role, first.role
+                ));
             }
             if offer.agent != first.agent {
-                return Err("Aggregated offers must belong to one single agent".to_owned());
+                return Err(format!(
+                    "Aggregated offers must belong to one single agent. Offer {} uses agent {} and agent {}",
+                    id.value, offer.agent, first.agent
+                ));
             }
         }
         Ok(())
@@ -96,11 +108,14 @@ impl State {
                 self.launch_group(framework_id, group, identified, bundle, now);
             }
             Some(operation::Type::Launch) => {
-                let tasks = operation.launch.map(|launch| launch.task_infos).unwrap_or_default();
-                let message = "LAUNCH is not supported by this engine: use LAUNCH_GROUP";
-                self.refuse_tasks(framework_id, &bundle.agent.clone(), &tasks, Reason::TaskInvalid, message, now);
+                let identified = operation.id.is_some();
+                for task in operation.launch.map(|launch| launch.task_infos).unwrap_or_default() {
+                    self.launch_single(framework_id, task, identified, bundle, now);
+                }
             }
-            _ => self.refuse_operation(framework_id, operation, "This operation is not supported by this engine"),
+            // As in Mesos: logged there, and nobody is told.
+            Some(operation::Type::Unknown) | None => {}
+            Some(_) => self.refuse_operation(framework_id, operation, "This operation is not supported by this engine"),
         }
     }
 
@@ -108,10 +123,25 @@ impl State {
         let (Some(framework), Some(agent)) = (self.frameworks.get(framework_id), self.agents.get(&bundle.agent)) else { return };
         let tasks = group.task_group.tasks.clone();
         let place = group_rules::Place { framework, agent, role: &bundle.role, available: &bundle.left };
-        let checked = if identified { Err("'id' must not be set on LAUNCH_GROUP".to_owned()) } else { group_rules::check(group, &place) };
+        let checked = if identified { Err(identity_of("LAUNCH_GROUP")) } else { group_rules::check(group, &place) };
         match checked {
             Ok(plan) => self.launch(framework_id, plan, bundle),
-            Err(message) => self.refuse_tasks(framework_id, &bundle.agent.clone(), &tasks, Reason::TaskGroupInvalid, &message, now),
+            Err(message) => self.refuse_tasks(framework_id, &tasks, Reason::TaskGroupInvalid, &message, now),
+        }
+    }
+
+    /// One task of a LAUNCH: others of the same operation are launched or refused by themselves.
+    fn launch_single(&mut self, framework_id: &str, task: TaskInfo, identified: bool, bundle: &mut Bundle, now: Now) {
+        let (Some(framework), Some(agent)) = (self.frameworks.get(framework_id), self.agents.get(&bundle.agent)) else { return };
+        let given = task.clone();
+        let place = group_rules::Place { framework, agent, role: &bundle.role, available: &bundle.left };
+        let checked = if identified { Err(identity_of("LAUNCH")) } else { single_rules::check(task, &place) };
+        match checked {
+            Ok(Single { task, executor, needed }) => {
+                let plan = group_rules::Plan { executor, tasks: vec![task], needed, executor_is_new: false };
+                self.launch(framework_id, plan, bundle);
+            }
+            Err(message) => self.refuse_tasks(framework_id, &[given], Reason::TaskInvalid, &message, now),
         }
     }
 
@@ -129,7 +159,8 @@ impl State {
             agent.add_executor(framework_id, ExecutorRecord { info: executor.clone(), role: bundle.role.clone(), amounts });
         }
         for task in &tasks {
-            let record = TaskRecord::new(framework, &bundle.agent, task.clone(), &executor.executor_id, bundle.role.clone());
+            let known = (!single_rules::is_command_executor(&executor)).then_some(&executor.executor_id);
+            let record = TaskRecord::new(framework, &bundle.agent, task.clone(), known, bundle.role.clone());
             agent.allocated.add(&record.amounts);
             agent.tasks.entry(framework_id.to_owned()).or_default().insert(task.task_id.value.clone());
             framework.tasks.insert(task.task_id.value.clone(), record);
@@ -164,11 +195,13 @@ impl State {
 
     /// The whole ACCEPT is void.
     fn drop_operation(&mut self, framework_id: &str, operation: Operation, message: &str, now: Now) {
-        let message = format!("The offers of this call are invalid: {message}");
         let tasks = match operation.r#type.and_then(|kind| operation::Type::try_from(kind).ok()) {
             Some(operation::Type::Launch) => operation.launch.map(|launch| launch.task_infos).unwrap_or_default(),
             Some(operation::Type::LaunchGroup) => operation.launch_group.map(|group| group.task_group.tasks).unwrap_or_default(),
-            _ => return self.refuse_operation(framework_id, operation, &message),
+            _ => {
+                let message = format!("Operation attempted with invalid offers: {message}");
+                return self.refuse_operation(framework_id, operation, &message);
+            }
         };
         let Some(state) = self.frameworks.get(framework_id).map(|framework| framework.aware_or_lost(TaskState::TaskDropped)) else {
             return;
@@ -176,15 +209,15 @@ impl State {
         for task in tasks {
             let mut status = master_status(task.task_id, state, Some(Reason::InvalidOffers), now);
             status.agent_id = Some(task.agent_id);
-            status.message = Some(message.clone());
+            status.message = Some(format!("Task launched with invalid offers: {message}"));
             self.frameworks.send(framework_id, update(status));
         }
     }
 
-    fn refuse_tasks(&mut self, framework_id: &str, agent: &str, tasks: &[TaskInfo], reason: Reason, message: &str, now: Now) {
+    fn refuse_tasks(&mut self, framework_id: &str, tasks: &[TaskInfo], reason: Reason, message: &str, now: Now) {
         for task in tasks {
             let mut status = master_status(task.task_id.clone(), TaskState::TaskError, Some(reason), now);
-            status.agent_id = Some(AgentId { value: agent.to_owned() });
+            status.agent_id = Some(task.agent_id.clone());
             status.message = Some(message.to_owned());
             self.frameworks.send(framework_id, update(status));
         }

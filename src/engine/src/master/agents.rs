@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::framework::{Framework, failure, update};
 use super::offers::less;
+use super::single_rules::is_command_executor;
 use super::state::{Now, State};
 use super::tasks::{self, TaskRecord};
 use crate::link::{FromAgent, KnownExecutor, ToAgent};
@@ -35,10 +36,14 @@ pub(super) struct Agent {
     pub(super) allocated: Amounts,
     pub(super) offered: Amounts,
     pub(super) offers: BTreeSet<String>,
+    /// By an operator's word it is offered to nobody.
+    pub(super) deactivated: bool,
     /// By framework, then executor.
     pub(super) executors: HashMap<String, BTreeMap<String, ExecutorRecord>>,
     /// By framework.
     pub(super) tasks: HashMap<String, BTreeSet<String>>,
+    /// The how manieth to register: several may share an address.
+    number: usize,
     link: mpsc::Sender<ToAgent>,
     /// What must arrive and found the link full.
     backlog: VecDeque<ToAgent>,
@@ -62,6 +67,11 @@ impl Agent {
         let mut scalars = total.into_iter().zip(allocated).zip(offered);
         scalars.any(|(((_, total), (_, allocated)), (_, offered))| total > allocated.saturating_add(offered))
             || !self.free().ports.is_empty()
+    }
+
+    /// The name of its process, as in `slave(1)@ip:port`.
+    pub(super) fn process(&self) -> String {
+        format!("slave({})", self.number)
     }
 
     /// The framework's executors here.
@@ -190,8 +200,10 @@ impl State {
             allocated: Amounts::default(),
             offered: Amounts::default(),
             offers: BTreeSet::new(),
+            deactivated: before.as_ref().is_some_and(|before| before.deactivated),
             executors: HashMap::new(),
             tasks: HashMap::new(),
+            number: before.as_ref().map_or(self.agents.len() + 1, |before| before.number),
             link,
             backlog: VecDeque::new(),
         };
@@ -255,7 +267,9 @@ impl State {
                 let recovered = Framework { recovered: true, ..Framework::new(framework_id.clone(), known.framework.clone(), now) };
                 self.frameworks.insert(recovered);
             }
-            self.book_executor(agent_id, &framework_id, known.executor);
+            if !is_command_executor(&known.executor) {
+                self.book_executor(agent_id, &framework_id, known.executor);
+            }
             for (info, status) in known.tasks {
                 let before = held.remove(&(framework_id.clone(), info.task_id.value.clone()));
                 self.book_returned(agent_id, &framework_id, info, status, announce, now);
@@ -311,6 +325,20 @@ impl State {
             self.frameworks.send_all(&failure(agent_id.to_owned(), None));
             self.catch_up_on_kills(now);
         }
+    }
+
+    /// DEACTIVATE_AGENT, or the reverse: its offers are rescinded and no new ones made, or again. False for an agent that is not
+    /// registered.
+    pub(super) fn set_deactivated(&mut self, agent_id: &str, deactivated: bool, now: Now) -> bool {
+        let Some(agent) = self.agents.get_mut(agent_id) else { return false };
+        agent.deactivated = deactivated;
+        let offers = agent.offers.clone();
+        if deactivated {
+            self.rescind(offers, now);
+        } else {
+            self.reconsider(agent_id, now);
+        }
+        true
     }
 
     /// MARK_AGENT_GONE: irreversible. False if no such agent is known.

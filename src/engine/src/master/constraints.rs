@@ -9,12 +9,17 @@ use podium_proto::mesos::v1::scheduler::{AttributeConstraint, OfferConstraints};
 use podium_proto::mesos::v1::{AgentInfo, value};
 use regex::Regex;
 
+const NO_SELECTOR: &str =
+    "Exactly one of 'AttributeConstraint::Selector::name' or 'AttributeConstraint::Selector::pseudoattribute_type' must be set";
+
 /// Bytes that one compiled expression may take.
 const REGEX_SIZE: usize = 64 << 10;
 
 /// What a framework's roles want to see; a role without an entry wants everything.
 #[derive(Debug, Default)]
 pub(super) struct Constraints {
+    /// As the framework sent them.
+    pub(super) given: OfferConstraints,
     roles: BTreeMap<String, Vec<Vec<Constraint>>>,
 }
 
@@ -46,14 +51,19 @@ enum Found<'a> {
 pub(super) fn check(constraints: Option<&OfferConstraints>) -> Result<(), String> {
     let Some(constraints) = constraints else { return Ok(()) };
     constraints.role_constraints.iter().try_for_each(|(role, given)| {
-        if given.groups.is_empty() || given.groups.iter().any(|group| group.attribute_constraints.is_empty()) {
-            return Err(format!("The offer constraints of role '{role}' contain an empty group"));
+        if given.groups.is_empty() {
+            return Err(format!("'OfferConstraints::role_constraints' has an empty 'RoleConstraints::groups' for role {role}"));
+        }
+        if given.groups.iter().any(|group| group.attribute_constraints.is_empty()) {
+            // The missing blank is Mesos' own.
+            return Err(format!("'OfferConstraints::RoleConstraints::groups' for role {role}contains an empty RoleConstraints::Group"));
         }
         given
             .groups
             .iter()
             .flat_map(|group| &group.attribute_constraints)
             .try_for_each(|constraint| Constraint::new(constraint).map(|_| ()))
+            .map_err(|problem| format!("A role {role} has an invalid 'AttributeConstraint': {problem}"))
     })
 }
 
@@ -61,11 +71,12 @@ impl Constraints {
     /// Compiles constraints that [`check`] has passed.
     pub(super) fn new(constraints: Option<OfferConstraints>) -> Self {
         let compile = |constraint: &AttributeConstraint| Constraint::new(constraint).ok();
-        let roles = constraints.unwrap_or_default().role_constraints.into_iter().map(|(role, given)| {
+        let given = constraints.unwrap_or_default();
+        let roles = given.role_constraints.iter().map(|(role, given)| {
             let groups = given.groups.iter().map(|group| group.attribute_constraints.iter().filter_map(compile).collect()).collect();
-            (role, groups)
+            (role.clone(), groups)
         });
-        Self { roles: roles.collect() }
+        Self { roles: roles.collect(), given }
     }
 
     /// True if the role wants to see offers of this agent.
@@ -76,16 +87,16 @@ impl Constraints {
 
 impl Constraint {
     fn new(constraint: &AttributeConstraint) -> Result<Self, String> {
-        let selector = constraint.selector.selector.clone().ok_or("An offer constraint has no selector")?;
+        let selector = constraint.selector.selector.clone().ok_or(NO_SELECTOR)?;
         if let Selector::PseudoattributeType(number) = selector {
             match PseudoattributeType::try_from(number) {
                 Ok(PseudoattributeType::Unknown) | Err(_) => {
-                    return Err("An offer constraint selects an unknown pseudoattribute".to_owned());
+                    return Err("Unknown pseudoattribute type".to_owned());
                 }
                 Ok(_) => {}
             }
         }
-        let predicate = match constraint.predicate.value.clone().ok_or("An offer constraint has no known predicate")? {
+        let predicate = match constraint.predicate.value.clone().ok_or("Unknown predicate type")? {
             Predicate::Exists(_) => Test::Exists,
             Predicate::NotExists(_) => Test::NotExists,
             Predicate::TextEquals(text) => Test::Equals(text.value),
@@ -116,7 +127,7 @@ fn compile(pattern: &str) -> Result<Regex, String> {
     regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
         .size_limit(REGEX_SIZE)
         .build()
-        .map_err(|error| format!("The regular expression '{pattern}' of an offer constraint is invalid: {error}"))
+        .map_err(|error| format!("Failed to construct regex from pattern '{pattern}': {error}"))
 }
 
 fn select<'a>(selector: &Selector, agent: &'a AgentInfo) -> Found<'a> {

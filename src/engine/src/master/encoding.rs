@@ -21,7 +21,7 @@ pub(super) enum ContentError {
     Missing,
     /// 415.
     Unsupported,
-    /// 400.
+    /// 400; as the answer's body tells it.
     Malformed(String),
 }
 
@@ -58,10 +58,10 @@ impl Encoding {
 
     pub(super) fn decode<M: Message + Name + Default>(self, body: &[u8]) -> Result<M, ContentError> {
         let read = match self {
-            Self::Json => json::from_slice(body),
-            Self::Protobuf => json::from_protobuf(body),
+            Self::Json => json::from_slice(body).map_err(|error| misread::<M>(&error)),
+            Self::Protobuf => json::from_protobuf(body).map_err(|_| format!("Failed to parse body into {} protobuf", M::NAME)),
         };
-        read.map_err(|error| ContentError::Malformed(error.to_string()))
+        read.map_err(ContentError::Malformed)
     }
 
     /// Writes a message of ours; one that can't be written is a fault of this program, and told in the log.
@@ -76,6 +76,19 @@ impl Encoding {
                 }
             },
         }
+    }
+}
+
+/// What is wrong with a JSON body; in Mesos' words where ours would say no more.
+fn misread<M: Name>(error: &json::Error) -> String {
+    let name = M::NAME;
+    match error {
+        json::Error::Syntax(error) => format!("Failed to parse body into JSON: {error}"),
+        json::Error::Field { path, .. } if path == "." => format!("Failed to convert JSON into {name} protobuf: Expecting a JSON object"),
+        json::Error::Field { path, problem } if problem == json::MISSING => {
+            format!("Failed to convert JSON into {name} protobuf: Missing required fields: {path}")
+        }
+        other => format!("Failed to convert JSON into {name} protobuf: {other}"),
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) struct Completed {
     /// Absent for what was completed before a restart.
     pub(super) info: Option<FrameworkInfo>,
     pub(super) registered: Duration,
+    pub(super) reregistered: Option<Duration>,
     pub(super) unregistered: Duration,
     pub(super) tasks: Vec<Task>,
 }
@@ -76,7 +77,7 @@ impl Framework {
             stream: None,
             epoch: 0,
             registered: now.wall,
-            reregistered: None,
+            reregistered: Some(now.wall),
             recovered: false,
             roles,
             suppressed: BTreeSet::new(),
@@ -235,7 +236,7 @@ impl State {
         roles::check_framework(info, &call.suppressed_roles)?;
         constraints::check(call.offer_constraints.as_ref())?;
         let Some(id) = framework_id_of(info) else { return Ok(()) };
-        roles::check_id(id).map_err(|problem| format!("Invalid framework ID: {problem}"))?;
+        roles::check_id(id)?;
         if self.completed.iter().any(|completed| completed.id == id) {
             return Err("Framework has been removed".to_owned());
         }
@@ -388,6 +389,7 @@ impl State {
             id: framework.id,
             info: Some(framework.info),
             registered: framework.registered,
+            reregistered: framework.reregistered,
             unregistered: now.wall,
             tasks,
         });
@@ -398,19 +400,32 @@ impl State {
     pub(super) fn update_framework(&mut self, id: &str, call: call::UpdateFramework, now: Now) -> Result<(), String> {
         let Some(framework) = self.frameworks.get(id) else { return Err("Framework cannot be found".to_owned()) };
         let info = &call.framework_info;
-        roles::check_framework(info, &call.suppressed_roles)?;
-        constraints::check(call.offer_constraints.as_ref())?;
-        let unchanged = framework.info.principal == info.principal
-            && framework.info.user == info.user
-            && framework.info.checkpoint() == info.checkpoint();
-        if !unchanged {
-            return Err("principal, user and checkpoint of a framework cannot be changed".to_owned());
-        }
+        roles::check_framework(info, &call.suppressed_roles).map_err(|why| format!("Supplied FrameworkInfo is not valid: {why}"))?;
+        constraints::check(call.offer_constraints.as_ref())
+            .map_err(|why| format!("'UpdateFramework.offer_constraints' are not valid: {why}"))?;
+        check_unchanged(&framework.info, info).map_err(|why| format!("FrameworkInfo update is not valid: {why}"))?;
         self.apply_info(id, call.framework_info, call.suppressed_roles, call.offer_constraints, now);
         self.tell_agents_of_subscription(id);
         self.reconsider_all(now);
         Ok(())
     }
+}
+
+/// What UPDATE_FRAMEWORK may not change.
+fn check_unchanged(before: &FrameworkInfo, after: &FrameworkInfo) -> Result<(), String> {
+    let refused = |field: &str, from: String, to: String| {
+        Err(format!("Updating 'FrameworkInfo.{field}' is unsupported; attempted to update from '{from}' to '{to}'"))
+    };
+    if before.principal != after.principal {
+        return Err("Changing framework's principal is not allowed.".to_owned());
+    }
+    if before.user != after.user {
+        return refused("user", before.user.clone(), after.user.clone());
+    }
+    if before.checkpoint() != after.checkpoint() {
+        return refused("checkpoint", before.checkpoint().to_string(), after.checkpoint().to_string());
+    }
+    Ok(())
 }
 
 /// The id that the framework asks for, if any; an empty one is none.

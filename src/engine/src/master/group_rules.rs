@@ -1,16 +1,18 @@
-//! What a LAUNCH_GROUP must fulfil: table 3.3 of the reference, in its order. Pure: the first fault is the
-//! answer for every task of the group.
+//! What a LAUNCH_GROUP must fulfil, in Mesos' order and words. Pure: the first fault is the answer for every task of the
+//! group.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use podium_proto::mesos::v1::offer::operation::LaunchGroup;
 use podium_proto::mesos::v1::{ContainerInfo, ExecutorInfo, Resource, TaskInfo, container_info, executor_info, resource};
-use podium_proto::wire::amounts::Amounts;
+use podium_proto::wire::amounts::{self, Amounts};
+use podium_proto::wire::{json, resources};
 
 use super::agents::Agent;
 use super::framework::Framework;
+use super::offers::to_resources;
 use super::roles::check_id;
-use super::task_rules;
+use super::{resource_rules, task_rules};
 
 /// Least resources of an executor, in thousandths of a core and of MiB.
 const EXECUTOR_CPUS: i64 = 10;
@@ -43,6 +45,7 @@ pub(super) fn check(group: LaunchGroup, place: &Place<'_>) -> Result<Plan, Strin
     if tasks.is_empty() {
         return Err("Task group contains no tasks".to_owned());
     }
+    resource_rules::check_all(executor.resources.iter().chain(tasks.iter().flat_map(|task| &task.resources)))?;
     fill_roles(&mut executor.resources, place.role);
     for task in &mut tasks {
         fill_roles(&mut task.resources, place.role);
@@ -60,16 +63,24 @@ pub(super) fn check(group: LaunchGroup, place: &Place<'_>) -> Result<Plan, Strin
 }
 
 fn of_task(task: &TaskInfo, problem: &str) -> String {
-    format!("Task '{}' is invalid: {problem}", task.task_id.value.escape_debug())
+    format!("Task '{}' is invalid: {problem}", task.task_id.value)
 }
 
-fn fill_roles(resources: &mut [Resource], role: &str) {
+/// Resources that say nothing of a role are those of the offers.
+pub(super) fn fill_roles(resources: &mut [Resource], role: &str) {
     for resource in resources {
         resource.allocation_info.get_or_insert_with(|| resource::AllocationInfo { role: Some(role.to_owned()) });
     }
 }
 
 fn check_task(task: &TaskInfo, place: &Place<'_>) -> Result<(), String> {
+    check_common(task, place)?;
+    task_rules::check_nested(task)?;
+    task_rules::check_limits(task)
+}
+
+/// Of a task, however it is launched.
+pub(super) fn check_common(task: &TaskInfo, place: &Place<'_>) -> Result<(), String> {
     check_id(&task.task_id.value)?;
     let (id, framework) = (&task.task_id.value, place.framework);
     if framework.tasks.contains_key(id) || framework.unreachable_tasks.contains_key(id) {
@@ -78,62 +89,74 @@ fn check_task(task: &TaskInfo, place: &Place<'_>) -> Result<(), String> {
     if task.agent_id.value != place.agent.id {
         return Err(format!("Task uses invalid agent {} while agent {} is expected", task.agent_id.value, place.agent.id));
     }
-    task_rules::check(task)?;
-    check_resources(&task.resources, place.role)?;
-    if task.container.as_ref().is_some_and(|container| kind_of(container) == Some(container_info::Type::Docker)) {
-        return Err("Docker ContainerInfo is not supported on the task".to_owned());
-    }
-    Ok(())
+    task_rules::check(task)
 }
 
 fn kind_of(container: &ContainerInfo) -> Option<container_info::Type> {
     container_info::Type::try_from(container.r#type).ok()
 }
 
-/// Each entry valid, unreserved, and for the offers' role.
-fn check_resources(resources: &[Resource], role: &str) -> Result<(), String> {
-    if resources.is_empty() {
-        return Err("Task uses no resources".to_owned());
-    }
-    for resource in resources {
-        task_rules::check_resource(resource)?;
-        let allocated = resource.allocation_info.as_ref().and_then(|info| info.role.as_deref());
-        if allocated != Some(role) {
-            return Err(format!(
-                "Resource '{}' is allocated to role '{}' instead of '{role}'",
-                resource.name,
-                allocated.unwrap_or_default()
-            ));
-        }
-    }
-    Ok(())
+/// What an executor says whose framework is another.
+pub(super) fn wrong_framework(executor: &ExecutorInfo, place: &Place<'_>) -> String {
+    let actual = executor.framework_id.as_ref().map(|id| id.value.as_str()).unwrap_or_default();
+    format!("ExecutorInfo has an invalid FrameworkID (Actual: {actual} vs Expected: {})", place.framework.id)
 }
 
 fn check_executor(executor: &ExecutorInfo, tasks: &[TaskInfo], place: &Place<'_>) -> Result<(), String> {
     check_executor_kind(executor)?;
-    check_id(&executor.executor_id.value).map_err(|problem| format!("Executor ID is invalid: {problem}"))?;
+    check_id(&executor.executor_id.value)?;
     let framework_id = executor.framework_id.as_ref().ok_or("'ExecutorInfo.framework_id' must be set")?;
     if framework_id.value != place.framework.id {
-        return Err(format!(
-            "ExecutorInfo has an invalid FrameworkID (Actual: {} vs Expected: {})",
-            framework_id.value, place.framework.id
-        ));
+        return Err(wrong_framework(executor, place));
     }
     task_rules::check_duration(executor.shutdown_grace_period.as_ref(), "ExecutorInfo's 'shutdown_grace_period'")?;
-    check_resources(&executor.resources, place.role).map_err(|problem| format!("Executor uses invalid resources: {problem}"))?;
-    let own = Amounts::of(&executor.resources);
-    if own.cpus < EXECUTOR_CPUS || own.mem < EXECUTOR_MEM || own.disk <= 0 {
-        return Err("Executor must use at least 0.01 cpus, 32 MB mem and some disk".to_owned());
-    }
+    resource_rules::check_kinds(&executor.resources).map_err(|problem| format!("Executor uses invalid resources: {problem}"))?;
+    resource_rules::check_allocation(&executor.resources).map_err(|problem| format!("Invalid executor resources: {problem}"))?;
+    check_parts(executor)?;
+    check_least(executor)?;
     if let Some(running) = place.agent.executor(&place.framework.id, &executor.executor_id.value)
         && !same_executor(&running.info, executor)
     {
         return Err(format!("ExecutorInfo is not compatible with the running executor '{}'", executor.executor_id.value));
     }
     match tasks.iter().find(|task| task.executor.as_ref() != Some(executor)) {
-        Some(task) => Err(of_task(task, "its 'TaskInfo.executor' is not the executor of the group")),
+        Some(task) => {
+            let (task, executor) = (&task.task_id.value, &executor.executor_id.value);
+            Err(format!("The `ExecutorInfo` of task '{task}' is different from executor '{executor}'"))
+        }
         None => Ok(()),
     }
+}
+
+/// What is refused of an executor that brings its own program.
+pub(super) const NO_CUSTOM: &str = "'CUSTOM' executors are not supported by this engine";
+
+fn check_parts(executor: &ExecutorInfo) -> Result<(), String> {
+    if let Some(command) = &executor.command {
+        task_rules::check_command(command).map_err(|problem| format!("Executor's `CommandInfo` is invalid: {problem}"))?;
+    }
+    if let Some(container) = &executor.container {
+        task_rules::check_container(container).map_err(|problem| format!("Executor's `ContainerInfo` is invalid: {problem}"))?;
+    }
+    if executor.command.is_some() { Err(NO_CUSTOM.to_owned()) } else { Ok(()) }
+}
+
+/// What every executor of a group must have.
+fn check_least(executor: &ExecutorInfo) -> Result<(), String> {
+    let (own, id) = (Amounts::of(&executor.resources), &executor.executor_id.value);
+    let given = |amount: i64, text: String| if amount > 0 { text } else { "None".to_owned() };
+    if own.cpus < EXECUTOR_CPUS {
+        let cpus = given(own.cpus, amounts::quantity(own.cpus).to_string());
+        return Err(format!("Executor '{id}' uses less CPUs ({cpus}) than the minimum required (0.01)"));
+    }
+    if own.mem < EXECUTOR_MEM {
+        let mem = given(own.mem, format!("{}MB", own.mem / 1000));
+        return Err(format!("Executor '{id}' uses less memory ({mem}) than the minimum required (32MB)"));
+    }
+    if own.disk <= 0 {
+        return Err(format!("Executor '{id}' uses no disk"));
+    }
+    Ok(())
 }
 
 fn check_executor_kind(executor: &ExecutorInfo) -> Result<(), String> {
@@ -143,7 +166,8 @@ fn check_executor_kind(executor: &ExecutorInfo) -> Result<(), String> {
         (Some(executor_info::Type::Unknown), _) => Err("Unknown executor type".to_owned()),
         (Some(executor_info::Type::Default), Some(_)) => Err("'ExecutorInfo.command' must not be set for 'DEFAULT' executor".to_owned()),
         (Some(executor_info::Type::Custom), None) => Err("'ExecutorInfo.command' must be set for 'CUSTOM' executor".to_owned()),
-        (Some(executor_info::Type::Custom), Some(_)) => Err("'CUSTOM' executors are not supported by this engine".to_owned()),
+        // Refused once its other parts are found right.
+        (Some(executor_info::Type::Custom), Some(_)) => Ok(()),
         (Some(executor_info::Type::Default), None) => match &executor.container {
             Some(container) if kind_of(container) != Some(container_info::Type::Mesos) => {
                 Err("'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor".to_owned())
@@ -151,8 +175,7 @@ fn check_executor_kind(executor: &ExecutorInfo) -> Result<(), String> {
             Some(container) if container.mesos.as_ref().is_some_and(|mesos| mesos.image.is_some()) => {
                 Err("'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor".to_owned())
             }
-            Some(container) => task_rules::check_container(container),
-            None => Ok(()),
+            _ => Ok(()),
         },
     }
 }
@@ -173,42 +196,55 @@ fn same_executor(a: &ExecutorInfo, b: &ExecutorInfo) -> bool {
         && a.discovery == b.discovery
 }
 
-/// No port twice, no id twice, and no more than the offers hold.
+/// No id twice, no port twice, and no more than the offers hold.
 fn check_sum(executor: &ExecutorInfo, tasks: &[TaskInfo], executor_is_new: bool, place: &Place<'_>) -> Result<Amounts, String> {
     let mut ids = BTreeSet::new();
-    let own = Amounts::of(&executor.resources);
-    let mut ports = own.ports.clone();
-    let mut needed = if executor_is_new { own } else { Amounts::default() };
+    if let Some(task) = tasks.iter().find(|task| !ids.insert(&task.task_id.value)) {
+        return Err(format!("Task has duplicate ID: {}", task.task_id.value));
+    }
+    let mut ports = Amounts::of(&executor.resources).ports;
     for task in tasks {
-        if !ids.insert(&task.task_id.value) {
-            return Err(format!("Task has duplicate ID: {}", task.task_id.value));
+        let own = Amounts::of(&task.resources).ports;
+        if ports.intersects(&own) {
+            return Err(overlap(executor, tasks));
         }
-        let amounts = Amounts::of(&task.resources);
-        if ports.intersects(&amounts.ports) {
-            return Err(of_task(task, "it uses ports that the group already uses"));
-        }
-        ports.union(&amounts.ports);
-        needed.add(&amounts);
+        ports.union(&own);
     }
-    if !place.available.contains(&needed) {
-        return Err(format!(
-            "Total resources required by the task group and its executor are more than available: {}",
-            shortage(place.available, &needed)
-        ));
+    resource_rules::check_revocable(tasks.iter().flat_map(|task| &task.resources).chain(&executor.resources))
+        .map_err(|problem| format!("Task group and executor mix revocable and non-revocable resources: {problem}"))?;
+    let mut needed = Vec::new();
+    tasks.iter().for_each(|task| resources::add(&mut needed, &task.resources));
+    if executor_is_new {
+        resources::add(&mut needed, &executor.resources);
     }
-    Ok(needed)
+    if !resource_rules::fits(&needed, place.available, place.role) {
+        let (needed, available) = (resource_rules::describe_all(&needed), describe_available(place));
+        return Err(format!("Total resources {needed} required by task group and its executor are more than available {available}"));
+    }
+    Ok(Amounts::of(&needed))
 }
 
-fn shortage(available: &Amounts, needed: &Amounts) -> String {
-    use podium_proto::wire::amounts::quantity;
-    let scalars = available.scalars().into_iter().zip(needed.scalars());
-    let short = scalars.filter(|((_, have), (_, want))| want > have);
-    let mut words: Vec<String> =
-        short.map(|((name, have), (_, want))| format!("{name} {} of {}", quantity(want), quantity(have))).collect();
-    if !available.ports.contains_all(&needed.ports) {
-        words.push("ports that are not offered".to_owned());
-    }
-    words.join(", ")
+fn overlap(executor: &ExecutorInfo, tasks: &[TaskInfo]) -> String {
+    let tasks: Vec<String> = tasks.iter().map(|task| resource_rules::describe_all(&task.resources)).collect();
+    let executor: Vec<String> = executor.resources.iter().filter_map(|resource| json::to_value(resource).ok()).map(sorted).collect();
+    format!(
+        "There are overlapping resources in the task group's task resources [ {} ] and/or executor resources [{}]",
+        tasks.join(", "),
+        executor.join(",")
+    )
+}
+
+/// JSON whose members are in the order of their names.
+fn sorted(value: serde_json::Value) -> String {
+    let serde_json::Value::Object(fields) = value else { return value.to_string() };
+    let ordered: BTreeMap<String, serde_json::Value> = fields.into_iter().collect();
+    let fields: Vec<String> = ordered.into_iter().map(|(name, value)| format!("\"{name}\":{}", sorted(value))).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+/// What the offers hold.
+pub(super) fn describe_available(place: &Place<'_>) -> String {
+    resource_rules::describe_all(&to_resources(place.available, Some(place.role), false))
 }
 
 fn check_cgroups(executor: &ExecutorInfo, tasks: &[TaskInfo]) -> Result<(), String> {
@@ -216,11 +252,12 @@ fn check_cgroups(executor: &ExecutorInfo, tasks: &[TaskInfo]) -> Result<(), Stri
         container.and_then(|container| container.linux_info.as_ref()).and_then(|linux| linux.share_cgroups)
     };
     if of(executor.container.as_ref()) == Some(true) {
-        return Err("'share_cgroups' must not be true on the executor".to_owned());
+        return Err("The 'share_cgroups' field cannot be set to 'true' on executor containers".to_owned());
     }
     let shared: BTreeSet<bool> = tasks.iter().map(|task| of(task.container.as_ref()).unwrap_or(true)).collect();
     if shared.len() > 1 {
-        return Err("'share_cgroups' must be equal for all tasks of a task group".to_owned());
+        let rule = "If set, the value of 'share_cgroups' must be the same for all tasks in each task group and under a single executor";
+        return Err(rule.to_owned());
     }
     Ok(())
 }

@@ -116,12 +116,23 @@ pub(super) fn full(bytes: Bytes) -> Body {
 }
 
 /// 405 with what would do.
-pub(super) fn only(method: &Method) -> Response<Body> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("Expecting '{method}'"));
+pub(super) fn only(method: &Method, given: &Method) -> Response<Body> {
+    let why = format!("405 Method Not Allowed. Expecting one of {{ '{method}' }}, but received '{given}'.");
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
     if let Ok(allow) = HeaderValue::from_str(method.as_str()) {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response
+}
+
+/// 406.
+pub(super) fn not_acceptable() -> Response<Body> {
+    text(StatusCode::NOT_ACCEPTABLE, "Expecting 'Accept' to allow 'application/x-protobuf' or 'application/json'")
+}
+
+/// 501.
+pub(super) fn not_implemented() -> Response<Body> {
+    text(StatusCode::NOT_IMPLEMENTED, "501 Not Implemented.")
 }
 
 /// 503: the engine is stopping.
@@ -150,21 +161,18 @@ async fn route(request: Request<Incoming>, service: &Service) -> Response<Body> 
     let path = path.strip_prefix("/master").filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path).to_owned();
     match path.as_str() {
         "/api/v1/scheduler" => scheduler_api::serve(request, service).await,
-        "/health" | "/version" | "/flags" | "/redirect" | "/state" | "/state.json" | "/slaves" | "/frameworks" | "/tasks"
-        | "/tasks.json"
-            if request.method() != Method::GET =>
-        {
-            only(&Method::GET)
-        }
+        // What only answers is asked by any method, as in Mesos.
         "/health" => empty(StatusCode::OK),
         "/redirect" => redirect(service.address),
-        "/version" | "/flags" | "/state" | "/state.json" | "/slaves" | "/frameworks" | "/tasks" | "/tasks.json" => {
-            state_json::serve(path.trim_end_matches(".json"), request.uri(), service).await
+        "/version" | "/flags" | "/state" | "/state-summary" | "/slaves" | "/frameworks" | "/tasks" | "/roles" | "/metrics/snapshot" => {
+            state_json::serve(&path, request.uri(), service).await
         }
+        "/teardown" => operator::serve_teardown(request, service).await,
         "/api/v1" => operator::serve(request, service).await,
         // What posts to a longer path than is known lands on the longest prefix that is.
+        longer if longer.starts_with("/api/v1/scheduler/") => scheduler_api::serve(request, service).await,
         longer if longer.starts_with("/api/v1/") => operator::serve(request, service).await,
-        _ => empty(StatusCode::NOT_FOUND),
+        _ => text(StatusCode::NOT_FOUND, "404 Not Found."),
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) fn to_resources(amounts: &Amounts, role: Option<&str>, old_format: bo
         ranges: Some(amounts.ports.to_wire()),
         ..base("ports")
     });
-    scalars.chain(ports).collect()
+    ports.into_iter().chain(scalars).collect()
 }
 
 /// `amounts` less `other`, by as much as there is: what is over-committed counts as nothing.
@@ -161,7 +161,8 @@ impl State {
     }
 
     fn wants(&self, framework: &Framework, role: &str, agent: &Agent, free: &Amounts, now: Now) -> bool {
-        worth_offering(framework, role, free)
+        !agent.deactivated
+            && worth_offering(framework, role, free)
             && (framework.has(Capability::RegionAware) || self.same_region(agent))
             && (framework.has(Capability::GpuResources) || agent.total.gpus == 0)
             && framework.constraints.admit(role, &agent.info)
@@ -307,7 +308,7 @@ fn hidden(framework: &Framework, role: &str, agent: &str, free: &Amounts, now: N
 }
 
 /// This framework's share of what an offer says.
-fn describe(id: &str, framework: &Framework, role: &str, agent: &Agent, amounts: &Amounts) -> Offer {
+pub(super) fn describe(id: &str, framework: &Framework, role: &str, agent: &Agent, amounts: &Amounts) -> Offer {
     let multi_role = framework.has(Capability::MultiRole);
     let old_format = !framework.has(Capability::ReservationRefinement);
     let told_role = multi_role.then_some(role);
@@ -326,7 +327,7 @@ fn describe(id: &str, framework: &Framework, role: &str, agent: &Agent, amounts:
                 ip: Some(agent.address.ip().to_string()),
                 port: i32::from(agent.address.port()),
             },
-            path: Some("/slave(1)".to_owned()),
+            path: Some(format!("/{}", agent.process())),
             query: Vec::new(),
             fragment: None,
         }),

@@ -6,14 +6,14 @@ use podium_proto::mesos::v1::framework_info::capability::Type as Capability;
 use podium_proto::mesos::v1::master::call::Type;
 use podium_proto::mesos::v1::master::response::{self, get_agents, get_executors, get_frameworks};
 use podium_proto::mesos::v1::master::{Call, Response as Answer};
-use podium_proto::mesos::v1::{AgentId, Flag, FrameworkId, Offer, OfferId, Resource, Role, Task, TimeInfo, VersionInfo};
+use podium_proto::mesos::v1::{AgentId, Flag, FrameworkId, Offer, Resource, Role, Task, TimeInfo, VersionInfo, agent_info};
 
 use super::MESOS_VERSION;
 use super::agents::Agent;
 use super::encoding::{ContentError, Encoding};
 use super::framework::{Completed, Framework};
-use super::http::{Body, Service, empty, full, only, read_body, text, unavailable};
-use super::offers::to_resources;
+use super::http::{Body, Service, empty, full, not_acceptable, not_implemented, only, read_body, text, unavailable};
+use super::offers::{describe, to_resources};
 use super::state::{Now, State};
 
 /// What an operator's call comes to.
@@ -21,12 +21,13 @@ enum Outcome {
     Answer(Box<Answer>),
     Done,
     Refused(StatusCode, String),
+    NotImplemented,
 }
 
 /// One request.
 pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Response<Body> {
     if request.method() != Method::POST {
-        return only(&Method::POST);
+        return only(&Method::POST, request.method());
     }
     let (head, body) = request.into_parts();
     let encoding = match Encoding::of_content(&head.headers) {
@@ -42,13 +43,17 @@ pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Resp
     };
     let call: Call = match encoding.decode(&body) {
         Ok(call) => call,
-        Err(ContentError::Malformed(reason)) => return text(StatusCode::BAD_REQUEST, format!("Failed to parse the body: {reason}")),
+        Err(ContentError::Malformed(reason)) => return text(StatusCode::BAD_REQUEST, reason),
         Err(_) => return text(StatusCode::BAD_REQUEST, "Failed to parse the body"),
     };
-    let Some(answer) = Encoding::of_accept(&head.headers) else {
-        return text(StatusCode::NOT_ACCEPTABLE, "Expecting 'Accept' to allow application/json or application/x-protobuf");
+    let Some(kind) = call.r#type.and_then(|kind| Type::try_from(kind).ok()) else {
+        return text(StatusCode::BAD_REQUEST, "Failed to validate master::Call: Expecting 'type' to be present");
     };
-    match service.owner.ask(move |state, now| execute(state, &call, now)).await {
+    if let Some(part) = missing_part(&call, kind) {
+        return text(StatusCode::BAD_REQUEST, format!("Failed to validate master::Call: Expecting '{part}' to be present"));
+    }
+    let Some(answer) = Encoding::of_accept(&head.headers) else { return not_acceptable() };
+    match service.owner.ask(move |state, now| execute(state, &call, kind, now)).await {
         Ok(Outcome::Answer(message)) => {
             let mut response = Response::new(full(answer.encode(message.as_ref())));
             response.headers_mut().insert(header::CONTENT_TYPE, answer.content_type());
@@ -56,65 +61,135 @@ pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Resp
         }
         Ok(Outcome::Done) => empty(StatusCode::OK),
         Ok(Outcome::Refused(status, reason)) => text(status, reason),
+        Ok(Outcome::NotImplemented) => not_implemented(),
         Err(_) => unavailable(),
     }
 }
 
-fn answer(kind: response::Type, rest: Answer) -> Outcome {
-    Outcome::Answer(Box::new(Answer { r#type: Some(kind.into()), ..rest }))
+/// The part that a call of this kind must have and has not.
+fn missing_part(call: &Call, kind: Type) -> Option<&'static str> {
+    let (part, present) = match kind {
+        Type::GetMetrics => ("get_metrics", call.get_metrics.is_some()),
+        Type::ListFiles => ("list_files", call.list_files.is_some()),
+        Type::ReadFile => ("read_file", call.read_file.is_some()),
+        Type::Teardown => ("teardown", call.teardown.is_some()),
+        Type::MarkAgentGone => ("mark_agent_gone", call.mark_agent_gone.is_some()),
+        Type::DrainAgent => ("drain_agent", call.drain_agent.is_some()),
+        Type::DeactivateAgent => ("deactivate_agent", call.deactivate_agent.is_some()),
+        Type::ReactivateAgent => ("reactivate_agent", call.reactivate_agent.is_some()),
+        _ => return None,
+    };
+    (!present).then_some(part)
 }
 
-fn execute(state: &mut State, call: &Call, now: Now) -> Outcome {
-    let Some(kind) = call.r#type.and_then(|kind| Type::try_from(kind).ok()) else {
-        return Outcome::Refused(StatusCode::BAD_REQUEST, "Failed to validate master::Call: Expecting 'type' to be present".to_owned());
-    };
+fn execute(state: &mut State, call: &Call, kind: Type, now: Now) -> Outcome {
     match kind {
-        Type::GetHealth => {
-            let get_health = Some(response::GetHealth { healthy: true });
-            answer(response::Type::GetHealth, Answer { get_health, ..Answer::default() })
+        Type::Teardown => teardown(state, call.teardown.as_ref().map_or("", |part| &part.framework_id.value), now),
+        Type::MarkAgentGone => mark_gone(state, call.mark_agent_gone.as_ref().map_or("", |part| &part.agent_id.value), now),
+        Type::DrainAgent if !state.agents.contains_key(call.drain_agent.as_ref().map_or("", |part| &part.agent_id.value)) => {
+            unknown_agent()
         }
-        Type::GetVersion => {
-            let version_info = VersionInfo { version: MESOS_VERSION.to_owned(), ..VersionInfo::default() };
-            answer(response::Type::GetVersion, Answer { get_version: Some(response::GetVersion { version_info }), ..Answer::default() })
+        Type::DeactivateAgent => {
+            let id = call.deactivate_agent.as_ref().map_or("", |part| &part.agent_id.value);
+            if state.set_deactivated(id, true, now) { Outcome::Done } else { unknown_agent() }
         }
-        Type::GetFlags => {
-            answer(response::Type::GetFlags, Answer { get_flags: Some(response::GetFlags { flags: flags(state) }), ..Answer::default() })
-        }
-        Type::GetMaster => {
-            let started = state.started.as_secs_f64();
-            let get_master =
-                response::GetMaster { master_info: Some(state.master_info()), start_time: Some(started), elected_time: Some(started) };
-            answer(response::Type::GetMaster, Answer { get_master: Some(get_master), ..Answer::default() })
-        }
-        Type::GetState => answer(response::Type::GetState, Answer { get_state: Some(get_state(state)), ..Answer::default() }),
-        Type::GetAgents => answer(response::Type::GetAgents, Answer { get_agents: Some(agents(state)), ..Answer::default() }),
-        Type::GetFrameworks => {
-            answer(response::Type::GetFrameworks, Answer { get_frameworks: Some(frameworks(state)), ..Answer::default() })
-        }
-        Type::GetExecutors => answer(response::Type::GetExecutors, Answer { get_executors: Some(executors(state)), ..Answer::default() }),
-        Type::GetTasks => answer(response::Type::GetTasks, Answer { get_tasks: Some(tasks(state)), ..Answer::default() }),
-        Type::GetRoles => answer(response::Type::GetRoles, Answer { get_roles: Some(roles(state)), ..Answer::default() }),
-        Type::Teardown => teardown(state, call.teardown.as_ref().map(|teardown| teardown.framework_id.value.as_str()), now),
-        Type::MarkAgentGone => mark_gone(state, call.mark_agent_gone.as_ref().map(|mark| mark.agent_id.value.as_str()), now),
-        _ => Outcome::Refused(StatusCode::NOT_IMPLEMENTED, format!("{} is not served by this engine", kind.as_str_name())),
+        Type::ReactivateAgent => reactivate(state, call.reactivate_agent.as_ref().map_or("", |part| &part.agent_id.value), now),
+        query => match answer(state, query) {
+            Some(answer) => Outcome::Answer(Box::new(answer)),
+            None => Outcome::NotImplemented,
+        },
     }
 }
 
-fn teardown(state: &mut State, id: Option<&str>, now: Now) -> Outcome {
-    let Some(id) = id else { return Outcome::Refused(StatusCode::BAD_REQUEST, "Expecting 'teardown' to be present".to_owned()) };
+/// The answer to a question, if it is one that is answered here.
+fn answer(state: &State, kind: Type) -> Option<Answer> {
+    let started = state.started.as_secs_f64();
+    let (kind, answer) = match kind {
+        Type::GetHealth => {
+            (response::Type::GetHealth, Answer { get_health: Some(response::GetHealth { healthy: true }), ..Answer::default() })
+        }
+        Type::GetVersion => {
+            let version_info = VersionInfo { version: MESOS_VERSION.to_owned(), ..VersionInfo::default() };
+            (response::Type::GetVersion, Answer { get_version: Some(response::GetVersion { version_info }), ..Answer::default() })
+        }
+        Type::GetFlags => {
+            (response::Type::GetFlags, Answer { get_flags: Some(response::GetFlags { flags: flags(state) }), ..Answer::default() })
+        }
+        Type::GetMaster => {
+            let get_master =
+                response::GetMaster { master_info: Some(state.master_info()), start_time: Some(started), elected_time: Some(started) };
+            (response::Type::GetMaster, Answer { get_master: Some(get_master), ..Answer::default() })
+        }
+        Type::GetState => (response::Type::GetState, Answer { get_state: Some(get_state(state)), ..Answer::default() }),
+        Type::GetAgents => (response::Type::GetAgents, Answer { get_agents: Some(agents(state)), ..Answer::default() }),
+        Type::GetFrameworks => (response::Type::GetFrameworks, Answer { get_frameworks: Some(frameworks(state)), ..Answer::default() }),
+        Type::GetExecutors => (response::Type::GetExecutors, Answer { get_executors: Some(executors(state)), ..Answer::default() }),
+        Type::GetTasks => (response::Type::GetTasks, Answer { get_tasks: Some(tasks(state)), ..Answer::default() }),
+        Type::GetRoles => (response::Type::GetRoles, Answer { get_roles: Some(roles(state)), ..Answer::default() }),
+        // There is nothing of this here, and that is the answer.
+        Type::GetOperations => {
+            (response::Type::GetOperations, Answer { get_operations: Some(response::GetOperations::default()), ..Answer::default() })
+        }
+        Type::GetWeights => (response::Type::GetWeights, Answer::default()),
+        Type::GetQuota => (response::Type::GetQuota, Answer { get_quota: Some(response::GetQuota::default()), ..Answer::default() }),
+        Type::GetMaintenanceStatus => {
+            let get_maintenance_status = Some(response::GetMaintenanceStatus::default());
+            (response::Type::GetMaintenanceStatus, Answer { get_maintenance_status, ..Answer::default() })
+        }
+        Type::GetMaintenanceSchedule => {
+            let get_maintenance_schedule = Some(response::GetMaintenanceSchedule::default());
+            (response::Type::GetMaintenanceSchedule, Answer { get_maintenance_schedule, ..Answer::default() })
+        }
+        _ => return None,
+    };
+    Some(Answer { r#type: Some(kind.into()), ..answer })
+}
+
+fn teardown(state: &mut State, id: &str, now: Now) -> Outcome {
     if state.frameworks.get(id).is_none() {
-        return Outcome::Refused(StatusCode::BAD_REQUEST, format!("No framework found with ID {id}"));
+        return Outcome::Refused(StatusCode::BAD_REQUEST, "No framework found with specified ID".to_owned());
     }
     state.remove_framework(id, now);
     Outcome::Done
 }
 
-fn mark_gone(state: &mut State, id: Option<&str>, now: Now) -> Outcome {
-    let Some(id) = id else { return Outcome::Refused(StatusCode::BAD_REQUEST, "Expecting 'mark_agent_gone' to be present".to_owned()) };
+/// POST /teardown: the older form of the same, with `frameworkId=` as the form's only field.
+pub(super) async fn serve_teardown(request: Request<Incoming>, service: &Service) -> Response<Body> {
+    if request.method() != Method::POST {
+        return only(&Method::POST, request.method());
+    }
+    let body = match read_body(request.into_body(), service.max_body).await {
+        Ok(body) => body,
+        Err(refused) => return refused,
+    };
+    let form = String::from_utf8_lossy(&body).into_owned();
+    let Some(id) = form.split('&').find_map(|field| field.strip_prefix("frameworkId=")).map(str::to_owned) else {
+        return text(StatusCode::BAD_REQUEST, "Missing 'frameworkId' query parameter in the request body");
+    };
+    match service.owner.ask(move |state, now| teardown(state, &id, now)).await {
+        Ok(Outcome::Refused(status, reason)) => text(status, reason),
+        Ok(_) => empty(StatusCode::OK),
+        Err(_) => unavailable(),
+    }
+}
+
+fn mark_gone(state: &mut State, id: &str, now: Now) -> Outcome {
     if state.gone.contains(id) || state.mark_gone(id, now) {
         return Outcome::Done;
     }
-    Outcome::Refused(StatusCode::NOT_FOUND, format!("No agent found with ID {id}"))
+    Outcome::Refused(StatusCode::NOT_FOUND, format!("Agent '{id}' not found"))
+}
+
+fn unknown_agent() -> Outcome {
+    Outcome::Refused(StatusCode::BAD_REQUEST, "Unknown agent".to_owned())
+}
+
+fn reactivate(state: &mut State, id: &str, now: Now) -> Outcome {
+    if state.agents.get(id).is_some_and(|agent| agent.deactivated) {
+        state.set_deactivated(id, false, now);
+        return Outcome::Done;
+    }
+    Outcome::Refused(StatusCode::BAD_REQUEST, "Agent is not deactivated".to_owned())
 }
 
 pub(super) fn flags(state: &State) -> Vec<Flag> {
@@ -144,22 +219,42 @@ fn agents(state: &State) -> response::GetAgents {
         id: Some(AgentId { value: id.clone() }),
         ..podium_proto::mesos::v1::AgentInfo::default()
     });
-    response::GetAgents { agents: state.agents.values().map(agent).collect(), recovered_agents: recovered.collect() }
+    let agents = state.agents.values().map(|agent| get_agents::Agent { offered_resources: offered(state, agent), ..self::agent(agent) });
+    response::GetAgents { agents: agents.collect(), recovered_agents: recovered.collect() }
 }
 
+/// What of a real agent's capabilities ours have too.
+pub(super) const AGENT_CAPABILITIES: [agent_info::capability::Type; 3] = [
+    agent_info::capability::Type::MultiRole,
+    agent_info::capability::Type::HierarchicalRole,
+    agent_info::capability::Type::ReservationRefinement,
+];
+
 fn agent(agent: &Agent) -> get_agents::Agent {
+    let mut agent_info = agent.info.clone();
+    agent_info.port = Some(i32::from(agent.address.port()));
     get_agents::Agent {
-        agent_info: agent.info.clone(),
+        agent_info,
         active: true,
+        deactivated: Some(agent.deactivated),
         version: MESOS_VERSION.to_owned(),
-        pid: Some(format!("slave(1)@{}", agent.address)),
+        pid: Some(format!("{}@{}", agent.process(), agent.address)),
         registered_time: Some(time(agent.registered)),
         reregistered_time: agent.reregistered.map(time),
-        total_resources: to_resources(&agent.total, None, false),
-        allocated_resources: to_resources(&agent.allocated, None, false),
-        offered_resources: to_resources(&agent.offered, None, false),
+        total_resources: to_resources(&agent.total, None, true),
+        allocated_resources: to_resources(&agent.allocated, None, true),
+        capabilities: AGENT_CAPABILITIES.iter().map(|kind| agent_info::Capability { r#type: Some((*kind).into()) }).collect(),
         ..get_agents::Agent::default()
     }
+}
+
+/// What of an agent is offered, by role.
+pub(super) fn offered(state: &State, agent: &Agent) -> Vec<Resource> {
+    let mut sum = Vec::new();
+    for offer in agent.offers.iter().filter_map(|id| state.offers.get(id)) {
+        podium_proto::wire::resources::add(&mut sum, &to_resources(&offer.amounts, Some(&offer.role), true));
+    }
+    sum
 }
 
 fn frameworks(state: &State) -> response::GetFrameworks {
@@ -172,14 +267,15 @@ fn frameworks(state: &State) -> response::GetFrameworks {
 
 fn framework(state: &State, framework: &Framework) -> get_frameworks::Framework {
     let offers: Vec<Offer> = framework.offers.iter().filter_map(|id| offer(state, framework, id)).collect();
-    let used: Vec<Resource> = framework
-        .tasks
-        .values()
-        .filter(|record| !record.released)
-        .flat_map(|record| to_resources(&record.amounts, framework.has(Capability::MultiRole).then_some(record.role.as_str()), false))
-        .collect();
+    let told_role = |role: &str| framework.has(Capability::MultiRole).then(|| role.to_owned());
     let mut allocated = Vec::new();
-    podium_proto::wire::resources::add(&mut allocated, &used);
+    for record in framework.tasks.values().filter(|record| !record.released) {
+        podium_proto::wire::resources::add(&mut allocated, &to_resources(&record.amounts, told_role(&record.role).as_deref(), true));
+    }
+    let mut offered = Vec::new();
+    for record in framework.offers.iter().filter_map(|id| state.offers.get(id)) {
+        podium_proto::wire::resources::add(&mut offered, &to_resources(&record.amounts, Some(&record.role), true));
+    }
     get_frameworks::Framework {
         framework_info: framework.info.clone(),
         active: framework.stream.is_some(),
@@ -187,24 +283,17 @@ fn framework(state: &State, framework: &Framework) -> get_frameworks::Framework 
         recovered: framework.recovered,
         registered_time: Some(time(framework.registered)),
         reregistered_time: framework.reregistered.map(time),
-        offered_resources: offers.iter().flat_map(|offer| offer.resources.clone()).collect(),
+        offered_resources: offered,
         offers,
         allocated_resources: allocated,
+        offer_constraints: Some(framework.constraints.given.clone()),
         ..get_frameworks::Framework::default()
     }
 }
 
 fn offer(state: &State, framework: &Framework, id: &str) -> Option<Offer> {
     let record = state.offers.get(id)?;
-    let agent = state.agents.get(&record.agent)?;
-    Some(Offer {
-        id: OfferId { value: id.to_owned() },
-        framework_id: framework.framework_id(),
-        agent_id: AgentId { value: agent.id.clone() },
-        hostname: agent.info.hostname.clone(),
-        resources: to_resources(&record.amounts, Some(&record.role), false),
-        ..Offer::default()
-    })
+    Some(describe(id, framework, &record.role, state.agents.get(&record.agent)?, &record.amounts))
 }
 
 /// What was completed before a restart is remembered by its id only, and not listed.
@@ -215,7 +304,9 @@ fn completed(completed: &Completed) -> Option<get_frameworks::Framework> {
         connected: false,
         recovered: false,
         registered_time: Some(time(completed.registered)),
+        reregistered_time: completed.reregistered.map(time),
         unregistered_time: Some(time(completed.unregistered)),
+        offer_constraints: Some(podium_proto::mesos::v1::scheduler::OfferConstraints::default()),
         ..get_frameworks::Framework::default()
     })
 }
@@ -248,17 +339,19 @@ fn tasks(state: &State) -> response::GetTasks {
 }
 
 fn roles(state: &State) -> response::GetRoles {
-    let names: std::collections::BTreeSet<&String> = state.frameworks.iter().flat_map(|framework| &framework.roles).collect();
-    let roles = names.into_iter().map(|name| Role {
-        name: name.clone(),
+    let roles = state.role_names().into_iter().map(|name| Role {
         weight: 1.0,
         frameworks: state
             .frameworks
             .iter()
-            .filter(|framework| framework.roles.contains(name))
+            .filter(|framework| framework.roles.contains(&name))
             .map(|framework| FrameworkId { value: framework.id.clone() })
             .collect(),
-        resources: Vec::new(),
+        resources: {
+            let scalars = to_resources(&state.held_by(&name).amounts, None, false);
+            scalars.into_iter().filter(|resource| resource.scalar.is_some()).collect()
+        },
+        name,
     });
     response::GetRoles { roles: roles.collect() }
 }

@@ -37,6 +37,8 @@ pub(super) enum Refusal {
     Bad(String),
     /// 403.
     Forbidden(String),
+    /// 501.
+    Unknown,
 }
 
 /// The owner task has ended: the engine is stopping.
@@ -107,7 +109,14 @@ pub(super) fn first_state(settings: Settings, address: SocketAddr, kept: &Kept) 
     state.completed = kept
         .completed_frameworks
         .iter()
-        .map(|id| Completed { id: id.clone(), info: None, registered: Duration::ZERO, unregistered: Duration::ZERO, tasks: Vec::new() })
+        .map(|id| Completed {
+            id: id.clone(),
+            info: None,
+            registered: Duration::ZERO,
+            reregistered: None,
+            unregistered: Duration::ZERO,
+            tasks: Vec::new(),
+        })
         .collect();
     for agent in &kept.agents {
         state.set_timer(now, timeout, Timer::AgentGivenUp { agent: agent.clone() });
@@ -204,10 +213,9 @@ fn call_of(state: &mut State, call: Call, stream: Option<&str>, now: Now) -> Res
     match stream {
         None => return Err(Refusal::Bad("All non-subscribe calls should include the 'Mesos-Stream-Id' header".to_owned())),
         Some(stream) if stream != open.id => {
-            return Err(Refusal::Bad(
-                "The stream ID included in this request didn't match the stream ID currently associated with framework ID ".to_owned()
-                    + &id,
-            ));
+            return Err(Refusal::Bad(format!(
+                "The stream ID '{stream}' included in this request didn't match the stream ID currently associated with framework ID {id}"
+            )));
         }
         Some(_) => {}
     }
@@ -236,7 +244,7 @@ fn call_of(state: &mut State, call: Call, stream: Option<&str>, now: Now) -> Res
             | call::Type::DeclineInverseOffers
             | call::Type::AcknowledgeOperationStatus,
         ) => {}
-        Some(call::Type::Subscribe | call::Type::Unknown) | None => return Err(Refusal::Bad("Unexpected call".to_owned())),
+        Some(call::Type::Subscribe | call::Type::Unknown) | None => return Err(Refusal::Unknown),
     }
     Ok(())
 }

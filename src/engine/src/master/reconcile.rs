@@ -70,10 +70,15 @@ impl State {
     /// RECONCILE_OPERATIONS: no operation of this engine has a status, so each named one is unknown.
     pub(super) fn reconcile_operations(&mut self, framework_id: &str, operations: &[call::reconcile_operations::Operation]) {
         for operation in operations {
+            let message = match &operation.agent_id {
+                None => Some("Operation is unknown and no 'agent_id' was provided"),
+                Some(agent) if !self.agents.contains_key(&agent.value) => Some("Both operation and agent are unknown"),
+                Some(_) => operation.resource_provider_id.is_none().then_some("Operation is unknown"),
+            };
             let status = OperationStatus {
                 operation_id: Some(operation.operation_id.clone()),
                 state: OperationState::OperationUnknown.into(),
-                message: Some("Reconciliation: Operation is unknown".to_owned()),
+                message: message.map(|message| format!("Reconciliation: {message}")),
                 agent_id: operation.agent_id.clone(),
                 resource_provider_id: operation.resource_provider_id.clone(),
                 ..OperationStatus::default()

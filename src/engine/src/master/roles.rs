@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use podium_proto::mesos::v1::FrameworkInfo;
 use podium_proto::mesos::v1::framework_info::capability::Type as Capability;
+use podium_proto::mesos::v1::{FrameworkInfo, OfferFilters};
 
 /// Bytes that an id may have.
 const MAX_ID: usize = 255;
@@ -37,7 +37,7 @@ pub(super) fn check_id(id: &str) -> Result<(), String> {
         return Err(format!("'{id}' is disallowed"));
     }
     if id.chars().any(|c| c.is_control() || c == '/' || c == '\\') {
-        return Err(format!("'{}' contains invalid characters", id.escape_debug()));
+        return Err(format!("'{id}' contains invalid characters"));
     }
     Ok(())
 }
@@ -47,25 +47,62 @@ pub(super) fn check_role(role: &str) -> Result<(), String> {
     if role == "*" {
         return Ok(());
     }
-    let bad = |component: &str| {
-        component.is_empty()
-            || matches!(component, "." | ".." | "*")
-            || component.starts_with('-')
-            || component.chars().any(|c| c.is_whitespace() || c == '\u{8}')
-    };
-    match role.split('/').find(|component| bad(component)) {
-        Some(component) => Err(format!("Role '{}' is invalid: component '{}'", role.escape_debug(), component.escape_debug())),
-        None => Ok(()),
+    if role.is_empty() {
+        return Err("Role names cannot be the empty string".to_owned());
+    }
+    if role.starts_with('/') {
+        return Err(format!("Role '{role}' cannot start with a slash"));
+    }
+    if role.ends_with('/') {
+        return Err(format!("Role '{role}' cannot end with a slash"));
+    }
+    role.split('/').try_for_each(|component| check_component(role, component))
+}
+
+fn check_component(role: &str, component: &str) -> Result<(), String> {
+    // What Mesos calls a backspace is the code of the key, DEL.
+    let forbidden = |c: char| c == '\u{7f}' || c == '\u{b}' || c.is_ascii_whitespace();
+    match component {
+        "" => Err(format!("Role '{role}' cannot contain two adjacent slashes")),
+        "." | ".." | "*" => Err(format!("Role '{role}' cannot include '{component}' as a component")),
+        _ if component.starts_with('-') => Err(format!("Role component '{component}' is invalid because it starts with a dash")),
+        _ if component.contains(forbidden) => {
+            Err(format!("Role component '{component}' is invalid because it contains backspace or whitespace"))
+        }
+        _ => Ok(()),
     }
 }
 
 /// How long the framework may be away; an error if that is no time at all.
 pub(super) fn failover_timeout(info: &FrameworkInfo) -> Result<Duration, String> {
     let seconds = info.failover_timeout.unwrap_or_default();
-    Duration::try_from_secs_f64(seconds)
-        .ok()
-        .filter(|duration| i64::try_from(duration.as_nanos()).is_ok())
-        .ok_or_else(|| format!("The framework's failover_timeout {seconds} is invalid"))
+    // A time in the past is at once; Mesos counts nanoseconds in 64 bits.
+    let longest = i64::MAX as f64 / 1e9;
+    if seconds.is_nan() || seconds.abs() > longest {
+        return Err(format!("The framework failover_timeout ({}) is invalid", six_digits(seconds)));
+    }
+    Ok(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or_default())
+}
+
+/// A number with six significant digits, as C++ streams write one by themselves.
+fn six_digits(number: f64) -> String {
+    if !number.is_finite() || number == 0.0 {
+        return number.to_string().to_lowercase();
+    }
+    let scientific = format!("{number:.5e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..6).contains(&exponent) {
+        let decimals = usize::try_from(5 - exponent).unwrap_or(0);
+        return trimmed(&format!("{number:.decimals$}")).to_owned();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", trimmed(mantissa), exponent.abs())
+}
+
+/// Without zeros at the end of a fraction.
+fn trimmed(number: &str) -> &str {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
 }
 
 /// Whatever makes a subscription's FrameworkInfo one to refuse; the first fault.
@@ -74,22 +111,47 @@ pub(super) fn check_framework(info: &FrameworkInfo, suppressed: &[String]) -> Re
         if info.role.is_some() {
             return Err("'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable".to_owned());
         }
-        let distinct: BTreeSet<&String> = info.roles.iter().collect();
-        if distinct.len() != info.roles.len() {
-            return Err("'FrameworkInfo.roles' contains a role more than once".to_owned());
+        let mut seen = BTreeSet::new();
+        let twice: BTreeSet<&str> = info.roles.iter().filter(|role| !seen.insert(*role)).map(String::as_str).collect();
+        if !twice.is_empty() {
+            let twice: Vec<&str> = twice.into_iter().collect();
+            return Err(format!("'FrameworkInfo.roles' contains duplicate items: {{ {} }}", twice.join(", ")));
         }
+        info.roles
+            .iter()
+            .try_for_each(|role| check_role(role))
+            .map_err(|why| format!("'FrameworkInfo.roles' contains invalid role: {why}"))?;
     } else if !info.roles.is_empty() {
         return Err("'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable".to_owned());
     }
     let roles = of(info);
-    roles.iter().try_for_each(|role| check_role(role))?;
+    if !has(info, Capability::MultiRole) {
+        roles.iter().try_for_each(|role| check_role(role)).map_err(|why| format!("'FrameworkInfo.role' is not a valid role: {why}"))?;
+    }
     if let Some(role) = suppressed.iter().find(|role| !roles.contains(*role)) {
-        return Err(format!("Suppressed role '{}' is not contained in the list of roles", role.escape_debug()));
+        return Err(format!("Suppressed role '{role}' is not contained in the list of roles"));
     }
-    if let Some(role) = info.offer_filters.keys().find(|role| !roles.contains(*role)) {
-        return Err(format!("Offer filters name the role '{}', which is not one of the framework's", role.escape_debug()));
-    }
+    info.offer_filters.values().try_for_each(check_filters)?;
     failover_timeout(info).map(|_| ())
+}
+
+fn check_filters(filters: &OfferFilters) -> Result<(), String> {
+    let alternatives = filters.min_allocatable_resources.as_ref().map(|least| least.quantities.as_slice()).unwrap_or_default();
+    alternatives.iter().try_for_each(|alternative| {
+        if alternative.quantities.is_empty() {
+            return Err("Resource quantities must contain at least one quantity".to_owned());
+        }
+        let problem = |value: f64| match value {
+            _ if value.is_nan() => Some("NaN values not supported"),
+            _ if value.is_infinite() => Some("Infinite values not supported"),
+            _ if value < 0.0 => Some("Negative values not supported"),
+            _ => None,
+        };
+        match alternative.quantities.iter().find_map(|(name, least)| Some((name, problem(least.value)?))) {
+            Some((name, problem)) => Err(format!("Invalid resource quantity for '{name}': {problem}")),
+            None => Ok(()),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -137,13 +199,23 @@ mod tests {
 
     #[test]
     fn a_failover_timeout_must_be_a_time() {
-        for bad in [f64::NAN, f64::INFINITY, -1.0, 1e12] {
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e12] {
             assert!(failover_timeout(&FrameworkInfo { failover_timeout: Some(bad), ..framework(&[]) }).is_err(), "{bad}");
         }
         assert_eq!(failover_timeout(&framework(&[])), Ok(Duration::ZERO));
+        assert_eq!(failover_timeout(&FrameworkInfo { failover_timeout: Some(-1.0), ..framework(&[]) }), Ok(Duration::ZERO));
         assert_eq!(
             failover_timeout(&FrameworkInfo { failover_timeout: Some(604_800.0), ..framework(&[]) }),
             Ok(Duration::from_secs(604_800))
         );
+    }
+
+    #[test]
+    fn numbers_in_messages_have_six_digits() {
+        for (number, text) in
+            [(1e20, "1e+20"), (9_223_372_037.0, "9.22337e+09"), (f64::NEG_INFINITY, "-inf"), (0.5, "0.5"), (123_456.0, "123456")]
+        {
+            assert_eq!(six_digits(number), text);
+        }
     }
 }

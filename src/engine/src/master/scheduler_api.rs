@@ -14,18 +14,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::encoding::{ContentError, Encoding};
 use super::framework::framework_id_of;
-use super::http::{Body, Service, empty, only, read_body, text, unavailable};
+use super::http::{Body, Service, empty, not_acceptable, not_implemented, only, read_body, text, unavailable};
 use super::owner::Refusal;
 
 /// The header that ties calls to a subscription.
 const STREAM_ID: &str = "mesos-stream-id";
-/// What a UUID of an update must have.
-const UUID_BYTES: usize = 16;
 
 /// One request, from the method to the answer.
 pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Response<Body> {
     if request.method() != Method::POST {
-        return only(&Method::POST);
+        return only(&Method::POST, request.method());
     }
     let (head, body) = request.into_parts();
     let encoding = match Encoding::of_content(&head.headers) {
@@ -41,16 +39,15 @@ pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Resp
         Err(error) => return refuse_content(error),
     };
     drop(body);
-    let kind = match call.r#type.and_then(|kind| call::Type::try_from(kind).ok()) {
-        Some(kind) => kind,
-        None => return text(StatusCode::BAD_REQUEST, "Failed to validate scheduler::Call: Expecting 'type' to be present"),
+    let Some(kind) = call.r#type.and_then(|kind| call::Type::try_from(kind).ok()) else {
+        return text(StatusCode::BAD_REQUEST, "Failed to validate scheduler::Call: Expecting 'type' to be present");
     };
     if let Err(problem) = check_form(&call, kind) {
         return text(StatusCode::BAD_REQUEST, format!("Failed to validate scheduler::Call: {problem}"));
     }
     let answer = Encoding::of_accept(&head.headers);
     if answer.is_none() && matches!(kind, call::Type::Subscribe | call::Type::ReconcileOperations) {
-        return text(StatusCode::NOT_ACCEPTABLE, "Expecting 'Accept' to allow application/json or application/x-protobuf");
+        return not_acceptable();
     }
     let stream = head.headers.get(STREAM_ID).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     match (kind, call.subscribe, answer) {
@@ -60,7 +57,6 @@ pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Resp
             }
             open(subscribe, answer, service).await
         }
-        (call::Type::Unknown, ..) => text(StatusCode::NOT_IMPLEMENTED, "Unknown call"),
         (kind, subscribe, _) => forward(Call { subscribe, ..call }, kind, stream, service).await,
     }
 }
@@ -71,17 +67,17 @@ fn refuse_content(error: ContentError) -> Response<Body> {
         ContentError::Unsupported => {
             text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Expecting 'Content-Type' of application/json or application/x-protobuf")
         }
-        ContentError::Malformed(reason) => text(StatusCode::BAD_REQUEST, format!("Failed to parse the body: {reason}")),
+        ContentError::Malformed(reason) => text(StatusCode::BAD_REQUEST, reason),
     }
 }
 
 /// Rows 9 to 11: the call's own part, and the framework's id.
 fn check_form(call: &Call, kind: call::Type) -> Result<(), String> {
-    let id = call.framework_id.as_ref().map(|id| id.value.as_str()).filter(|id| !id.is_empty());
+    let id = call.framework_id.as_ref().map(|id| id.value.as_str());
     let (name, present) = match kind {
         call::Type::Subscribe => {
             let subscribe = call.subscribe.as_ref().ok_or("Expecting 'subscribe' to be present")?;
-            if id != framework_id_of(&subscribe.framework_info) {
+            if id.filter(|id| !id.is_empty()) != framework_id_of(&subscribe.framework_info) {
                 return Err("'framework_id' differs from 'subscribe.framework_info.id'".to_owned());
             }
             return Ok(());
@@ -104,10 +100,15 @@ fn check_form(call: &Call, kind: call::Type) -> Result<(), String> {
     if !present {
         return Err(format!("Expecting '{name}' to be present"));
     }
-    if call.acknowledge.as_ref().is_some_and(|acknowledge| kind == call::Type::Acknowledge && acknowledge.uuid.len() != UUID_BYTES) {
-        return Err("'acknowledge.uuid' is no UUID: it must have 16 bytes".to_owned());
+    let uuid = match kind {
+        call::Type::Acknowledge => call.acknowledge.as_ref().map(|acknowledge| &acknowledge.uuid),
+        call::Type::AcknowledgeOperationStatus => call.acknowledge_operation_status.as_ref().map(|acknowledge| &acknowledge.uuid),
+        _ => None,
+    };
+    if uuid.is_some_and(|uuid| !is_uuid(uuid)) {
+        return Err("Not a valid UUID".to_owned());
     }
-    if id.is_none() && kind != call::Type::Unknown {
+    if id.is_none() {
         return Err("Expecting 'framework_id' to be present".to_owned());
     }
     let named = call.update_framework.as_ref().filter(|_| kind == call::Type::UpdateFramework);
@@ -117,12 +118,18 @@ fn check_form(call: &Call, kind: call::Type) -> Result<(), String> {
     Ok(())
 }
 
+/// Sixteen bytes that name a version of UUIDs that there is.
+fn is_uuid(bytes: &[u8]) -> bool {
+    uuid::Uuid::from_slice(bytes).is_ok_and(|uuid| (1..=5).contains(&uuid.get_version_num()))
+}
+
 async fn forward(call: Call, kind: call::Type, stream: Option<String>, service: &Service) -> Response<Body> {
     match service.owner.call(call, stream).await {
         Ok(Ok(())) if kind == call::Type::UpdateFramework => empty(StatusCode::OK),
         Ok(Ok(())) => empty(StatusCode::ACCEPTED),
         Ok(Err(Refusal::Bad(reason))) => text(StatusCode::BAD_REQUEST, reason),
         Ok(Err(Refusal::Forbidden(reason))) => text(StatusCode::FORBIDDEN, reason),
+        Ok(Err(Refusal::Unknown)) => not_implemented(),
         Err(_) => unavailable(),
     }
 }

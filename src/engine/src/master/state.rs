@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use podium_proto::mesos::v1::scheduler::call;
-use podium_proto::mesos::v1::{Address, MasterInfo, TimeInfo};
+use podium_proto::mesos::v1::{Address, MasterInfo, TimeInfo, master_info};
 use tokio::time::Instant;
 
 use super::agents::{Agent, Departed};
@@ -69,10 +69,10 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// As a real master with its default flags.
+    /// As a real master, whose default is a second.
     #[must_use]
-    pub const fn like_mesos() -> Self {
-        Self { tick: Duration::from_secs(1), eager: false }
+    pub const fn every(allocation_interval: Duration) -> Self {
+        Self { tick: allocation_interval, eager: false }
     }
 }
 
@@ -81,6 +81,9 @@ const RELEASE_GAP: Duration = Duration::from_millis(10);
 
 /// Between two tries to send into a full link.
 const LINK_RETRY: Duration = Duration::from_millis(20);
+
+/// AGENT_UPDATE, AGENT_DRAINING, and QUOTA_V2, which has no name in the v1 API.
+const MASTER_CAPABILITIES: [i32; 3] = [1, 2, 3];
 
 /// What is to happen at some time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +211,7 @@ impl State {
                 port: i32::from(self.address.port()),
             }),
             domain: self.settings.domain.clone(),
-            capabilities: Vec::new(),
+            capabilities: MASTER_CAPABILITIES.iter().map(|kind| master_info::Capability { r#type: Some(*kind) }).collect(),
         }
     }
 

@@ -1,11 +1,12 @@
-//! The GET endpoints with v0 names: `/version`, `/flags`, `/state`, `/slaves`, `/frameworks`, `/tasks`.
+//! The GET endpoints with v0 names: `/version`, `/flags`, `/state`, `/state-summary`, `/slaves`, `/frameworks`, `/tasks`,
+//! `/roles`, `/metrics/snapshot`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, Uri, header};
-use podium_proto::mesos::v1::{Attribute, Task, TaskState, TaskStatus};
+use podium_proto::mesos::v1::{Attribute, Resource, Task, TaskState, TaskStatus};
 use podium_proto::wire::amounts::{Amounts, quantity};
 use podium_proto::wire::json;
 use serde_json::{Map, Value, json};
@@ -13,8 +14,9 @@ use serde_json::{Map, Value, json};
 use super::agents::Agent;
 use super::framework::{Completed, Framework};
 use super::http::{Body, Service, full, unavailable};
-use super::operator::flags;
-use super::state::State;
+use super::offers::to_resources;
+use super::operator::{AGENT_CAPABILITIES, flags, offered};
+use super::state::{Now, State};
 use super::{MESOS_VERSION, roles};
 
 /// One request whose path is known.
@@ -40,7 +42,8 @@ fn view(state: &State, path: &str, query: &HashMap<String, String>) -> Value {
         "/flags" => json!({ "flags": flags_of(state) }),
         "/slaves" => {
             let wanted = query.get("slave_id");
-            json!({ "slaves": slaves(state, wanted.map(String::as_str)), "recovered_slaves": state.recovering })
+            let full = state.agents.values().filter(|agent| wanted.is_none_or(|id| *id == agent.id)).map(|agent| full_slave(state, agent));
+            json!({ "slaves": full.collect::<Vec<_>>(), "recovered_slaves": state.recovering })
         }
         "/frameworks" => {
             let wanted = |id: &str| query.get("framework_id").is_none_or(|given| given == id);
@@ -51,6 +54,9 @@ fn view(state: &State, path: &str, query: &HashMap<String, String>) -> Value {
             })
         }
         "/tasks" => tasks(state, query),
+        "/roles" => json!({ "roles": state.role_names().iter().map(|role| state.describe_role(role)).collect::<Vec<_>>() }),
+        "/state-summary" => summary(state),
+        "/metrics/snapshot" => metrics(state),
         _ => whole(state),
     }
 }
@@ -71,10 +77,10 @@ fn whole(state: &State) -> Value {
         "id": state.master_id,
         "pid": format!("master@{}", state.address),
         "hostname": state.hostname(),
-        "capabilities": [],
-        "activated_slaves": state.agents.len(),
-        "deactivated_slaves": 0,
-        "unreachable_slaves": state.unreachable.len(),
+        "capabilities": ["AGENT_UPDATE", "AGENT_DRAINING", "QUOTA_V2"],
+        "activated_slaves": count(state.agents.values().filter(|agent| !agent.deactivated).count()),
+        "deactivated_slaves": count(state.agents.values().filter(|agent| agent.deactivated).count()),
+        "unreachable_slaves": count(state.unreachable.len()),
         "leader": format!("master@{}", state.address),
         "leader_info": {
             "id": state.master_id,
@@ -83,7 +89,7 @@ fn whole(state: &State) -> Value {
             "hostname": state.hostname(),
         },
         "flags": flags_of(state),
-        "slaves": slaves(state, None),
+        "slaves": state.agents.values().map(slave).collect::<Vec<_>>(),
         "recovered_slaves": state.recovering,
         "frameworks": state.frameworks.iter().map(|known| framework(state, known)).collect::<Vec<_>>(),
         "completed_frameworks": state.completed.iter().filter_map(completed).collect::<Vec<_>>(),
@@ -112,8 +118,111 @@ fn attribute(attribute: &Attribute) -> (String, Value) {
     (attribute.name.clone(), value)
 }
 
-fn slaves(state: &State, wanted: Option<&str>) -> Vec<Value> {
-    state.agents.values().filter(|agent| wanted.is_none_or(|id| id == agent.id)).map(slave).collect()
+/// A number of things; numbers are doubles here.
+fn count(number: usize) -> f64 {
+    u32::try_from(number).map_or(f64::from(u32::MAX), f64::from)
+}
+
+/// With the resources as protobuf's JSON besides.
+fn full_slave(state: &State, agent: &Agent) -> Value {
+    let full = |resources: &[Resource]| -> Value { resources.iter().filter_map(|resource| json::to_value(resource).ok()).collect() };
+    let mut object = slave(agent);
+    object["reserved_resources_full"] = json!({});
+    object["unreserved_resources_full"] = full(&to_resources(&agent.total, None, true));
+    object["used_resources_full"] = full(&to_resources(&agent.allocated, None, true));
+    object["offered_resources_full"] = full(&offered(state, agent));
+    object
+}
+
+/// How many tasks are in each state, added to the description of whoever has them.
+fn count_tasks<'a>(object: &mut Value, tasks: impl Iterator<Item = &'a Task>) {
+    const COUNTED: [TaskState; 10] = [
+        TaskState::TaskStaging,
+        TaskState::TaskStarting,
+        TaskState::TaskRunning,
+        TaskState::TaskKilling,
+        TaskState::TaskFinished,
+        TaskState::TaskKilled,
+        TaskState::TaskFailed,
+        TaskState::TaskLost,
+        TaskState::TaskError,
+        TaskState::TaskUnreachable,
+    ];
+    let states: Vec<i32> = tasks.map(|task| task.state).collect();
+    for counted in COUNTED {
+        object[counted.as_str_name()] = json!(states.iter().filter(|state| **state == i32::from(counted)).count());
+    }
+}
+
+fn all_tasks(framework: &Framework) -> impl Iterator<Item = &Task> {
+    let live = framework.tasks.values().map(|record| &record.task);
+    live.chain(framework.unreachable_tasks.values()).chain(&framework.completed_tasks)
+}
+
+fn summary(state: &State) -> Value {
+    let slaves = state.agents.values().map(|agent| {
+        let mut object = slave(agent);
+        let here = state.frameworks.iter().flat_map(all_tasks).filter(|task| task.agent_id.value == agent.id);
+        count_tasks(&mut object, here);
+        let ids: BTreeSet<&String> = agent.executors.keys().chain(agent.tasks.keys()).collect();
+        object["framework_ids"] = json!(ids);
+        object
+    });
+    let frameworks = state.frameworks.iter().map(|known| {
+        let whole = framework(state, known);
+        let mut object = json!({});
+        for kept in [
+            "id",
+            "name",
+            "used_resources",
+            "offered_resources",
+            "capabilities",
+            "hostname",
+            "webui_url",
+            "active",
+            "connected",
+            "recovered",
+        ] {
+            if let Some(value) = whole.get(kept) {
+                object[kept] = value.clone();
+            }
+        }
+        count_tasks(&mut object, all_tasks(known));
+        let agents: BTreeSet<&String> = all_tasks(known).map(|task| &task.agent_id.value).collect();
+        object["slave_ids"] = json!(agents);
+        object
+    });
+    json!({ "hostname": state.hostname(), "slaves": slaves.collect::<Vec<_>>(), "frameworks": frameworks.collect::<Vec<_>>() })
+}
+
+fn metrics(state: &State) -> Value {
+    let mut total = Amounts::default();
+    let mut used = Amounts::default();
+    for agent in state.agents.values() {
+        total.add(&agent.total);
+        used.add(&agent.allocated);
+    }
+    let active = state.frameworks.iter().filter(|framework| framework.stream.is_some()).count();
+    let mut metrics = json!({
+        "master/elected": 1.0,
+        "master/uptime_secs": seconds(Now::read().wall.saturating_sub(state.started)),
+        "master/slaves_active": count(state.agents.values().filter(|agent| !agent.deactivated).count()),
+        "master/slaves_unreachable": count(state.unreachable.len()),
+        "master/frameworks_active": count(active),
+        "master/frameworks_disconnected": count(state.frameworks.iter().count().saturating_sub(active)),
+        "master/outstanding_offers": count(state.offers.len()),
+    });
+    for ((name, total), (_, used)) in total.scalars().into_iter().zip(used.scalars()) {
+        metrics[format!("master/{name}_total")] = json!(quantity(total));
+        metrics[format!("master/{name}_used")] = json!(quantity(used));
+    }
+    for (name, told) in
+        [("running", TaskState::TaskRunning), ("staging", TaskState::TaskStaging), ("unreachable", TaskState::TaskUnreachable)]
+    {
+        let tasks = state.frameworks.iter().flat_map(all_tasks).filter(|task| task.state == i32::from(told)).count();
+        metrics[format!("master/tasks_{name}")] = json!(count(tasks));
+    }
+    metrics
 }
 
 fn slave(agent: &Agent) -> Value {
@@ -122,7 +231,7 @@ fn slave(agent: &Agent) -> Value {
         "hostname": agent.info.hostname,
         "port": agent.address.port(),
         "attributes": agent.info.attributes.iter().map(attribute).collect::<Map<_, _>>(),
-        "pid": format!("slave(1)@{}", agent.address),
+        "pid": format!("{}@{}", agent.process(), agent.address),
         "registered_time": seconds(agent.registered),
         "resources": resources(&agent.total),
         "used_resources": resources(&agent.allocated),
@@ -130,9 +239,9 @@ fn slave(agent: &Agent) -> Value {
         "reserved_resources": {},
         "unreserved_resources": resources(&agent.total),
         "active": true,
-        "deactivated": false,
+        "deactivated": agent.deactivated,
         "version": MESOS_VERSION,
-        "capabilities": [],
+        "capabilities": AGENT_CAPABILITIES.map(|kind| kind.as_str_name()),
     });
     if let Some(domain) = agent.info.domain.as_ref().and_then(|domain| domain.fault_domain.as_ref()) {
         object["domain"] = json!({ "fault_domain": { "region": { "name": domain.region.name }, "zone": { "name": domain.zone.name } } });
@@ -159,7 +268,9 @@ fn framework(state: &State, framework: &Framework) -> Value {
     object["recovered"] = json!(framework.recovered);
     object["registered_time"] = json!(seconds(framework.registered));
     object["unregistered_time"] = json!(0.0);
-    if let Some(time) = framework.reregistered {
+    object["offer_constraints"] = json::to_value(&framework.constraints.given).unwrap_or_else(|_| json!({}));
+    // Mesos tells it of those alone that came back.
+    if let Some(time) = framework.reregistered.filter(|time| *time != framework.registered) {
         object["reregistered_time"] = json!(seconds(time));
     }
     object["used_resources"] = resources(&used);
@@ -229,6 +340,11 @@ fn completed(completed: &Completed) -> Option<Value> {
     object["registered_time"] = json!(seconds(completed.registered));
     object["unregistered_time"] = json!(seconds(completed.unregistered));
     object["completed_tasks"] = completed.tasks.iter().map(task).collect();
+    for held in ["used_resources", "offered_resources", "resources"] {
+        object[held] = resources(&Amounts::default());
+    }
+    object["offer_constraints"] = json!({});
+    object["unreachable_tasks"] = json!([]);
     object["tasks"] = json!([]);
     object["offers"] = json!([]);
     object["executors"] = json!([]);
@@ -283,10 +399,7 @@ fn status(status: &TaskStatus) -> Value {
 /// `/tasks`: live, unreachable and completed ones, newest name first unless asked otherwise.
 fn tasks(state: &State, query: &HashMap<String, String>) -> Value {
     let number = |name: &str, default: usize| query.get(name).and_then(|text| text.parse().ok()).unwrap_or(default);
-    let of_frameworks = state.frameworks.iter().flat_map(|framework| {
-        let live = framework.tasks.values().map(|record| &record.task);
-        live.chain(framework.unreachable_tasks.values()).chain(&framework.completed_tasks)
-    });
+    let of_frameworks = state.frameworks.iter().flat_map(all_tasks);
     let wanted = |task: &&Task| {
         query.get("framework_id").is_none_or(|id| *id == task.framework_id.value)
             && query.get("task_id").is_none_or(|id| *id == task.task_id.value)

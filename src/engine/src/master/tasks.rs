@@ -56,21 +56,23 @@ pub(super) fn note(task: &mut Task, status: &TaskStatus, latest: TaskState) {
 
 impl TaskRecord {
     /// A task as launched, or as an agent tells it; it is staging until a status says otherwise.
-    pub(super) fn new(framework: &Framework, agent_id: &str, info: TaskInfo, executor: &ExecutorId, role: String) -> Self {
+    /// Without an executor, where that is the command executor.
+    pub(super) fn new(framework: &Framework, agent_id: &str, info: TaskInfo, executor: Option<&ExecutorId>, role: String) -> Self {
         let amounts = Amounts::of(&info.resources);
-        let user = info.command.as_ref().and_then(|command| command.user.clone()).unwrap_or_else(|| framework.info.user.clone());
+        let of_executor = || info.executor.as_ref().and_then(|executor| executor.command.as_ref()?.user.clone());
+        let user = info.command.as_ref().and_then(|command| command.user.clone()).or_else(of_executor);
         let task = Task {
             name: info.name,
             task_id: info.task_id,
             framework_id: framework.framework_id(),
-            executor_id: Some(executor.clone()),
+            executor_id: executor.cloned(),
             agent_id: AgentId { value: agent_id.to_owned() },
             state: TaskState::TaskStaging.into(),
             resources: info.resources,
             labels: info.labels,
             discovery: info.discovery,
             container: info.container,
-            user: Some(user),
+            user,
             health_check: info.health_check,
             kill_policy: info.kill_policy,
             limits: info.limits,
@@ -266,10 +268,10 @@ impl State {
     ) {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let Ok(state) = TaskState::try_from(status.state) else { return };
-        let executor = info.executor.as_ref().map(|executor| executor.executor_id.clone()).or_else(|| status.executor_id.clone());
-        let executor = executor.unwrap_or_else(|| ExecutorId { value: info.task_id.value.clone() });
+        // What has none is run by a command executor.
+        let executor = info.executor.as_ref().map(|executor| executor.executor_id.clone());
         let role = role_of(&info.resources, framework);
-        let mut record = TaskRecord::new(framework, agent_id, info, &executor, role);
+        let mut record = TaskRecord::new(framework, agent_id, info, executor.as_ref(), role);
         record.latest = state;
         record.released = is_terminal(state);
         note(&mut record.task, &status, state);
@@ -290,7 +292,7 @@ impl State {
             reason: Some(Reason::AgentReregistered.into()),
             timestamp: Some(now.seconds()),
             agent_id: Some(AgentId { value: agent_id.to_owned() }),
-            executor_id: Some(executor),
+            executor_id: executor,
             ..status
         };
         framework.tasks.insert(record.task.task_id.value.clone(), record);

@@ -5,13 +5,14 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use podium_controllers::gateway;
 use podium_engine::agent::{DEFAULT_RESOURCES, parse_attributes, parse_resources};
 use podium_engine::simulated::SimulatedAgents;
-use podium_engine::{Agents, Engine, RealAgent};
+use podium_engine::{Agents, Engine, Pace, RealAgent, Settings};
 use podium_store::StoreConfig;
 use tokio::net::TcpListener;
 
@@ -34,6 +35,11 @@ pub struct DevArgs {
     /// Where the embedded Mesos listens. Port 0 means any free port.
     #[arg(long, env = "PODIUM_MESOS_LISTEN", default_value = "127.0.0.1:5050", value_name = "HOST:PORT", value_parser = super::parse_address)]
     pub mesos_listen: SocketAddr,
+
+    /// Between two rounds of offers, as in a real Mesos master, whose default is 1s. With 0 offers are made at once, also
+    /// of what is released.
+    #[arg(long, env = "PODIUM_MESOS_ALLOCATION_INTERVAL", default_value = "0", value_name = "TIME", value_parser = crate::cli::parse_duration)]
+    pub mesos_allocation_interval: Duration,
 
     /// Simulated agents: nothing is run, timers take the place of processes.
     #[arg(long, env = "PODIUM_SIMULATE")]
@@ -125,7 +131,7 @@ async fn start_engine(args: &DevArgs, folder: &DataFolder, listener: TcpListener
         })
     };
     let data_dir = folder.join(if args.simulate { "mesos-simulated" } else { "mesos" });
-    let config = podium_engine::Config { listener, data_dir, agents, settings: podium_engine::Settings::default() };
+    let config = podium_engine::Config { listener, data_dir, agents, settings: settings(args) };
     Ok(Engine::start(config).await?)
 }
 
@@ -138,6 +144,12 @@ async fn agent_listener(folder: &DataFolder) -> std::io::Result<TcpListener> {
         return Ok(listener);
     }
     TcpListener::bind(("127.0.0.1", 0)).await
+}
+
+fn settings(args: &DevArgs) -> Settings {
+    let interval = args.mesos_allocation_interval;
+    let pace = if interval.is_zero() { Pace::default() } else { Pace::every(interval) };
+    Settings { pace, ..Settings::default() }
 }
 
 /// Who this folder's process is in elections: one at a time, the same after a restart.

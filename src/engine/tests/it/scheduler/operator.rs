@@ -55,7 +55,7 @@ async fn operators_tear_frameworks_down_and_are_told_what_is_not_served() {
         (r#"{"type":"TEARDOWN"}"#, 400),
         (r#"{"type":"TEARDOWN","teardown":{"framework_id":{"value":"nobody"}}}"#, 400),
         (r#"{"type":"MARK_AGENT_GONE","mark_agent_gone":{"agent_id":{"value":"nobody"}}}"#, 404),
-        (r#"{"type":"GET_QUOTA"}"#, 501),
+        (r#"{"type":"UPDATE_WEIGHTS"}"#, 501),
         (r#"{"type":"NONSENSE"}"#, 400),
         (r#"{"type":"TEARDOWN","teardown":{"framework_id":{"value":"f"}}}"#, 200),
     ] {
@@ -76,7 +76,7 @@ async fn the_old_endpoints_tell_the_truth() {
     assert_eq!(get(world.address(), "/redirect").await.0, StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(json(get(world.address(), "/version").await.1)["version"], "1.11.0");
     let state = json(get(world.address(), "/master/state").await.1);
-    assert_eq!((&state["activated_slaves"], &state["frameworks"][0]["id"]), (&Value::from(2), &Value::from("f")));
+    assert_eq!((&state["activated_slaves"], &state["frameworks"][0]["id"]), (&Value::from(2.0), &Value::from("f")));
     let slaves = json(get(world.address(), &format!("/slaves?slave_id={}", offer.agent_id.value)).await.1);
     assert_eq!(slaves["slaves"].as_array().unwrap().len(), 1);
     assert_eq!(slaves["slaves"][0]["used_resources"]["cpus"], 0.11);

@@ -48,7 +48,7 @@ async fn each_fault_of_a_request_has_its_status() {
             r#"{"type":"ACKNOWLEDGE","framework_id":{"value":"a"},"acknowledge":{"agent_id":{"value":"s"},"task_id":{"value":"t"},"uuid":"YWI="}}"#,
             400,
         ),
-        (JSON, &[], r#"{"type":"UNKNOWN"}"#, 501),
+        (JSON, &[], r#"{"type":"UNKNOWN"}"#, 400),
     ];
     for (content_type, headers, body, expected) in cases {
         let (status, text) = status(&world, *content_type, headers, body).await;

@@ -25,12 +25,12 @@ async fn a_bad_framework_gets_an_error_event_and_no_more() {
     let world = World::start(agents(0)).await;
     let base = || info("test", &[]);
     for (bad, suppressed, word) in [
-        (FrameworkInfo { roles: vec!["a".into(), "a".into()], ..base() }, &[][..], "more than once"),
+        (FrameworkInfo { roles: vec!["a".into(), "a".into()], ..base() }, &[][..], "duplicate items: { a }"),
         (FrameworkInfo { roles: vec!["a b".into()], ..base() }, &[], "invalid"),
         (FrameworkInfo { capabilities: vec![], ..base() }, &[], "MULTI_ROLE"),
         (base(), &["other"], "Suppressed role"),
         (FrameworkInfo { failover_timeout: Some(f64::NAN), ..base() }, &[], "failover_timeout"),
-        (info_with_id("a/b"), &[], "Invalid framework ID"),
+        (info_with_id("a/b"), &[], "invalid characters"),
     ] {
         // NaN can't be said in JSON.
         let kind = if bad.failover_timeout.is_some_and(f64::is_nan) { Kind::Protobuf } else { Kind::Json };

@@ -1,0 +1,97 @@
+//! The scenarios, one concept a file. Each says in its name what it is about, not what should come of it:
+//! that is what the real master says.
+
+mod offers;
+mod operator;
+mod pipeline;
+mod subscriptions;
+mod tasks;
+mod validation;
+mod words;
+
+use std::pin::Pin;
+
+use super::stage::Stage;
+
+/// What is played on a stage.
+pub type Play = for<'a> fn(&'a mut Stage) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// A scenario with its name.
+pub type Scenario = (&'static str, Play);
+
+/// Lists functions of this form: `async fn name(stage: &mut Stage)`.
+macro_rules! scenarios {
+    ($($module:ident: $($name:ident),* $(,)?;)*) => {
+        &[$($((concat!(stringify!($module), "::", stringify!($name)), |stage| Box::pin($module::$name(stage)))),*),*]
+    };
+}
+
+/// Against masters with two agents on which nothing is launched.
+pub const MASTER: &[Scenario] = scenarios! {
+    pipeline:
+        methods_and_paths,
+        content_types,
+        bodies,
+        accepted_types,
+        parts_of_calls,
+        framework_ids_of_calls,
+        stream_ids,
+        a_framework_that_is_away;
+    subscriptions:
+        first_events,
+        roles_and_capabilities,
+        ids,
+        times_and_filters,
+        offer_constraints,
+        the_latest_wins,
+        a_framework_that_comes_back,
+        completed_frameworks,
+        changes_at_a_subscription,
+        update_framework;
+    offers:
+        their_form,
+        their_form_without_capabilities,
+        declined_and_filtered,
+        suppressed_and_revived,
+        roles_of_revive_and_suppress,
+        removed_roles,
+        accepted_for_nothing,
+        invalid_offers,
+        one_call_for_two_agents,
+        not_our_offers;
+    validation:
+        tasks,
+        checks,
+        commands_and_containers,
+        resources,
+        executors,
+        groups,
+        launches,
+        operations;
+    words:
+        kill,
+        acknowledge,
+        reconcile,
+        reconcile_without_partition_aware,
+        message_request_shutdown,
+        operations_of_others;
+    operator:
+        forms,
+        queries,
+        state,
+        roles,
+        teardown,
+        agents_marked_gone;
+};
+
+/// Against clusters of one agent that runs what is launched, by the same executor.
+pub const AGENT: &[Scenario] = scenarios! {
+    tasks:
+        one_that_ends_well,
+        one_that_fails_and_its_group,
+        killed,
+        shut_down_with_their_executor,
+        unacknowledged_and_asked_for,
+        used_ids,
+        as_operators_see_them;
+};
