@@ -1,6 +1,9 @@
-//! Calls to the master: in order, on a connection of their own, each belonging to one subscription.
+//! Calls to the master, on connections of their own, each belonging to one subscription: in order, but for
+//! acknowledgements. These are many, one to a task at a time, and say nothing about each other: some travel at once.
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderValue, header};
 use podium_http::{Client, Method, Url};
 use podium_proto::mesos::v1;
@@ -10,6 +13,9 @@ use tokio::sync::mpsc;
 
 /// Calls waiting to be sent; a full queue makes the caller wait.
 const CAPACITY: usize = 1024;
+
+/// Acknowledgements without an answer, at most; each has a connection of its own.
+const ACKNOWLEDGEMENTS: usize = 6;
 
 /// Both directions speak protobuf; masters compare these words exactly.
 pub(crate) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
@@ -23,17 +29,26 @@ pub struct SubscriptionOver;
 #[derive(Debug, Clone)]
 pub struct Calls {
     queue: mpsc::Sender<Call>,
+    acknowledgements: mpsc::Sender<Call>,
+}
+
+/// What waits to be sent under one subscription.
+pub(super) struct Queue {
+    in_order: mpsc::Receiver<Call>,
+    acknowledgements: mpsc::Receiver<Call>,
 }
 
 impl Calls {
     /// A handle, and the queue to be worked off by [`deliver`].
-    pub(super) fn new() -> (Self, mpsc::Receiver<Call>) {
-        let (queue, calls) = mpsc::channel(CAPACITY);
-        (Calls { queue }, calls)
+    pub(super) fn new() -> (Self, Queue) {
+        let (queue, in_order) = mpsc::channel(CAPACITY);
+        let (acknowledgements, waiting) = mpsc::channel(CAPACITY);
+        (Calls { queue, acknowledgements }, Queue { in_order, acknowledgements: waiting })
     }
 
     async fn send(&self, r#type: call::Type, call: Call) -> Result<(), SubscriptionOver> {
-        self.queue.send(Call { r#type: Some(r#type.into()), ..call }).await.map_err(|_| SubscriptionOver)
+        let queue = if r#type == call::Type::Acknowledge { &self.acknowledgements } else { &self.queue };
+        queue.send(Call { r#type: Some(r#type.into()), ..call }).await.map_err(|_| SubscriptionOver)
     }
 
     /// Launches on these offers, all of one agent and role; what is left of them is declined for `refuse_seconds`.
@@ -151,30 +166,73 @@ pub(super) struct Target {
     pub stream_id: HeaderValue,
 }
 
-/// Sends queued calls one after the other. Ends only with the reason why the subscription must end.
-pub(super) async fn deliver(target: Target, mut calls: mpsc::Receiver<Call>) -> String {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, PROTOBUF);
-    headers.insert(header::ACCEPT, PROTOBUF);
-    headers.insert("Mesos-Stream-Id", target.stream_id);
-    let framework_id = Some(v1::FrameworkId { value: target.framework_id });
-    while let Some(call) = calls.recv().await {
-        let kind = call.r#type.and_then(|kind| call::Type::try_from(kind).ok()).map_or("UNKNOWN", |kind| kind.as_str_name());
-        let body = Call { framework_id: framework_id.clone(), ..call }.encode_to_vec();
-        match target.client.request(Method::POST, &target.url, headers.clone(), body).await {
-            Ok(response) if response.status.is_success() => {
-                // Read to its end, so that the connection can be used again.
-                if let Err(error) = response.bytes().await {
-                    return format!("call {kind}: {error}");
+/// Sends what is queued. Ends only with the reason why the subscription must end.
+pub(super) async fn deliver(target: Target, queue: Queue) -> String {
+    let post = Post::new(target);
+    tokio::select! {
+        reason = post.in_order(queue.in_order) => reason,
+        reason = post.at_once(queue.acknowledgements) => reason,
+    }
+}
+
+struct Post {
+    client: Client,
+    url: Url,
+    framework_id: v1::FrameworkId,
+    headers: HeaderMap,
+}
+
+impl Post {
+    fn new(target: Target) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, PROTOBUF);
+        headers.insert(header::ACCEPT, PROTOBUF);
+        headers.insert("Mesos-Stream-Id", target.stream_id);
+        Post { client: target.client, url: target.url, framework_id: v1::FrameworkId { value: target.framework_id }, headers }
+    }
+
+    /// One after the other.
+    async fn in_order(&self, mut calls: mpsc::Receiver<Call>) -> String {
+        while let Some(call) = calls.recv().await {
+            if let Err(reason) = self.post(call).await {
+                return reason;
+            }
+        }
+        // Every handle is gone: nobody wants to call, which is no reason to end the subscription.
+        std::future::pending().await
+    }
+
+    /// Some at a time.
+    async fn at_once(&self, mut calls: mpsc::Receiver<Call>) -> String {
+        let mut unanswered = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(answer) = unanswered.next(), if !unanswered.is_empty() => {
+                    if let Err(reason) = answer {
+                        return reason;
+                    }
                 }
+                Some(call) = calls.recv(), if unanswered.len() < ACKNOWLEDGEMENTS => unanswered.push(self.post(call)),
+                else => return std::future::pending().await,
             }
-            Ok(response) => {
-                let status = response.status;
-                return format!("the master answered {status} to {kind}: {}", response.excerpt(500).await);
-            }
-            Err(error) => return format!("call {kind}: {error}"),
         }
     }
-    // Every handle is gone: nobody wants to call, which is no reason to end the subscription.
-    std::future::pending().await
+
+    /// One call; in words why the subscription must end.
+    async fn post(&self, call: Call) -> Result<(), String> {
+        let kind = call.r#type.and_then(|kind| call::Type::try_from(kind).ok()).map_or("UNKNOWN", |kind| kind.as_str_name());
+        let body = Call { framework_id: Some(self.framework_id.clone()), ..call }.encode_to_vec();
+        match self.client.request(Method::POST, &self.url, self.headers.clone(), body).await {
+            // Read to its end, so that the connection can be used again.
+            Ok(response) if response.status.is_success() => match response.bytes().await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("call {kind}: {error}")),
+            },
+            Ok(response) => {
+                let status = response.status;
+                Err(format!("the master answered {status} to {kind}: {}", response.excerpt(500).await))
+            }
+            Err(error) => Err(format!("call {kind}: {error}")),
+        }
+    }
 }

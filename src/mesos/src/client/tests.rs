@@ -406,3 +406,55 @@ async fn a_cancelled_client_says_so_and_closes_its_stream() {
     assert!(matches!(last, Some(Event::Stopped(Stop::Cancelled))));
     timeout(Duration::from_secs(10), stream.0.closed()).await.expect("the stream is closed");
 }
+
+#[tokio::test]
+async fn acknowledgements_wait_for_nobody_and_all_else_keeps_its_order() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, stream) = master.subscribe("one").await;
+    stream.subscribed(15.0);
+    let calls = owner.subscribed().await;
+    calls.revive(Vec::new()).await.unwrap();
+    calls.suppress(Vec::new()).await.unwrap();
+    for task in ["a", "b", "c"] {
+        calls.acknowledge("S1", task, Bytes::from_static(&[7; 16])).await.unwrap();
+    }
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.push(master.next().await);
+    }
+    // None of the four is answered yet.
+    asked.sort_by_key(|asked| asked.call.r#type() as i32);
+    let kinds: Vec<call::Type> = asked.iter().map(|asked| asked.call.r#type()).collect();
+    assert_eq!(kinds, [call::Type::Revive, call::Type::Acknowledge, call::Type::Acknowledge, call::Type::Acknowledge]);
+    assert!(master.asked.try_recv().is_err(), "SUPPRESS waits for the answer to REVIVE");
+    for asked in asked {
+        let _ = asked.answer.send(plain(StatusCode::ACCEPTED, ""));
+    }
+    assert_eq!(master.accept().await.0.r#type(), call::Type::Suppress);
+}
+
+#[tokio::test]
+async fn inverse_offers_are_told_and_answered() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, stream) = master.subscribe("one").await;
+    stream.subscribed(15.0);
+    let calls = owner.subscribed().await;
+    let offer = v1::InverseOffer {
+        id: v1::OfferId { value: "I1".into() },
+        framework_id: v1::FrameworkId { value: "F".into() },
+        unavailability: v1::Unavailability { start: v1::TimeInfo { nanoseconds: 5 }, duration: None },
+        ..Default::default()
+    };
+    let inverse_offers = Some(event::InverseOffers { inverse_offers: vec![offer.clone()] });
+    stream.send(scheduler::Event { r#type: Some(event::Type::InverseOffers.into()), inverse_offers, ..Default::default() });
+    let Event::InverseOffers(told) = owner.next().await else { panic!("another event") };
+    assert_eq!(told.as_slice(), std::slice::from_ref(&offer));
+    calls.answer_inverse(vec![offer.id.clone()], true, 60.0).await.unwrap();
+    calls.answer_inverse(vec![offer.id.clone()], false, 60.0).await.unwrap();
+    let accept = master.accept().await.0;
+    assert_eq!(accept.accept_inverse_offers.unwrap().inverse_offer_ids.as_slice(), std::slice::from_ref(&offer.id));
+    let decline = master.accept().await.0;
+    assert_eq!(decline.decline_inverse_offers.unwrap().filters.unwrap().refuse_seconds, Some(60.0));
+}
