@@ -1,14 +1,20 @@
-//! `/v2/deployments`: what is on its way, in Marathon's form (reference section 2.5).
+//! `/v2/deployments`: what is on its way, in Marathon's form (reference section 2.5), and how to take it back.
 
 use http::StatusCode;
 use podium_proto::records::Deployment;
 use podium_proto::records::deployment::Kind;
+use podium_store::Key;
+use podium_store::index::IndexState;
+use podium_store::view::{Held, PodView};
+use podium_store::writer::{Compare, Group, Op};
 use podium_types::id::{PodId, Version};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::Api;
-use crate::answer::{Answer, Problem, REVISION, header, json_value};
+use crate::answer::{Answer, Problem, REVISION, empty, header, json_value};
 use crate::request::Head;
+use crate::{commit, push};
 
 /// All running deployments.
 pub fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
@@ -24,6 +30,71 @@ pub fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
     let mut answer = json_value(StatusCode::OK, &body);
     header(&mut answer, REVISION, revision);
     Ok(answer)
+}
+
+/// DELETE: takes back what the deployment brought, by another deployment; with `force` only the deployment ends.
+pub async fn cancel(api: &Api, id: &str, head: &Head) -> Result<Answer, Problem> {
+    api.caught_up(head.min_revision()?).await?;
+    let is_it = |view: &&PodView| head.caller.may_read(&view.id) && view.deployment.as_ref().is_some_and(|held| held.value.id == id);
+    let pod = api.index.read(|state| state.pods().find(is_it).map(|view| view.id.clone())).ok_or_else(|| unknown(id))?;
+    head.caller.demand_write(&pod)?;
+    if head.flag("force") { drop_it(api, &pod, id, head).await } else { roll_back(api, &pod, id, head).await }
+}
+
+fn unknown(id: &str) -> Problem {
+    let id: String = id.chars().take(64).collect();
+    Problem::new(StatusCode::NOT_FOUND, format!("DeploymentPlan {id} does not exist"))
+}
+
+/// The running deployment, if it still is the one that was asked for.
+fn running<'a>(view: &'a PodView, id: &str) -> Result<&'a Held<Deployment>, Problem> {
+    view.deployment.as_ref().filter(|held| held.value.id == id).ok_or_else(|| unknown(id))
+}
+
+/// The pod is locked no longer. The controllers go on towards what is in force: that is changed by PUT, or rolled back.
+async fn drop_it(api: &Api, pod: &PodId, id: &str, head: &Head) -> Result<Answer, Problem> {
+    let plan = |state: &IndexState, _| {
+        let deployment = running(state.pod(pod).ok_or_else(|| unknown(id))?, id)?;
+        let key = Key::Deployment(pod.clone());
+        let group = Group::new(pod.clone()).when(Compare::Unchanged(key.clone(), deployment.mod_revision)).then(Op::Delete(key));
+        Ok((group, ()))
+    };
+    let (revision, ()) = commit::write(api, head, pod, plan).await?.confirmed(pod)?;
+    let mut answer = empty(StatusCode::ACCEPTED);
+    header(&mut answer, REVISION, revision);
+    Ok(answer)
+}
+
+async fn roll_back(api: &Api, pod: &PodId, id: &str, head: &Head) -> Result<Answer, Problem> {
+    let new = Uuid::new_v4();
+    let changed = push::write(api, pod, head, new, |view, now| plan_back(view, id, now, new)).await?;
+    let now = Version::from_millis(jiff::Timestamp::now().as_millisecond());
+    let version = changed.in_force.as_ref().map_or(now, |in_force| in_force.version);
+    let mut answer = json_value(StatusCode::OK, &json!({ "version": version, "deploymentId": new.to_string() }));
+    push::stamp(&mut answer, &changed, new);
+    Ok(answer)
+}
+
+/// The change that leads back to where the deployment came from: what was created goes, all else becomes what it was.
+fn plan_back(view: &PodView, id: &str, now: i64, new: Uuid) -> Result<push::Plan, Problem> {
+    let held = running(view, id)?;
+    let mut plan = match Kind::try_from(held.value.kind) {
+        Ok(Kind::Start) => push::plan_end(view, now, new, true)?,
+        Ok(Kind::Scale | Kind::Restart | Kind::Stop) => {
+            let before = Version::from_millis(held.value.previous_version_ms);
+            let stored = view.versions.get(&before).map(|stored| &stored.value);
+            let (json, definition) = stored.and_then(|stored| Some((&stored.json, stored.definition()?))).ok_or_else(|| {
+                Problem::new(StatusCode::CONFLICT, format!("version {before} of {} cannot be read any more: PUT what should run", view.id))
+            })?;
+            push::plan_definition(view, &definition, json, now, new, true).map_err(|error| push::not_planned(error, &[]))?
+        }
+        Err(_) => {
+            let message = format!("{}'s deployment was begun by a newer version of Podium: ask a replica of that version", view.id);
+            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, message));
+        }
+    };
+    plan.group = plan.group.when(Compare::Unchanged(Key::Deployment(view.id.clone()), held.mod_revision));
+    Ok(plan)
 }
 
 /// The steps that Marathon would take for a deployment of this kind.

@@ -5,16 +5,20 @@
 //!
 //! ```text
 //! server  accepts ─► routes ─► guard (which pages may talk to us) ─► access (who it is) ─► pods | plain (the rest)
-//!                                pods:  path ─► push ─► admission's plan ─► store ─► index has it ─► answer
-//!                                                read ◄── index
+//!                                push, instances, deployments, queue ─► a plan ─► commit ─► store ─► index has it ─► answer
+//!                                all that is read ◄── index
 //! ```
 
 mod access;
 mod answer;
+mod commit;
 mod content;
 mod deployments;
+mod dry_run;
 mod groups;
 mod guard;
+mod instances;
+mod leader;
 mod logs;
 mod metrics;
 mod openapi;
@@ -22,6 +26,7 @@ mod path;
 mod plain;
 mod pods;
 mod push;
+mod queue;
 mod request;
 mod routes;
 mod server;

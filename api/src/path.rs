@@ -26,6 +26,10 @@ pub enum Verb {
     Logs,
     /// `::versions/<time stamp>`, the stamp as written.
     Version(String),
+    /// `::instances`.
+    Instances,
+    /// `::instances/<instance id>`, the id as written.
+    Instance(String),
 }
 
 /// Why a path names nothing of ours.
@@ -38,7 +42,7 @@ pub enum PathError {
     #[error(transparent)]
     Id(IdError),
     /// No such verb.
-    #[error("`::{0}` is not known: use ::status, ::logs, ::versions or ::versions/<time stamp>")]
+    #[error("`::{0}` is not known: use ::status, ::logs, ::versions, ::versions/<time stamp>, ::instances or ::instances/<instance id>")]
     Verb(String),
 }
 
@@ -55,12 +59,14 @@ pub fn parse(tail: &str) -> Result<PodPath, PathError> {
         Some("status") => Verb::Status,
         Some("versions") => Verb::Versions,
         Some("logs") => Verb::Logs,
-        Some(other) => match other.strip_prefix("versions/") {
-            Some(stamp) if !stamp.contains('/') => Verb::Version(stamp.to_owned()),
+        Some("instances") => Verb::Instances,
+        Some(other) => match other.split_once('/') {
+            Some(("versions", stamp)) if !stamp.contains('/') => Verb::Version(stamp.to_owned()),
+            Some(("instances", id)) if !id.contains('/') => Verb::Instance(id.to_owned()),
             _ => return Err(PathError::Verb(other.chars().take(64).collect())),
         },
     };
-    if id.is_none() && matches!(verb, Verb::Versions | Verb::Logs | Verb::Version(_)) {
+    if id.is_none() && !matches!(verb, Verb::Definition | Verb::Status) {
         return Err(PathError::Id(IdError::Empty));
     }
     Ok(PodPath { id, verb })
@@ -105,6 +111,8 @@ mod tests {
             assert_eq!(parse(tail), pod("/a/b", Verb::Status), "{tail}");
         }
         assert_eq!(parse("a::versions"), pod("/a", Verb::Versions));
+        assert_eq!(parse("a::instances/"), pod("/a", Verb::Instances));
+        assert_eq!(parse("a::instances/a.instance-x"), pod("/a", Verb::Instance("a.instance-x".to_owned())));
         assert_eq!(parse("a::versions/2026-01-01T00:00:00.000Z"), pod("/a", Verb::Version("2026-01-01T00:00:00.000Z".to_owned())));
     }
 
@@ -114,6 +122,7 @@ mod tests {
             assert_eq!(parse(tail), Ok(PodPath { id: None, verb }), "{tail}");
         }
         assert_eq!(parse("::versions"), Err(PathError::Id(IdError::Empty)));
+        assert_eq!(parse("::instances"), Err(PathError::Id(IdError::Empty)));
     }
 
     #[test]
@@ -136,7 +145,7 @@ mod tests {
 
         #[test]
         fn a_path_of_odd_pieces_is_read_or_refused(pieces in proptest::collection::vec(
-            prop::sample::select(vec!["::", ":", "/", "%2F", "%", "%3A", "%C3", "a", "status", "versions", "..", "é"]), 0..12)) {
+            prop::sample::select(vec!["::", ":", "/", "%2F", "%", "%3A", "%C3", "a", "status", "versions", "instances", "..", "é"]), 0..12)) {
             if let Ok(path) = parse(&pieces.concat())
                 && let Some(id) = path.id {
                 prop_assert!(PodId::new(id.as_str()).is_ok());

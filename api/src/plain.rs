@@ -8,10 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::answer::{Answer, Problem, empty, header, json_bytes, json_value, with_type};
 use crate::openapi::{self, route};
 use crate::request::{Body, Head};
-use crate::{Api, deployments, groups, unknown, without_apps};
-
-/// The election whose leader talks to Mesos, and so is what Marathon calls the leader.
-const GATEWAY: &str = "gateway";
+use crate::{Api, deployments, groups, leader, queue, unknown, without_apps};
 
 pub const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -29,6 +26,9 @@ enum Target<'a> {
     Info,
     Leader,
     Deployments,
+    Deployment(&'a str),
+    Queue,
+    Delay(&'a str),
     Group(&'a str),
     Apps,
     App(&'a str),
@@ -52,10 +52,15 @@ impl<'a> Target<'a> {
             "/v2/info" => (Self::Info, route!("/v2/info")),
             "/v2/leader" => (Self::Leader, route!("/v2/leader")),
             "/v2/deployments" => (Self::Deployments, route!("/v2/deployments")),
+            "/v2/queue" => (Self::Queue, route!("/v2/queue")),
             "/v2/apps" => (Self::Apps, route!("/v2/apps")),
             "/v2/tasks" => (Self::Tasks, route!("/v2/tasks")),
             "/v2/tasks/delete" => (Self::KillTasks, route!("/v2/tasks/delete")),
             "/v2/plugins" => (Self::Plugins, route!("/v2/plugins")),
+            _ if let Some(id) = path.strip_prefix("/v2/deployments/") => (Self::Deployment(id), route!("/v2/deployments/{id}")),
+            _ if let Some(id) = below("/v2/queue").and_then(|rest| rest.strip_suffix("/delay")) => {
+                (Self::Delay(id), route!("/v2/queue/{id}/delay"))
+            }
             _ if let Some(id) = below("/v2/groups") => (Self::Group(id), route!("/v2/groups/{id}")),
             _ if let Some(id) = below("/v2/apps") => (Self::App(id), route!("/v2/apps/{id}")),
             _ => return None,
@@ -66,7 +71,8 @@ impl<'a> Target<'a> {
     fn allow(self) -> &'static str {
         match self {
             Self::KillTasks => "POST",
-            Self::App(_) => "GET, HEAD, DELETE",
+            Self::Leader | Self::App(_) => "GET, HEAD, DELETE",
+            Self::Deployment(_) | Self::Delay(_) => "DELETE",
             _ => "GET, HEAD",
         }
     }
@@ -80,14 +86,15 @@ impl<'a> Target<'a> {
             Self::PrometheusMetrics => prometheus_metrics(api, head),
             Self::OpenApi => Ok(json_bytes(StatusCode::OK, openapi::document())),
             Self::Info => info(api, head),
-            Self::Leader => leader(api, head),
+            Self::Leader => leader::get(api, head),
             Self::Deployments => deployments::list(api, head),
+            Self::Queue => queue::list(api, head),
             Self::Group(id) => groups::get(api, id, head),
             Self::Apps => Ok(without_apps::apps()),
             Self::App(id) => without_apps::app(id),
             Self::Tasks => Ok(without_apps::tasks(head)),
             Self::Plugins => Ok(without_apps::plugins()),
-            Self::KillTasks => Err(Problem::method(self.allow())),
+            Self::KillTasks | Self::Deployment(_) | Self::Delay(_) => Err(Problem::method(self.allow())),
         }
     }
 }
@@ -109,6 +116,9 @@ async fn answer(api: &Api, target: Target<'_>, head: &Head, body: Body) -> Resul
         return target.read(api, head);
     }
     match (target, &head.method) {
+        (Target::Leader, &Method::DELETE) => leader::abdicate(api, head).await,
+        (Target::Deployment(id), &Method::DELETE) => deployments::cancel(api, id, head).await,
+        (Target::Delay(id), &Method::DELETE) => queue::reset_delay(api, id, head).await,
         (Target::KillTasks, &Method::POST) => without_apps::kill_tasks(head, body).await,
         (Target::App(_), &Method::DELETE) => target.read(api, head),
         (Target::Apps | Target::App(_), _) => Err(without_apps::no_apps(target.allow())),
@@ -181,20 +191,9 @@ fn no_metrics(_: std::fmt::Error) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written")
 }
 
-fn leader(api: &Api, head: &Head) -> Result<Answer, Problem> {
-    match leading(api).filter(|_| head.caller.may_read_all()) {
-        Some(leader) => Ok(json_value(StatusCode::OK, &json!({ "leader": leader }))),
-        None => Err(Problem::new(StatusCode::NOT_FOUND, "There is no leader")),
-    }
-}
-
-fn leading(api: &Api) -> Option<String> {
-    api.index.read(|state| state.leader(GATEWAY).map(|leader| String::from_utf8_lossy(&leader.identity).into_owned()))
-}
-
 /// Where things are is for who may see everything; the rest is what definitions depend on.
 fn info(api: &Api, head: &Head) -> Result<Answer, Problem> {
-    let leader = leading(api);
+    let leader = leader::leading(api);
     let (framework, revision) = api.index.read(|state| (state.framework().map(|held| held.value.framework_id.clone()), state.revision()));
     let mut body = json!({
         "name": "podium",

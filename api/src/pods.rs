@@ -17,7 +17,7 @@ use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, j
 use crate::openapi::route;
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::request::{Body, Head};
-use crate::{Api, logs, push, statuses};
+use crate::{Api, instances, logs, push, statuses};
 
 /// Answers one request; names the route for the metrics.
 pub async fn handle(api: &Api, tail: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
@@ -36,6 +36,8 @@ fn route(path: &PodPath) -> &'static str {
         (Some(_), Verb::Versions) => route!("/v2/pods/{id}::versions"),
         (Some(_), Verb::Logs) => route!("/v2/pods/{id}::logs"),
         (Some(_), Verb::Version(_)) => route!("/v2/pods/{id}::versions/{version}"),
+        (Some(_), Verb::Instances) => route!("/v2/pods/{id}::instances"),
+        (Some(_), Verb::Instance(_)) => route!("/v2/pods/{id}::instances/{instance}"),
     }
 }
 
@@ -62,7 +64,9 @@ async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<A
         (Some(id), Verb::Definition) if head.method == Method::PUT => push::replace(api, &id, head, body).await,
         (Some(id), Verb::Definition) if head.method == Method::DELETE => push::delete(api, &id, head).await,
         (Some(_), Verb::Definition) if !read => Err(Problem::method("GET, HEAD, PUT, DELETE")),
-        _ if !read => Err(Problem::method("GET, HEAD")),
+        (Some(id), Verb::Instances) if head.method == Method::DELETE => instances::kill_listed(api, &id, head, body).await,
+        (Some(id), Verb::Instance(instance)) if head.method == Method::DELETE => instances::kill_one(api, &id, &instance, head).await,
+        (_, verb) if !read => Err(Problem::method(allowed(&verb))),
         (id, verb) => {
             api.caught_up(head.min_revision()?).await?;
             match (id, verb) {
@@ -73,9 +77,15 @@ async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<A
                 (Some(id), Verb::Versions) => versions(api, &id),
                 (Some(id), Verb::Logs) => logs::read(api, &id, head).await,
                 (Some(id), Verb::Version(stamp)) => version(api, &id, &stamp),
+                (Some(_), verb @ (Verb::Instances | Verb::Instance(_))) => Err(Problem::method(allowed(&verb))),
             }
         }
     }
+}
+
+/// The methods that something about a pod knows, the definition itself aside.
+fn allowed(verb: &Verb) -> &'static str {
+    if matches!(verb, Verb::Instances | Verb::Instance(_)) { "DELETE" } else { "GET, HEAD" }
 }
 
 /// The version in force and its definition as stored; `None` for a pod that is not there, or on its way out.

@@ -1,50 +1,65 @@
 //! Changes: POST, PUT and DELETE. The definition is judged, admission plans the writes, the store takes them or
 //! names a conflict, and the answer waits until this process sees what it wrote.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{ETAG, HOST, HeaderValue, IF_MATCH, LOCATION, RETRY_AFTER, WARNING};
-use podium_controllers::admission::{PlanError, Push, PushSource, Source, is_active, plan_delete, plan_push, tell_what_was_read_over};
+use http::header::{ETAG, HOST, HeaderValue, IF_MATCH, LOCATION, WARNING};
+use podium_controllers::admission::{
+    PlanError, Push, PushPlan, PushSource, Source, is_active, plan_delete, plan_push, tell_what_was_read_over,
+};
 use podium_controllers::runtime::definition_in_force;
 use podium_store::Key;
 use podium_store::codec;
+use podium_store::index::IndexState;
 use podium_store::view::PodView;
-use podium_store::writer::{Group, Outcome};
-use podium_types::definition::{Change, ReadError, Reading, Violation, Warning, read, read_as};
+use podium_store::writer::Group;
+use podium_types::definition::{Change, PodDefinition, ReadError, Reading, Violation, Warning, read, read_as};
 use podium_types::id::{PodId, Version};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Api;
 use crate::answer::{Answer, CHANGE, DEPLOYMENT_ID, Problem, REVISION, empty, header, json_bytes};
+use crate::commit::{self, Written};
+use crate::dry_run::{self, Trial};
 use crate::pods::{etag, in_force};
 use crate::request::{Body, Head};
 
-/// Others may write the same pod between our look and our write; so often is it tried again.
-const ATTEMPTS: usize = 8;
-/// How long the index gets to show what a write ran into, when the store cannot say at which revision.
-const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
+/// The query that asks what a change would do.
+const DRY_RUN: &str = "dryRun";
 /// More warnings would not fit into an answer's head.
 const MAX_WARNINGS: usize = 16;
 
 /// What is to be written, and what to answer when it is.
 #[derive(Debug)]
-struct Plan {
-    group: Group,
-    /// The definition that it puts, or finds, in force; `None` for a deletion.
-    definition: Option<(Version, Bytes)>,
-    /// In one word, for `X-Podium-Change`.
-    change: &'static str,
+pub struct Plan {
+    pub group: Group,
+    /// What it changes, in one word, for `X-Podium-Change`.
+    pub change: &'static str,
+    /// What it puts, or finds, in force; `None` for a deletion.
+    pub in_force: Option<InForce>,
+}
+
+/// What is in force after a change.
+#[derive(Debug)]
+pub struct InForce {
+    /// Of the definition.
+    pub version: Version,
+    /// As answered.
+    pub json: Bytes,
+    definition: Arc<PodDefinition>,
+    config: Version,
 }
 
 /// A change that the store has confirmed.
 #[derive(Debug)]
-struct Written {
+pub struct Changed {
     revision: i64,
-    definition: Option<(Version, Bytes)>,
     change: &'static str,
+    /// As in the plan.
+    pub in_force: Option<InForce>,
 }
 
 /// POST: a pod that is not there yet.
@@ -58,9 +73,12 @@ pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Proble
         true => Err(Problem::new(StatusCode::CONFLICT, format!("A pod with id [{id}] already exists."))),
         false => plan_put(view, &reading, &spec, now, deployment, head.flag("force")),
     };
-    let written = write(api, &id, head, deployment, plan).await?;
+    if head.flag(DRY_RUN) {
+        return tried(api, &id, head, plan, &reading.warnings).await;
+    }
+    let changed = write(api, &id, head, deployment, plan).await?;
     tell_what_was_read_over(&id, &reading.warnings);
-    let mut answer = pushed(StatusCode::CREATED, &written, deployment, &reading.warnings);
+    let mut answer = pushed(StatusCode::CREATED, changed, deployment, &reading.warnings);
     let host = head.header(HOST).unwrap_or_default();
     header(&mut answer, LOCATION, if host.is_empty() { format!("/v2/pods{id}") } else { format!("http://{host}/v2/pods{id}") });
     Ok(answer)
@@ -77,9 +95,12 @@ pub async fn replace(api: &Api, id: &PodId, head: &Head, body: Body) -> Result<A
         if_match(head, view)?;
         plan_put(view, &reading, &spec, now, deployment, head.flag("force"))
     };
-    let written = write(api, id, head, deployment, plan).await?;
+    if head.flag(DRY_RUN) {
+        return tried(api, id, head, plan, &reading.warnings).await;
+    }
+    let changed = write(api, id, head, deployment, plan).await?;
     tell_what_was_read_over(id, &reading.warnings);
-    Ok(pushed(StatusCode::OK, &written, deployment, &reading.warnings))
+    Ok(pushed(StatusCode::OK, changed, deployment, &reading.warnings))
 }
 
 /// DELETE: the pod is gone at once for everyone who asks; its instances are stopped in the course of a deployment.
@@ -87,17 +108,47 @@ pub async fn delete(api: &Api, id: &PodId, head: &Head) -> Result<Answer, Proble
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| {
         if_match(head, view)?;
-        let plan = plan_delete(view, Source::Api, now, deployment, head.flag("force")).map_err(|error| not_planned(error, &[]))?;
-        Ok(Plan { group: plan.group, definition: None, change: "deleted" })
+        plan_end(view, now, deployment, head.flag("force"))
     };
-    let written = write(api, id, head, deployment, plan).await?;
+    if head.flag(DRY_RUN) {
+        return tried(api, id, head, plan, &[]).await;
+    }
+    let changed = write(api, id, head, deployment, plan).await?;
     let mut answer = empty(StatusCode::ACCEPTED);
-    stamp(&mut answer, &written, deployment);
+    stamp(&mut answer, &changed, deployment);
     header(&mut answer, LOCATION, "/v2/deployments");
     Ok(answer)
 }
 
-async fn body_of(head: &Head, body: Body) -> Result<Bytes, Problem> {
+/// Plans the change, and tells of it instead of writing it.
+async fn tried(
+    api: &Api,
+    id: &PodId,
+    head: &Head,
+    plan: impl Fn(&PodView, i64) -> Result<Plan, Problem>,
+    warnings: &[Warning],
+) -> Result<Answer, Problem> {
+    api.caught_up(head.min_revision()?).await?;
+    let now = jiff::Timestamp::now().as_millisecond();
+    let mut answer = api.index.read(|state| {
+        let trial = |view: &PodView| {
+            let Plan { change, in_force, .. } = plan(view, now)?;
+            let definition = in_force.as_ref().map(|in_force| &*in_force.definition);
+            let trial = Trial { change, definition, config: in_force.as_ref().map(|in_force| in_force.config) };
+            let mut answer = dry_run::answer(view, &trial);
+            header(&mut answer, REVISION, state.revision());
+            Ok(answer)
+        };
+        state.pod(id).map_or_else(|| trial(&PodView::new(id.clone())), trial)
+    })?;
+    for warning in in_headers(warnings) {
+        header(&mut answer, WARNING, warning);
+    }
+    Ok(answer)
+}
+
+/// A body that is there and is called JSON.
+pub async fn body_of(head: &Head, body: Body) -> Result<Bytes, Problem> {
     head.demand_json()?;
     let spec = head.collect(body).await?;
     match spec.iter().all(u8::is_ascii_whitespace) {
@@ -107,8 +158,20 @@ async fn body_of(head: &Head, body: Body) -> Result<Bytes, Problem> {
 }
 
 fn plan_put(view: &PodView, reading: &Reading, spec: &Bytes, now: i64, deployment: Uuid, force: bool) -> Result<Plan, Problem> {
-    let push = Push { definition: reading.definition.clone(), source: PushSource::Api { spec_json: spec.clone() } };
-    let plan = plan_push(Some(view), push, now, deployment, force).map_err(|error| not_planned(error, &reading.warnings))?;
+    plan_definition(view, &reading.definition, spec, now, deployment, force).map_err(|error| not_planned(error, &reading.warnings))
+}
+
+/// Plans that a definition takes effect; `spec` is what its author wrote.
+pub fn plan_definition(
+    view: &PodView,
+    definition: &PodDefinition,
+    spec: &Bytes,
+    now: i64,
+    deployment: Uuid,
+    force: bool,
+) -> Result<Plan, PlanError> {
+    let push = Push { definition: definition.clone(), source: PushSource::Api { spec_json: spec.clone() } };
+    let plan = plan_push(Some(view), push, now, deployment, force)?;
     let change = match plan.change {
         _ if !is_active(view) => "created",
         Change::Config => "config",
@@ -116,10 +179,18 @@ fn plan_put(view: &PodView, reading: &Reading, spec: &Bytes, now: i64, deploymen
         Change::SettingsOnly => "settings",
         Change::Nothing => "nothing",
     };
-    Ok(Plan { group: plan.group, definition: Some((plan.version, plan.json)), change })
+    let PushPlan { group, version, config, definition, json, .. } = plan;
+    Ok(Plan { group, change, in_force: Some(InForce { version, json, definition, config }) })
 }
 
-fn not_planned(error: PlanError, warnings: &[Warning]) -> Problem {
+/// Plans that the pod goes.
+pub fn plan_end(view: &PodView, now: i64, deployment: Uuid, force: bool) -> Result<Plan, Problem> {
+    let plan = plan_delete(view, Source::Api, now, deployment, force).map_err(|error| not_planned(error, &[]))?;
+    Ok(Plan { group: plan.group, change: "deleted", in_force: None })
+}
+
+/// The answer to a change that cannot be.
+pub fn not_planned(error: PlanError, warnings: &[Warning]) -> Problem {
     match error {
         PlanError::Locked { deployment } => locked(&deployment),
         PlanError::Refused(violations) => refused(&ReadError::Invalid { violations, warnings: warnings.to_vec() }),
@@ -128,83 +199,45 @@ fn not_planned(error: PlanError, warnings: &[Warning]) -> Problem {
     }
 }
 
-/// Plans and writes, again and again while others write the same pod, a bounded number of times.
-async fn write(
+/// Plans and writes. What the store did not answer for is looked up once, and otherwise told as what is known.
+pub async fn write(
     api: &Api,
     id: &PodId,
     head: &Head,
     deployment: Uuid,
     plan: impl Fn(&PodView, i64) -> Result<Plan, Problem>,
-) -> Result<Written, Problem> {
-    let mut seen = api.caught_up(head.min_revision()?).await?.revision;
-    for _ in 0..ATTEMPTS {
-        let now = jiff::Timestamp::now().as_millisecond();
-        let Plan { group, definition, change } = api.index.read(|state| {
-            seen = state.revision();
-            match state.pod(id) {
-                Some(view) => plan(view, now),
-                None => plan(&PodView::new(id.clone()), now),
-            }
-        })?;
-        match api.store.commit(group).await {
-            // Revision 0: there was nothing to change, and what we saw was still so.
-            Outcome::Committed { revision } => {
-                return Ok(seen_here(api, Written { revision: revision.max(seen), definition, change }).await);
-            }
-            Outcome::Conflict { revision } => catch_up_with_conflict(api, seen, revision).await,
-            Outcome::Unknown { .. } => return unknown(api, id, deployment, definition, change).await,
-            Outcome::Refused(reason) => {
-                return Err(Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    format!("nothing was changed: the store refuses the write: {reason}"),
-                ));
-            }
-            Outcome::NotLeader => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a write without an election lost one")),
+) -> Result<Changed, Problem> {
+    let plan = |state: &IndexState, now: i64| {
+        let Plan { group, change, in_force } = match state.pod(id) {
+            Some(view) => plan(view, now),
+            None => plan(&PodView::new(id.clone()), now),
+        }?;
+        Ok((group, (change, in_force)))
+    };
+    match commit::write(api, head, id, plan).await? {
+        Written::Confirmed(revision, (change, in_force)) => Ok(Changed { revision, change, in_force }),
+        Written::Unconfirmed((change, in_force)) => {
+            let Some(revision) = confirmed(api, id, deployment, in_force.as_ref()).await else {
+                return Err(commit::unconfirmed(id, known(deployment, in_force.as_ref())));
+            };
+            commit::seen_here(api, revision).await;
+            Ok(Changed { revision, change, in_force })
         }
     }
-    let message = format!("nothing was changed: others changed {id} {ATTEMPTS} times meanwhile; try again");
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, HeaderValue::from_static("1")))
 }
 
-/// Waits until the index shows the write. It is durable by now: when the index lags, the answer says so by its revision.
-async fn seen_here(api: &Api, written: Written) -> Written {
-    if let Err(behind) = api.index.wait_for(written.revision, api.catch_up).await {
-        tracing::warn!(%behind, "a write is answered before this process has seen it");
+/// By what to find out what became of a change.
+fn known(deployment: Uuid, in_force: Option<&InForce>) -> Value {
+    let mut details = json!({ "deploymentId": deployment.to_string() });
+    if let Some(in_force) = in_force {
+        details["version"] = json!(in_force.version);
     }
-    written
-}
-
-/// Lets the index come to see what the write ran into.
-async fn catch_up_with_conflict(api: &Api, seen: i64, revision: i64) {
-    let (wanted, patience) = if revision > seen { (revision, api.catch_up) } else { (seen + 1, CONFLICT_PAUSE) };
-    // If it stays behind, the next attempt conflicts again, and their number is bounded.
-    let _ = api.index.wait_for(wanted, patience).await;
-}
-
-/// The store did not answer: asks once what became of the write, and says what is known.
-async fn unknown(
-    api: &Api,
-    id: &PodId,
-    deployment: Uuid,
-    definition: Option<(Version, Bytes)>,
-    change: &'static str,
-) -> Result<Written, Problem> {
-    if let Some(revision) = confirmed(api, id, deployment, definition.as_ref()).await {
-        return Ok(seen_here(api, Written { revision, definition, change }).await);
-    }
-    let mut details = Map::new();
-    details.insert("deploymentId".to_owned(), json!(deployment.to_string()));
-    if let Some((version, _)) = &definition {
-        details.insert("version".to_owned(), json!(version));
-    }
-    let message = format!("the store did not confirm the change of {id} in time: it may still take effect; look before you repeat it");
-    Err(Problem::detailed(StatusCode::SERVICE_UNAVAILABLE, message, Value::Object(details))
-        .with(RETRY_AFTER, HeaderValue::from_static("1")))
+    details
 }
 
 /// The revision of our write, if the store holds it: its very version, or its very deployment.
-async fn confirmed(api: &Api, id: &PodId, deployment: Uuid, definition: Option<&(Version, Bytes)>) -> Option<i64> {
-    if let Some((version, json)) = definition {
+async fn confirmed(api: &Api, id: &PodId, deployment: Uuid, in_force: Option<&InForce>) -> Option<i64> {
+    if let Some(InForce { version, json, .. }) = in_force {
         let held = api.store.get(&Key::Version(id.clone(), *version)).await.ok()??;
         return (held.value == *json).then_some(held.mod_revision);
     }
@@ -213,10 +246,10 @@ async fn confirmed(api: &Api, id: &PodId, deployment: Uuid, definition: Option<&
     (record.id == deployment.to_string()).then_some(held.mod_revision)
 }
 
-fn pushed(status: StatusCode, written: &Written, deployment: Uuid, warnings: &[Warning]) -> Answer {
-    let (version, json) = written.definition.clone().unwrap_or_default();
+fn pushed(status: StatusCode, changed: Changed, deployment: Uuid, warnings: &[Warning]) -> Answer {
+    let (version, json) = changed.in_force.as_ref().map(|now| (now.version, now.json.clone())).unwrap_or_default();
     let mut answer = json_bytes(status, json);
-    stamp(&mut answer, written, deployment);
+    stamp(&mut answer, &changed, deployment);
     header(&mut answer, ETAG, etag(version));
     for warning in in_headers(warnings) {
         header(&mut answer, WARNING, warning);
@@ -233,10 +266,10 @@ fn in_headers(warnings: &[Warning]) -> impl Iterator<Item = String> {
 }
 
 /// Names the deployment even when nothing is to be deployed: Marathon does, and who waits for its end finds it ended.
-fn stamp(answer: &mut Answer, written: &Written, deployment: Uuid) {
+pub fn stamp(answer: &mut Answer, changed: &Changed, deployment: Uuid) {
     header(answer, DEPLOYMENT_ID, deployment);
-    header(answer, REVISION, written.revision);
-    header(answer, CHANGE, written.change);
+    header(answer, REVISION, changed.revision);
+    header(answer, CHANGE, changed.change);
 }
 
 /// A quoted string for a header: what no header may hold becomes `?`.

@@ -51,7 +51,7 @@ impl Head {
     /// All values of a query parameter, decoded, in their order; what cannot be decoded is left out.
     pub fn values(&self, name: &str) -> Vec<String> {
         let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.filter(|(key, _)| decode(key).as_deref() == Some(name)).filter_map(|(_, value)| decode(value)).collect()
+        pairs.filter(|(key, _)| decode(key).as_deref() == Some(name)).filter_map(|(_, value)| decode(&value.replace('+', " "))).collect()
     }
 
     /// A header as text; absent when it is missing or no text.

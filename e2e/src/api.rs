@@ -40,6 +40,14 @@ impl Api {
     /// # Panics
     /// When curl is not installed.
     pub fn call(&self, method: &str, path: &str, body: Option<&str>) -> Answer {
+        self.call_with(method, path, &[], body)
+    }
+
+    /// The same with headers, `Name: value` each.
+    ///
+    /// # Panics
+    /// When curl is not installed.
+    pub fn call_with(&self, method: &str, path: &str, headers: &[&str], body: Option<&str>) -> Answer {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--max-time", "30", "--include", "--globoff", "--request", method]);
         if method == "HEAD" {
@@ -47,6 +55,9 @@ impl Api {
         }
         if let Some(body) = body {
             curl.args(["--header", "Content-Type: application/json", "--header", "Expect:", "--data-binary", body]);
+        }
+        for header in headers {
+            curl.args(["--header", header]);
         }
         let output = curl.arg(format!("{}{path}", self.base)).output().expect("curl is installed (Debian: curl)");
         parse(&String::from_utf8_lossy(&output.stdout))

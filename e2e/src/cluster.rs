@@ -89,6 +89,17 @@ impl Cluster {
         Api { base: self.endpoints.api.clone() }
     }
 
+    /// One more `podium server` on the same store and engine, and its API. It ends when it is dropped.
+    pub fn another_server(&self) -> (Background, Api) {
+        let (process, line) = start_server(&self.binary, self.folder.path(), &self.endpoints, &self.options);
+        (process, Api { base: address_in(&line) })
+    }
+
+    /// The real etcd, in that form.
+    pub fn etcd(&self) -> Option<&Etcd> {
+        self.etcd.as_ref()
+    }
+
     /// The folder of everything that belongs to it.
     pub fn folder(&self) -> &Path {
         self.folder.path()

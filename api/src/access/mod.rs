@@ -182,8 +182,10 @@ impl Caller {
 const OPEN: [&str; 3] = ["/ping", "/livez", "/readyz"];
 
 /// What shows each caller only what that caller may see, by itself, with everything below it.
-const FILTERED: [&str; 8] =
-    ["/v2/deployments", "/v2/events", "/v2/groups", "/v2/info", "/v2/leader", "/v2/apps", "/v2/tasks", "/v2/plugins"];
+const FILTERED: [&str; 7] = ["/v2/events", "/v2/groups", "/v2/info", "/v2/leader", "/v2/apps", "/v2/tasks", "/v2/plugins"];
+
+/// What judges changes as well by itself, by the pod that they are about.
+const JUDGED: [&str; 3] = ["/v2/pods", "/v2/deployments", "/v2/queue"];
 
 /// Whether a path answers callers that nobody knows.
 pub(crate) fn is_open(path: &str) -> bool {
@@ -196,7 +198,7 @@ pub(crate) fn demand(caller: &Caller, method: &Method, path: &str) -> Result<(),
     let path = path.trim_end_matches('/');
     let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
     let below = |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    match below(&"/v2/pods") || (reads && (OPEN.contains(&path) || FILTERED.iter().any(below))) {
+    match JUDGED.iter().any(below) || (reads && (OPEN.contains(&path) || FILTERED.iter().any(below))) {
         true => Ok(()),
         false => caller.demand(if reads { Right::Read } else { Right::Write }, "/"),
     }
@@ -253,7 +255,7 @@ mod tests {
             assert_eq!(status(demand(&part, &Method::GET, path)), Some(403), "{path}");
             assert_eq!(status(demand(&whole, &Method::GET, path)), None, "{path}");
         }
-        for path in ["/v2/leader", "/v2/deployments", "/v2/deployments/x", "/v2/events"] {
+        for path in ["/v2/leader", "/v2/events", "/v2/tasks/delete"] {
             assert_eq!(status(demand(&whole, &Method::DELETE, path)), Some(403), "{path}");
         }
     }

@@ -26,6 +26,12 @@ pub(super) fn add(schemas: &mut Map<String, Value>) {
         ("Leader", object(&[("leader", text())])),
         ("Apps", json!({ "type": "object" })),
         ("Tasks", object(&[("tasks", json!({ "type": "array", "maxItems": 0 }))])),
+        ("Abdication", object(&[("message", text()), ("details", list(json!({})))])),
+        ("Instance", instance()),
+        ("Queue", object(&[("queue", list(queued()))])),
+        ("Rollback", object(&[("version", time()), ("deploymentId", text())])),
+        ("Trial", trial()),
+        ("PodOrTrial", json!({ "anyOf": [reference("AnsweredPod"), reference("Trial")] })),
         ("Plugins", object(&[("plugins", json!({ "type": "array", "maxItems": 0 }))])),
     ] {
         schemas.insert(name.to_owned(), schema);
@@ -57,6 +63,47 @@ fn list(of: Value) -> Value {
 
 fn maybe(schema: Value) -> Value {
     json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+fn instance() -> Value {
+    let state = object(&[("condition", text()), ("since", time()), ("goal", text())]);
+    let agent = object(&[("host", text()), ("attributes", list(json!({})))]);
+    object(&[
+        ("instanceId", text()),
+        ("agentInfo", agent),
+        ("runSpecVersion", time()),
+        ("state", state),
+        ("unreachableStrategy", json!({})),
+    ])
+}
+
+fn queued() -> Value {
+    let delay = object(&[("timeLeftSeconds", count()), ("overdue", json!({ "type": "boolean" }))]);
+    let step = object(&[("reason", text()), ("declined", count()), ("processed", count())]);
+    let summary = object(&[
+        ("processedOffersCount", count()),
+        ("unusedOffersCount", count()),
+        ("rejectSummaryLastOffers", list(step.clone())),
+        ("rejectSummaryLaunchAttempt", list(step)),
+    ]);
+    object(&[
+        ("pod", reference("AnsweredPod")),
+        ("role", text()),
+        ("count", count()),
+        ("since", time()),
+        ("delay", delay),
+        ("processedOffersSummary", summary),
+    ])
+}
+
+fn trial() -> Value {
+    object(&[
+        ("dryRun", json!({ "const": true })),
+        ("change", text()),
+        ("definition", maybe(reference("AnsweredPod"))),
+        ("difference", list(object(&[("path", text()), ("before", json!({})), ("after", json!({}))]))),
+        ("instances", object(&[("start", count()), ("stop", count()), ("stay", count())])),
+    ])
 }
 
 /// Every refusal.

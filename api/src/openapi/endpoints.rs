@@ -59,6 +59,8 @@ pub enum Takes {
     Definition,
     /// The same, whose id the path says.
     Change,
+    /// A list of ids.
+    Ids,
     /// Anything.
     Anything,
 }
@@ -111,6 +113,10 @@ const fn same(a: &str, b: &str) -> bool {
 const FORCE: Query =
     Query { name: "force", about: "`true` supersedes a deployment of the pod that is still running.", values: Values::Flag };
 const STRICT: Query = Query { name: "strict", about: "`true` refuses fields that Podium does not know.", values: Values::Flag };
+const DRY_RUN: Query = Query { name: "dryRun", about: "`true`: tell what would happen, and change nothing.", values: Values::Flag };
+const WIPE: Query =
+    Query { name: "wipe", about: "`true`: the instance goes for good, and another takes its place under a new id.", values: Values::Flag };
+const TRIAL: (u16, &str, Content) = (200, "What would happen, for `dryRun`.", Content::One("Trial"));
 const EMBED: Query = Query {
     name: "embed",
     about: "`group.apps`, `group.pods` or `group.groups`, any number of times; without it all of them.",
@@ -152,9 +158,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
             Operation {
                 method: "POST",
                 summary: "Creates a pod.",
-                query: &[FORCE, STRICT],
+                query: &[FORCE, STRICT, DRY_RUN],
                 takes: Takes::Definition,
-                answers: &[(201, "The pod's definition, with every default.", Content::One("AnsweredPod"))],
+                answers: &[(201, "The pod's definition, with every default.", Content::One("AnsweredPod")), TRIAL],
                 refusals: CHANGE_WITH_BODY,
             },
         ],
@@ -170,17 +176,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
             Operation {
                 method: "PUT",
                 summary: "Changes a pod, or creates it.",
-                query: &[FORCE, STRICT],
+                query: &[FORCE, STRICT, DRY_RUN],
                 takes: Takes::Change,
-                answers: &[(200, "The pod's definition, with every default.", Content::One("AnsweredPod"))],
+                answers: &[(200, "The pod's definition, with every default; for `dryRun` what would happen.", Content::One("PodOrTrial"))],
                 refusals: CHANGE_WITH_BODY,
             },
             Operation {
                 method: "DELETE",
                 summary: "Stops a pod and forgets it.",
-                query: &[FORCE],
+                query: &[FORCE, DRY_RUN],
                 takes: Takes::Nothing,
-                answers: &[(202, "It is gone for readers; its instances are being stopped.", Content::Nothing)],
+                answers: &[(202, "It is gone for readers; its instances are being stopped.", Content::Nothing), TRIAL],
                 refusals: CHANGE,
             },
         ],
@@ -203,6 +209,28 @@ pub const ENDPOINTS: &[Endpoint] = &[
         )],
     },
     Endpoint {
+        path: "/v2/pods/{id}::instances",
+        operations: &[Operation {
+            method: "DELETE",
+            summary: "Kills instances; each is launched again under its id.",
+            query: &[WIPE],
+            takes: Takes::Ids,
+            answers: &[(200, "Those that there are, as they were.", Content::Many("Instance"))],
+            refusals: &[400, 401, 403, 404, 408, 413, 415, 421, 422, 503],
+        }],
+    },
+    Endpoint {
+        path: "/v2/pods/{id}::instances/{instance}",
+        operations: &[Operation {
+            method: "DELETE",
+            summary: "Kills an instance; it is launched again under its id.",
+            query: &[WIPE],
+            takes: Takes::Nothing,
+            answers: &[(200, "The instance as it was.", Content::One("Instance"))],
+            refusals: OF_A_POD,
+        }],
+    },
+    Endpoint {
         path: "/v2/pods/{id}::logs",
         operations: &[get(
             "What one container of one instance has printed: a part of the file.",
@@ -223,6 +251,40 @@ pub const ENDPOINTS: &[Endpoint] = &[
         operations: &[get("What is on its way.", &[], &[(200, "The running deployments.", Content::One("Deployments"))], READ)],
     },
     Endpoint {
+        path: "/v2/deployments/{id}",
+        operations: &[Operation {
+            method: "DELETE",
+            summary: "Takes a deployment back by another one; with `force` it only ends.",
+            query: &[Query { name: "force", about: "`true`: nothing is rolled back.", values: Values::Flag }],
+            takes: Takes::Nothing,
+            answers: &[
+                (200, "The deployment that leads back.", Content::One("Rollback")),
+                (202, "It has ended; the definition in force stays.", Content::Nothing),
+            ],
+            refusals: &[400, 401, 403, 404, 409, 421, 503],
+        }],
+    },
+    Endpoint {
+        path: "/v2/queue",
+        operations: &[get(
+            "What waits for its launch, and why.",
+            &[Query { name: "embed", about: "`lastUnusedOffers` adds the latest offers that were of no use.", values: Values::Text }],
+            &[(200, "The queue.", Content::One("Queue"))],
+            READ,
+        )],
+    },
+    Endpoint {
+        path: "/v2/queue/{id}/delay",
+        operations: &[Operation {
+            method: "DELETE",
+            summary: "Forgets a pod's back-off.",
+            query: &[],
+            takes: Takes::Nothing,
+            answers: &[(204, "What waited it out waits for an offer.", Content::Nothing)],
+            refusals: &[400, 401, 403, 404, 421, 503],
+        }],
+    },
+    Endpoint {
         path: "/v2/groups",
         operations: &[get("The tree that the ids of pods span.", &[EMBED], &[(200, "The root.", Content::One("Group"))], READ)],
     },
@@ -241,7 +303,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         path: "/v2/leader",
-        operations: &[get("Who talks to Mesos.", &[], &[(200, "Its address.", Content::One("Leader"))], &[400, 401, 403, 404, 421, 503])],
+        operations: &[
+            get("Who talks to Mesos.", &[], &[(200, "Its address.", Content::One("Leader"))], &[400, 401, 403, 404, 421, 503]),
+            Operation {
+                method: "DELETE",
+                summary: "Makes the leader step down.",
+                query: &[],
+                takes: Takes::Nothing,
+                answers: &[(200, "It stands for election again, behind the others.", Content::One("Abdication"))],
+                refusals: &[400, 401, 403, 404, 421, 422, 503],
+            },
+        ],
     },
     Endpoint { path: "/v2/apps", operations: &[get("Apps: there are none.", &[], &[(200, "An empty list.", Content::One("Apps"))], READ)] },
     Endpoint {

@@ -124,6 +124,7 @@ fn taken(takes: Takes) -> Option<Value> {
         Takes::Nothing => return None,
         Takes::Definition => reference("Pod"),
         Takes::Change => reference("PodChange"),
+        Takes::Ids => json!({ "type": "array", "items": { "type": "string" } }),
         Takes::Anything => json!({}),
     })
 }

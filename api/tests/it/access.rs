@@ -93,6 +93,10 @@ async fn a_token_reaches_the_pods_below_its_path_and_lists_no_others() {
         (Method::GET, "/v2/pods/missing", 403),
         (Method::PUT, "/v2/pods/team/a", 403),
         (Method::DELETE, "/v2/pods/team/a", 403),
+        (Method::PUT, "/v2/pods/team/a?dryRun=true", 403),
+        (Method::DELETE, "/v2/pods/team/a::instances", 403),
+        (Method::DELETE, "/v2/queue/team/a/delay", 403),
+        (Method::DELETE, "/v2/queue/other/delay", 403),
         (Method::DELETE, "/v2/leader", 403),
         (Method::GET, "/metrics", 403),
     ] {
@@ -107,6 +111,11 @@ async fn a_token_reaches_the_pods_below_its_path_and_lists_no_others() {
             (ask(&world, &tokens.looker, Method::GET, path, "").await, ask(&world, &tokens.all, Method::GET, path, "").await);
         assert_eq!((part.json().as_array().unwrap().len(), whole.json().as_array().unwrap().len()), (1, 2), "{path}");
         assert!(!part.text().contains("/other"));
+    }
+    for deployment in ask(&world, &tokens.all, Method::GET, "/v2/deployments", "").await.json().as_array().unwrap() {
+        let path = format!("/v2/deployments/{}", deployment["id"].as_str().unwrap());
+        let status = if deployment["affectedPods"][0] == "/other" { 404 } else { 403 };
+        assert_eq!(ask(&world, &tokens.looker, Method::DELETE, &path, "").await.status, status, "what may not be seen is not there");
     }
     let (part, whole) =
         (ask(&world, &tokens.looker, Method::GET, "/v2/info", "").await, ask(&world, &tokens.all, Method::GET, "/v2/info", "").await);

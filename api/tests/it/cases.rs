@@ -13,7 +13,9 @@
 //!   keep V = /version             $V stands for that member of the body from here on
 //!   keep D = Marathon-Deployment-Id    … for that header
 //! @2 GET /v2/pods/a               a request to the second server
-//! given /a runs 2                 what the controllers would have written meanwhile; see `Given`
+//! given /a runs 2                 what the controllers would have written meanwhile; `given.rs` tells what there is
+//! stored resets/a                 a key is in the store
+//! unstored resets/a               a key is not
 //! ```
 //!
 //! A body holds what is expected if every member that is named is there and holds its; lists have the same length. In strings
@@ -25,11 +27,12 @@ use std::path::Path;
 use std::str::FromStr;
 
 use futures_util::StreamExt;
+use podium_api::Limits;
 use podium_http::Method;
 use serde_json::Value;
 
 use crate::given;
-use crate::world::{Got, World, limits};
+use crate::world::{Got, World};
 
 /// Blocks that run at a time.
 const AT_ONCE: usize = 4;
@@ -111,7 +114,7 @@ struct Run {
 }
 
 async fn run(block: Block) -> Vec<String> {
-    let mut run = Run { world: World::with(block.replicas, limits()).await, names: block.names, got: None, revision: 0 };
+    let mut run = Run { world: World::with(block.replicas, Limits::default()).await, names: block.names, got: None, revision: 0 };
     let file = block.origin.split(':').next().unwrap_or_default();
     let mut failures = Vec::new();
     for step in &block.steps {
@@ -134,6 +137,13 @@ impl Run {
             return Ok(());
         }
         let text = self.fill(&step.text)?;
+        if let Some((word, key)) = text.split_once(' ').filter(|(word, _)| matches!(*word, "stored" | "unstored")) {
+            return if given::is_stored(&self.world, key).await == (word == "stored") {
+                Ok(())
+            } else {
+                Err(format!("{key} is not {word}"))
+            };
+        }
         let below = step.below.iter().map(|line| self.fill(line)).collect::<Result<Vec<_>, _>>()?;
         match text.get(..3).and_then(|status| status.parse().ok()) {
             Some(status) => self.expect(status, text[3..].trim(), &below),

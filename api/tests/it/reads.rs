@@ -6,29 +6,6 @@ use serde_json::json;
 use crate::world::{World, pod};
 
 #[tokio::test]
-async fn ping_answers_in_the_kind_that_is_asked_for() {
-    let world = World::new().await;
-    let ping = |accept: &'static str| {
-        let world = &world;
-        async move { world.send(Method::GET, "/ping", &[("accept", accept)], "").await }
-    };
-    assert_eq!(world.get("/ping").await.body, b"\"pong\"");
-    assert_eq!(ping("application/json").await.body, b"\"pong\"");
-    assert_eq!(ping("text/plain").await.body, b"pong");
-    assert_eq!(ping("text/html").await.body, b"pong");
-    assert_eq!(ping("image/png").await.status, 204);
-}
-
-#[tokio::test]
-async fn head_tells_that_pods_are_supported() {
-    let world = World::new().await;
-    let head = world.send(Method::HEAD, "/v2/pods", &[], "").await;
-    assert_eq!((head.status, head.body.len()), (200, 0));
-    assert_eq!(head.header("cache-control"), "no-cache, no-store, must-revalidate");
-    assert_eq!(head.header("x-frame-options"), "DENY");
-}
-
-#[tokio::test]
 async fn metrics_come_as_text_and_as_json_and_count_what_there_is() {
     let world = World::new().await;
     world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
@@ -69,25 +46,6 @@ async fn a_read_of_a_future_revision_waits_and_then_says_so() {
         assert!(answer.message().contains("999999"), "{answer:?}");
     }
     assert_eq!(world.send(Method::GET, "/v2/pods", &[("x-podium-min-revision", "soon")], "").await.status, 400);
-}
-
-#[tokio::test]
-async fn the_status_of_one_and_of_all_pods_is_marathons() {
-    let world = World::new().await;
-    assert_eq!(world.get("/v2/pods/::status").await.json(), json!([]));
-    world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
-    world.push(Method::POST, "/v2/pods", &pod("/b", 0)).await;
-    let one = world.get("/v2/pods/a::status").await;
-    assert!(one.header("x-podium-revision").parse::<i64>().unwrap() > 0);
-    let status = one.json();
-    assert_eq!((&status["id"], &status["status"]), (&json!("/a"), &json!("DEGRADED")));
-    assert_eq!(status["spec"]["containers"][0]["name"], "sleep1");
-    let all = world.get("/v2/pods/::status").await.json();
-    let words: Vec<_> = all.as_array().unwrap().iter().map(|pod| (pod["id"].as_str(), pod["status"].as_str())).collect();
-    assert_eq!(words, [(Some("/a"), Some("DEGRADED")), (Some("/b"), Some("STABLE"))]);
-    world.send(Method::DELETE, "/v2/pods/a?force=true", &[], "").await;
-    assert_eq!(world.get("/v2/pods/a::status").await.status, 404);
-    assert_eq!(world.get("/v2/pods/::status").await.json().as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

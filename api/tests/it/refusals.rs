@@ -66,16 +66,6 @@ async fn an_unknown_field_is_told_beside_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn a_put_is_of_the_pod_that_its_path_names() {
-    let world = World::new().await;
-    let other = world.push(Method::PUT, "/v2/pods/a", &pod("/b", 1)).await;
-    assert_eq!((other.status, other.message().as_str()), (400, "'/a' does not match definition's id ('/b')"));
-    let mut absent: serde_json::Value = serde_json::from_str(&pod("/b", 1)).unwrap();
-    absent.as_object_mut().unwrap().remove("id");
-    assert_eq!(world.push(Method::PUT, "/v2/pods//x/y", &absent.to_string()).await.json()["id"], "/x/y");
-}
-
-#[tokio::test]
 async fn a_body_over_the_limit_is_refused() {
     let world = World::new().await;
     let large = format!("{{\"id\":\"/a\",\"x\":\"{}\"}}", "x".repeat(podium_api::MAX_BODY));

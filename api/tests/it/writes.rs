@@ -70,63 +70,12 @@ async fn what_was_answered_2xx_stands_in_the_store_as_its_author_wrote_it() {
 }
 
 #[tokio::test]
-async fn a_pod_under_deployment_is_locked_unless_forced() {
-    let world = World::new().await;
-    let first = world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
-    let locked = world.push(Method::PUT, "/v2/pods/a", &pod("/a", 2)).await;
-    assert_eq!(locked.status, 409);
-    assert_eq!(locked.json()["deployments"], json!([{"id": first.header("marathon-deployment-id")}]));
-    assert!(locked.message().starts_with("App is locked by one or more deployments."), "{locked:?}");
-    assert_eq!(world.send(Method::DELETE, "/v2/pods/a", &[], "").await.status, 409);
-    let forced = world.push(Method::PUT, "/v2/pods/a?force=true", &pod("/a", 2)).await;
-    assert_eq!((forced.status, forced.header("x-podium-change")), (200, "scale"));
-    assert_eq!(world.get("/v2/pods/a").await.json()["scaling"]["instances"], 2);
-}
-
-#[tokio::test]
-async fn a_pod_is_created_once() {
-    let world = World::new().await;
-    assert_eq!(world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await.status, 201);
-    let again = world.push(Method::POST, "/v2/pods?force=true", &pod("/a", 1)).await;
-    assert_eq!((again.status, again.message()), (409, "A pod with id [/a] already exists.".to_owned()));
-}
-
-#[tokio::test]
-async fn the_same_definition_again_changes_nothing() {
-    let world = World::new().await;
-    let first = world.push(Method::PUT, "/v2/pods/a", &pod("/a", 1)).await;
-    let second = world.push(Method::PUT, "/v2/pods/a", &pod("/a", 1)).await;
-    assert_eq!((second.status, second.header("x-podium-change")), (200, "nothing"), "{second:?}");
-    assert_eq!(first.json(), second.json());
-    assert_eq!(world.get("/v2/pods/a::versions").await.json().as_array().unwrap().len(), 1);
-}
-
-#[tokio::test]
 async fn what_is_answered_can_be_sent_back() {
     let world = World::new().await;
     let first = world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
     let body = String::from_utf8(first.body.clone()).unwrap();
     let again = world.push(Method::PUT, "/v2/pods/a?strict=true", &body).await;
     assert_eq!((again.status, again.header("x-podium-change")), (200, "nothing"), "{again:?}");
-}
-
-#[tokio::test]
-async fn if_match_guards_against_overruling_another_author() {
-    let world = World::new().await;
-    let first = world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
-    let tag = first.header("etag");
-    let json = ("content-type", "application/json");
-    let put = |tag: &str, instances| {
-        let tag = tag.to_owned();
-        let world = &world;
-        async move { world.send(Method::PUT, "/v2/pods/a?force=true", &[json, ("if-match", &tag)], &pod("/a", instances)).await }
-    };
-    assert_eq!(put(tag, 2).await.status, 200);
-    let stale = put(tag, 3).await;
-    assert_eq!(stale.status, 412, "{stale:?}");
-    assert_eq!(world.get("/v2/pods/a").await.json()["scaling"]["instances"], 2);
-    let deleted = world.send(Method::DELETE, "/v2/pods/a?force=true", &[("if-match", tag)], "").await;
-    assert_eq!(deleted.status, 412);
 }
 
 #[tokio::test]
@@ -173,27 +122,4 @@ async fn a_write_on_one_replica_is_seen_on_another_that_is_told_its_revision() {
         let seen = world.send_to(1, Method::GET, "/v2/pods/a", &header, "").await;
         assert_eq!(seen.json()["version"], put.json()["version"]);
     }
-}
-
-#[tokio::test]
-async fn a_deleted_pod_comes_back_with_its_history() {
-    let world = World::new().await;
-    world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
-    assert_eq!(world.send(Method::DELETE, "/v2/pods/a?force=true", &[], "").await.status, 202);
-    assert_eq!(world.send(Method::DELETE, "/v2/pods/a?force=true", &[], "").await.status, 404);
-    let again = world.push(Method::POST, "/v2/pods?force=true", &pod("/a", 1)).await;
-    assert_eq!((again.status, again.header("x-podium-change")), (201, "created"), "{again:?}");
-    assert_eq!(world.get("/v2/pods/a::versions").await.json().as_array().unwrap().len(), 2);
-}
-
-#[tokio::test]
-async fn without_a_store_a_write_is_refused_in_words_and_reads_go_on() {
-    let mut world = World::new().await;
-    world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
-    world.etcd.take().unwrap().kill().await;
-    let refused = world.push(Method::PUT, "/v2/pods/a?force=true", &pod("/a", 2)).await;
-    assert_eq!(refused.status, 503, "{refused:?}");
-    assert!(refused.message().contains("did not confirm"), "{refused:?}");
-    assert!(refused.json()["details"]["version"].is_string());
-    assert_eq!(world.get("/v2/pods/a").await.json()["scaling"]["instances"], 1);
 }

@@ -103,6 +103,11 @@ impl Entry {
         self.instance.as_ref().is_some_and(|held| Goal::try_from(held.value.goal) == Ok(Goal::Running))
     }
 
+    /// Somebody has ordered the end of its present incarnation; the next one is scaling's to begin.
+    fn is_to_be_killed(&self) -> bool {
+        self.instance.as_ref().is_some_and(|held| condition::is_to_be_killed(&held.value))
+    }
+
     /// Its tasks were launched by us, and no record wants them or condemns them: somebody has emptied the store.
     pub fn is_orphaned(&self) -> bool {
         self.instance.is_none() && self.tombstone.is_none() && self.alive().next().is_some()
@@ -131,7 +136,11 @@ impl Entry {
         due.ask = self.doubtful && any_alive && self.held_by.is_none();
         let observed_incarnation = self.observed.as_ref().map_or(0, |observed| observed.incarnation);
         if self.is_wanted() && observed_incarnation >= self.incarnation() {
-            self.overdue(now, settings, &mut due);
+            if !self.is_to_be_killed() {
+                self.overdue(now, settings, &mut due);
+            } else if self.killable().next().is_some() {
+                self.kill_when_due(now, &mut due);
+            }
         } else if self.killable().next().is_some() {
             // Not wanted, or what is left of the last incarnation. That nothing is said of it is no order to kill.
             if !self.is_orphaned() {
@@ -221,6 +230,17 @@ mod tests {
         assert!(rest.kill && !rest.waits);
         assert!(!due(&entry(running, 2, Some((1, Some(TaskState::TaskUnreachable)))), 0).waits);
         assert!(!due(&entry(running, 1, Some((1, Some(TaskState::TaskFailed)))), 0).waits, "its relaunch is not ours to decide");
+    }
+
+    #[test]
+    fn what_was_ordered_to_end_is_killed_and_not_launched_again_as_it_was() {
+        let mut ordered = entry(Some(Goal::Running), 2, Some((2, Some(TaskState::TaskRunning))));
+        ordered.instance.as_mut().unwrap().value.kill_incarnation = 2;
+        assert_eq!(due(&ordered, 0), Due { kill: true, ..Due::default() });
+        ordered.observed.as_mut().unwrap().tasks[0].state = Some(TaskState::TaskKilled.into());
+        assert_eq!(due(&ordered, 0), Due::default(), "the next incarnation is scaling's to begin");
+        ordered.instance.as_mut().unwrap().value.incarnation = 3;
+        assert!(due(&ordered, 0).waits);
     }
 
     #[test]

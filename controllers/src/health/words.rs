@@ -79,7 +79,10 @@ pub(super) fn together(reasons: &[Reason]) -> Option<String> {
 /// What a running instance lacks.
 fn shortcomings(view: &PodView, member: &Member<'_>) -> Vec<Reason> {
     let observed = member.observed.map(|observed| &observed.value);
-    let unhealthy = (!member.healthy).then(|| Reason::new("healthy", unhealthy(view, member)));
+    let unhealthy = match condition::is_to_be_killed(&member.held.value) {
+        true => Some(Reason::new("running", "is to be killed, since somebody asked for it")),
+        false => (!member.healthy).then(|| Reason::new("healthy", unhealthy(view, member))),
+    };
     unhealthy.into_iter().chain(observed.and_then(unrecorded)).collect()
 }
 

@@ -29,7 +29,7 @@ pub struct Member<'a> {
     pub observed: Option<&'a Held<Observed>>,
     /// The condition of its present incarnation.
     pub condition: Condition,
-    /// Running, and every checked container has said that it is healthy.
+    /// Running, every checked container has said that it is healthy, and nobody has ordered its end.
     pub healthy: bool,
     /// Since when nobody can say how it is, by Mesos' time stamps; `None`: it is not away. Milliseconds.
     pub away_since_ms: Option<i64>,
@@ -65,7 +65,7 @@ impl<'a> Member<'a> {
         let reach = view.reach.get(&uuid).map(|reach| &reach.value);
         let record = observed.map(|observed| &observed.value);
         let condition = condition::of_instance(&held.value, record, reach);
-        let healthy = condition == Condition::Running && {
+        let healthy = condition == Condition::Running && !condition::is_to_be_killed(&held.value) && {
             let definition = definitions.of(config);
             condition::is_healthy(&held.value, record, reach, |container| has_check(definition, container))
         };

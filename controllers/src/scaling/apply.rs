@@ -9,7 +9,7 @@ use podium_store::writer::{Compare, Group, Op};
 use podium_types::id::Version;
 use uuid::Uuid;
 
-use super::Intent;
+use super::{Intent, orders};
 use crate::runtime::{Ids, Now};
 
 /// One intent as one group. What the decision rested on is compared: the sets' numbers, the instances, what was observed.
@@ -21,13 +21,15 @@ pub fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Gro
         }
         Intent::Stop { uuids, survivors } => stop(view, &uuids, &survivors, now),
         Intent::Adopt { uuids, instead_of } => adopt(view, &uuids, &instead_of, now),
+        Intent::Obey(uuids) => orders::obey(view, &uuids, now),
+        Intent::Hurry { uuids, last } => orders::hurry(view, &uuids, last),
         Intent::Remove(uuids) => remove(view, &uuids),
         Intent::Relaunch { instances, delay } => relaunch(view, &instances, delay),
     }
 }
 
 /// A quarantine may begin at any time: whatever takes something away rests on there being none.
-fn outside_quarantine(view: &PodView, group: Group) -> Group {
+pub(super) fn outside_quarantine(view: &PodView, group: Group) -> Group {
     group.when(Compare::as_seen(Key::Quarantine, view.quarantine.as_deref()))
 }
 
@@ -104,7 +106,12 @@ fn relaunch(view: &PodView, instances: &[(Uuid, i64)], delay: Delay) -> Group {
     for (uuid, not_before_ms) in instances {
         let Some(held) = view.instances.get(uuid) else { continue };
         let key = Key::Instance(view.id.clone(), *uuid);
-        let instance = Instance { incarnation: held.value.incarnation.saturating_add(1), not_before_ms: *not_before_ms, ..held.value };
+        let instance = Instance {
+            incarnation: held.value.incarnation.saturating_add(1),
+            not_before_ms: *not_before_ms,
+            kill_incarnation: 0,
+            ..held.value
+        };
         group =
             group.when(Compare::Unchanged(key.clone(), held.mod_revision)).when(as_observed(view, *uuid)).then(Op::record(key, instance));
     }
@@ -119,7 +126,7 @@ fn on_sets(view: &PodView, configs: BTreeSet<Version>) -> Group {
 }
 
 /// That nothing was heard of it since.
-fn as_observed(view: &PodView, uuid: Uuid) -> Compare {
+pub(super) fn as_observed(view: &PodView, uuid: Uuid) -> Compare {
     Compare::as_seen(Key::Observed(view.id.clone(), uuid), view.observed.get(&uuid))
 }
 

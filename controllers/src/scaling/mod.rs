@@ -3,7 +3,8 @@
 //!
 //! It counts by looking at the set of instances each time, never by a counter, and so repairs differences in either
 //! direction. It never stops a healthy instance that the pod's floor protects, and creates none beyond the ceiling,
-//! whatever the numbers of the sets say. Writes `instances` and `delays`.
+//! whatever the numbers of the sets say. Writes `instances` and `delays`, and carries out what people ordered of them
+//! (`kills`, `resets`): an order outranks the floor, and everything else waits until it is carried out.
 //!
 //! Instances that run and that no record counts (`unknown/<pod>`) fill places of their pod, so that nothing is doubled;
 //! during a quarantine nothing is stopped or removed. What the gateway took on gets the record that it lacks.
@@ -11,6 +12,7 @@
 mod apply;
 mod backoff;
 mod history;
+mod orders;
 mod unknown;
 mod victims;
 
@@ -78,6 +80,15 @@ pub enum Intent {
         /// Those that were created in their place and never launched: their records go in the same transaction.
         instead_of: Vec<Uuid>,
     },
+    /// Orders about these instances: they are carried out, or have no object any more, and go.
+    Obey(Vec<Uuid>),
+    /// The back-off is forgotten, by order, and these wait no longer.
+    Hurry {
+        /// Who waits; at most as many as one group holds.
+        uuids: Vec<Uuid>,
+        /// These are all, and the order goes.
+        last: bool,
+    },
     /// The records of these go: nothing of them runs, or they were given up.
     Remove(Vec<Uuid>),
     /// These ended and are still wanted: their next incarnation.
@@ -98,7 +109,7 @@ impl Controller for Scaling {
 
     fn watches(&self) -> &'static [Kind] {
         use Kind::*;
-        &[Accepted, Version, Set, Instance, Observed, Reach, Delay, Tombstone, Unknown, Quarantine]
+        &[Accepted, Version, Set, Instance, Observed, Reach, Delay, Tombstone, Kill, Reset, Unknown, Quarantine]
     }
 
     fn decide(&self, view: &PodView, now: Now) -> Decision<Intent> {
@@ -116,6 +127,10 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
     let adoptions = unknown::adoptions(view, &census);
     if !adoptions.is_empty() {
         return Decision::now(adoptions);
+    }
+    let orders = orders::decide(view, now);
+    if !orders.is_empty() {
+        return Decision::now(orders);
     }
     let mut strangers = unknown::Strangers::of(view, &census);
     let definition = definition_in_force(view);

@@ -17,6 +17,8 @@ enum Event {
     Return(usize),
     Ended(usize, TaskState),
     Health(usize, bool),
+    Order(usize, bool),
+    Hurry,
     Tick(i64),
     Cluster,
     Decide(Who),
@@ -40,6 +42,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => (0usize..3).prop_map(Event::Return),
         4 => (0usize..12, ended).prop_map(|(place, state)| Event::Ended(place, state)),
         3 => (0usize..12, any::<bool>()).prop_map(|(place, healthy)| Event::Health(place, healthy)),
+        1 => (0usize..12, any::<bool>()).prop_map(|(place, wipe)| Event::Order(place, wipe)),
+        1 => prop::bool::weighted(0.2).prop_map(|hurry| if hurry { Event::Hurry } else { Event::Cluster }),
         3 => (1i64..100_000).prop_map(Event::Tick),
         12 => Just(Event::Cluster),
         14 => who().prop_map(Event::Decide),
@@ -89,6 +93,12 @@ fn happen(world: &mut World, event: &Event) {
                 world.set_health(uuid, *healthy);
             }
         }
+        Event::Order(place, wipe) => {
+            if let Some(uuid) = nth(world, *place) {
+                world.order(uuid, *wipe);
+            }
+        }
+        Event::Hurry => world.hurry(),
         Event::Tick(millis) => world.now += millis,
         Event::Cluster => drop(world.run_cluster()),
         Event::Decide(who) => world.decide(*who),

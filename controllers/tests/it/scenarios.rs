@@ -87,6 +87,15 @@ fn run(world: &mut World, push: &mut Push, line: &str) {
         "fail" => each(world, &words, |world, uuid| world.set_state(uuid, TaskState::TaskFailed)),
         "finish" => each(world, &words, |world, uuid| world.set_state(uuid, TaskState::TaskFinished)),
         "kill" => each(world, &words, |world, uuid| world.set_state(uuid, TaskState::TaskKilled)),
+        "order" => match words[1] {
+            "kill" => each(world, &words[1..], |world, uuid| world.order(uuid, false)),
+            "wipe" => each(world, &words[1..], |world, uuid| world.order(uuid, true)),
+            "hurry" => {
+                world.hurry();
+                world.settle();
+            }
+            other => panic!("unknown order {other}"),
+        },
         "unhealthy" => each(world, &words, |world, uuid| world.set_health(uuid, false)),
         "healthy" => each(world, &words, |world, uuid| world.set_health(uuid, true)),
         "tick" => world.tick(millis(words[1])),

@@ -14,7 +14,7 @@ use podium_controllers::upgrade::Upgrade;
 use podium_proto::mesos::v1::TaskState;
 use podium_proto::records::accepted::Phase;
 use podium_proto::records::deployment::Kind;
-use podium_proto::records::{Accepted, Deployment, Goal, Instance, Observed, observed};
+use podium_proto::records::{Accepted, Deployment, Goal, Instance, Kill, Observed, Reset, observed};
 use podium_store::Key;
 use podium_store::codec;
 use podium_store::view::{Held, PodView, StoredDefinition};
@@ -188,6 +188,18 @@ impl World {
         self.put_deployment(Kind::Stop, accepted.version_ms);
     }
 
+    /// As the API does: somebody wants an instance killed.
+    pub fn order(&mut self, uuid: Uuid, wipe: bool) {
+        let Some(held) = self.view().instances.remove(&uuid) else { return };
+        let order = Kill { incarnation: held.value.incarnation, wipe, ordered_ms: self.now, ..Kill::default() };
+        self.put(Key::Kill(self.pod.clone(), uuid), codec::encode(order));
+    }
+
+    /// As the API does: somebody wants the back-off forgotten.
+    pub fn hurry(&mut self) {
+        self.put(Key::Reset(self.pod.clone()), codec::encode(Reset { ordered_ms: self.now, ..Reset::default() }));
+    }
+
     fn put_deployment(&mut self, kind: Kind, version_ms: i64) {
         let deployment = Deployment { id: "d".to_owned(), kind: kind.into(), version_ms, started_ms: self.now, ..Deployment::default() };
         self.put(Key::Deployment(self.pod.clone()), codec::encode(deployment));
@@ -217,7 +229,9 @@ impl World {
             if !lost(place) && self.holds(&group) {
                 let before = self.counts();
                 self.write(&group);
-                self.check(who, before);
+                // What somebody ordered outranks the floor.
+                let ordered = group.ops.iter().any(|op| matches!(op, Op::Delete(Key::Kill(..))));
+                self.check(who, if ordered { (before.0, 0) } else { before });
                 written += 1;
             }
         }
@@ -348,7 +362,7 @@ impl World {
             Condition::Scheduled if wanted && instance.not_before_ms <= self.now => self.launch(uuid, instance),
             Condition::Scheduled => return false,
             _ if condition.is_terminal() || away => return false,
-            _ if !wanted || buried => self.set_state(uuid, TaskState::TaskKilled),
+            _ if !wanted || buried || condition::is_to_be_killed(instance) => self.set_state(uuid, TaskState::TaskKilled),
             Condition::Provisioned => self.set_state(uuid, TaskState::TaskStarting),
             Condition::Starting | Condition::Unreachable => self.set_state(uuid, TaskState::TaskRunning),
             Condition::Running if self.is_unsettled(instance, observed) => self.set_health(uuid, !self.bad.contains(&instance.config_ms)),
@@ -477,7 +491,11 @@ impl World {
                 let instance: Instance = codec::decode(value).unwrap();
                 let wait =
                     if instance.not_before_ms > self.now { format!(" in {} ms", instance.not_before_ms - self.now) } else { String::new() };
-                let goal = if instance.goal == i32::from(Goal::Running) { "run" } else { "stop" };
+                let goal = match instance.goal == i32::from(Goal::Running) {
+                    true if condition::is_to_be_killed(&instance) => "end",
+                    true => "run",
+                    false => "stop",
+                };
                 format!("{name} {goal} {}#{}{wait}", self.config_name(instance.config_ms), instance.incarnation)
             }
             Key::Delay(_) => {
@@ -499,6 +517,8 @@ impl World {
             Key::Instance(_, uuid) => self.instance_name(*uuid),
             Key::Reach(_, uuid) => format!("reach {}", self.instance_name(*uuid)),
             Key::Tombstone(_, uuid) => format!("tombstone {}", self.instance_name(*uuid)),
+            Key::Kill(_, uuid) => format!("kill {}", self.instance_name(*uuid)),
+            Key::Reset(_) => "reset".to_owned(),
             Key::Deployment(_) => "deployment".to_owned(),
             Key::Delay(_) => "delay".to_owned(),
             Key::Accepted(_) => "accepted".to_owned(),
@@ -552,6 +572,8 @@ impl Keys {
                 Key::Observed(_, uuid) => drop(view.observed.insert(*uuid, held(entry))),
                 Key::Reach(_, uuid) => drop(view.reach.insert(*uuid, held(entry))),
                 Key::Tombstone(_, uuid) => drop(view.tombstones.insert(*uuid, held(entry))),
+                Key::Kill(_, uuid) => drop(view.kills.insert(*uuid, held(entry))),
+                Key::Reset(_) => view.reset = Some(held(entry)),
                 Key::Version(_, version) => {
                     let value = StoredDefinition::known(entry.value.clone(), definitions[version].clone());
                     let (mod_revision, create_revision) = (entry.mod_revision, entry.create_revision);

@@ -9,8 +9,10 @@ mod crash;
 mod gitops;
 mod logs;
 mod mesos;
+mod orders;
 mod pymesos;
 mod quickstart;
+mod replicas;
 mod shutdown;
 
 use podium_e2e::cluster::{Cluster, Form};

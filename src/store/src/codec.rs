@@ -42,7 +42,8 @@ macro_rules! records {
     )*};
 }
 records!(
-    Accepted, Verdict, Deployment, ReplicaSet, Instance, Delay, Observed, Reach, Tombstone, Queue, Framework, Unknown, Quarantine, Order
+    Accepted, Verdict, Deployment, ReplicaSet, Instance, Delay, Observed, Reach, Tombstone, Queue, Framework, Unknown, Quarantine, Order,
+    Kill, Reset
 );
 
 /// The bytes of a record, with this build's schema number.

@@ -44,6 +44,10 @@ pub enum Key {
     Tombstone(PodId, Uuid),
     /// `queue/<pod>`: why instances wait.
     Queue(PodId),
+    /// `kills/<pod>/<uuid>`: an instance that somebody wants killed.
+    Kill(PodId, Uuid),
+    /// `resets/<pod>`: the back-off is to be forgotten.
+    Reset(PodId),
     /// `status/<pod id>`: the status for people.
     Status(PodId),
     /// `specs/<what is no pod id>`: a spec that can't be any pod's, as `/My_Pod`.
@@ -79,6 +83,8 @@ pub enum Kind {
     Reach,
     Tombstone,
     Queue,
+    Kill,
+    Reset,
     Status,
     /// [`Key::StraySpec`] and [`Key::StrayStatus`].
     Stray,
@@ -106,6 +112,8 @@ impl Key {
             Self::Reach(..) => Kind::Reach,
             Self::Tombstone(..) => Kind::Tombstone,
             Self::Queue(_) => Kind::Queue,
+            Self::Kill(..) => Kind::Kill,
+            Self::Reset(_) => Kind::Reset,
             Self::Status(_) => Kind::Status,
             Self::StraySpec(_) | Self::StrayStatus(_) => Kind::Stray,
             Self::Unknown(_) => Kind::Unknown,
@@ -133,6 +141,8 @@ impl Key {
             | Self::Tombstone(pod, _)
             | Self::Queue(pod)
             | Self::Unknown(pod)
+            | Self::Kill(pod, _)
+            | Self::Reset(pod)
             | Self::Status(pod) => Some(pod),
             Self::StraySpec(_) | Self::StrayStatus(_) | Self::Framework | Self::Quarantine | Self::Order(_) | Self::Election(..) => None,
         }
@@ -159,6 +169,8 @@ impl Key {
             "observed" => numbered(rest, Self::Observed)?,
             "reach" => numbered(rest, Self::Reach)?,
             "tombstones" => numbered(rest, Self::Tombstone)?,
+            "kills" => numbered(rest, Self::Kill)?,
+            "resets" => Self::Reset(pod()?),
             "elections" => {
                 let (name, lease) = rest.split_once('/')?;
                 Self::Election(name.to_owned(), i64::from_str_radix(lease, 16).ok()?)
@@ -208,6 +220,8 @@ impl fmt::Display for Key {
             Self::Reach(pod, uuid) => write!(f, "reach/{}/{uuid}", pod.safe_id()),
             Self::Tombstone(pod, uuid) => write!(f, "tombstones/{}/{uuid}", pod.safe_id()),
             Self::Queue(pod) => write!(f, "queue/{}", pod.safe_id()),
+            Self::Kill(pod, uuid) => write!(f, "kills/{}/{uuid}", pod.safe_id()),
+            Self::Reset(pod) => write!(f, "resets/{}", pod.safe_id()),
             Self::Status(pod) => write!(f, "status{pod}"),
             Self::StraySpec(name) => write!(f, "specs{name}"),
             Self::StrayStatus(name) => write!(f, "status{name}"),
@@ -278,6 +292,8 @@ mod tests {
             Key::Tombstone(pod.clone(), uuid),
             Key::Queue(pod.clone()),
             Key::Unknown(pod.clone()),
+            Key::Kill(pod.clone(), uuid),
+            Key::Reset(pod.clone()),
             Key::Status(pod),
             Key::Framework,
             Key::Quarantine,
@@ -314,6 +330,8 @@ mod tests {
             "/podium/versions//deleted",
             "/podium/versions/a/deleted/deleted",
             "/podium/instances/a/00000000000000000000000000000007",
+            "/podium/kills/a",
+            "/podium/resets/a/b",
             "/podium/elections/gateway/00ff",
             "/podium/elections/gateway",
             "/podium/framework/",

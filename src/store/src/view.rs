@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use podium_proto::records::{
-    Accepted, Delay, Deployment, Instance, Observed, Quarantine, Queue, Reach, ReplicaSet, Tombstone, Unknown, Verdict,
+    Accepted, Delay, Deployment, Instance, Kill, Observed, Quarantine, Queue, Reach, ReplicaSet, Reset, Tombstone, Unknown, Verdict,
 };
 use podium_types::definition::{PodDefinition, read_stored};
 use podium_types::id::{PodId, Version};
@@ -113,6 +113,10 @@ pub struct PodView {
     pub queue: Option<Held<Queue>>,
     /// Instances that run and of which the store has no record.
     pub unknown: Option<Held<Unknown>>,
+    /// Instances that somebody wants killed.
+    pub kills: BTreeMap<Uuid, Held<Kill>>,
+    /// That somebody wants the back-off forgotten.
+    pub reset: Option<Held<Reset>>,
     /// The status as last written for people.
     pub status: Option<Held<Bytes>>,
     /// No other state of this or of any other pod has this number in this process: what was computed from a view holds for as
@@ -150,6 +154,8 @@ impl PodView {
             tombstones: BTreeMap::new(),
             queue: None,
             unknown: None,
+            kills: BTreeMap::new(),
+            reset: None,
             status: None,
             stamp: next_stamp(),
             unreadable: BTreeMap::new(),
@@ -175,6 +181,8 @@ impl PodView {
         keys.extend(self.tombstones.iter().map(|(uuid, held)| (Key::Tombstone(pod(), *uuid), held.mod_revision)));
         keys.extend(self.queue.iter().map(|held| (Key::Queue(pod()), held.mod_revision)));
         keys.extend(self.unknown.iter().map(|held| (Key::Unknown(pod()), held.mod_revision)));
+        keys.extend(self.kills.iter().map(|(uuid, held)| (Key::Kill(pod(), *uuid), held.mod_revision)));
+        keys.extend(self.reset.iter().map(|held| (Key::Reset(pod()), held.mod_revision)));
         keys.extend(self.status.iter().map(|held| (Key::Status(pod()), held.mod_revision)));
         keys
     }
@@ -195,6 +203,8 @@ impl PodView {
             && self.tombstones.is_empty()
             && self.queue.is_none()
             && self.unknown.is_none()
+            && self.kills.is_empty()
+            && self.reset.is_none()
             && self.status.is_none()
             && self.unreadable.is_empty()
     }

@@ -146,6 +146,11 @@ pub fn is_healthy(instance: &Instance, observed: Option<&Observed>, reach: Optio
         })
 }
 
+/// Whether somebody has ordered the end of its present incarnation.
+pub fn is_to_be_killed(instance: &Instance) -> bool {
+    instance.incarnation > 0 && instance.kill_incarnation == instance.incarnation
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
