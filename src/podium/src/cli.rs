@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use podium_types::id::PodId;
+use podium_types::id::{PodId, Version};
 
 /// Where a client command looks for the server when nothing else is said.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080";
@@ -48,12 +48,12 @@ pub enum Command {
 pub enum ClientCommand {
     /// Creates or changes pods from definitions in a file.
     #[command(after_help = "Examples:\n  podium apply -f pod.json\n  podium apply -f pod.json --wait --timeout 2m\n  \
+                            podium apply -f pod.json --dry-run\n  \
                             jq '.[0]' pods.json | podium apply -f -")]
     Apply(ApplyArgs),
-    /// Shows pods, one pod's definition, the running deployments, or instances that the store does not know.
-    #[command(
-        after_help = "Examples:\n  podium get pods\n  podium get pod /web/frontend -o json\n  podium get deployments\n  podium get unknown"
-    )]
+    /// Shows pods, one pod's definition or its versions, the running deployments, or instances that the store does not know.
+    #[command(after_help = "Examples:\n  podium get pods\n  podium get pod /web/frontend -o json\n  podium get versions /web/frontend\n  \
+                            podium get deployments\n  podium get unknown")]
     Get(GetArgs),
     /// Shows how a pod is doing, or all of them.
     #[command(after_help = "Examples:\n  podium status\n  podium status /web/frontend\n  podium status /web/frontend --wait --timeout 2m")]
@@ -68,6 +68,10 @@ pub enum ClientCommand {
     /// Changes how many instances of a pod run.
     #[command(after_help = "Examples:\n  podium scale /web/frontend 3\n  podium scale /web/frontend 0 --wait")]
     Scale(ScaleArgs),
+    /// Returns a pod to an earlier version, as a change of its own.
+    #[command(after_help = "Examples:\n  podium rollback /web/frontend --wait\n  \
+                            podium rollback /web/frontend --to 2026-01-31T12:00:00.000Z")]
+    Rollback(RollbackArgs),
     /// Stops all instances of a pod and forgets the pod; its history of versions stays.
     #[command(after_help = "Examples:\n  podium delete /web/frontend\n  podium delete /web/frontend --wait")]
     Delete(DeleteArgs),
@@ -168,6 +172,9 @@ pub struct ApplyArgs {
     /// Superseding.
     #[command(flatten)]
     pub force: ForceArgs,
+    /// Tell what would happen, and change nothing.
+    #[arg(long, conflicts_with = "wait")]
+    pub dry_run: bool,
     /// Server.
     #[command(flatten)]
     pub server: ServerArgs,
@@ -188,6 +195,8 @@ pub enum GetWhat {
     Pods(ListArgs),
     /// One pod's definition.
     Pod(GetPodArgs),
+    /// The versions of one pod that are kept, oldest first.
+    Versions(GetPodArgs),
     /// The deployments that are running.
     Deployments(ListArgs),
     /// Instances that run and of which the store has no record, and whether there is a quarantine.
@@ -285,6 +294,26 @@ pub struct ScaleArgs {
     /// How many instances should run.
     #[arg(value_name = "N")]
     pub instances: u32,
+    /// Waiting.
+    #[command(flatten)]
+    pub wait: WaitArgs,
+    /// Superseding.
+    #[command(flatten)]
+    pub force: ForceArgs,
+    /// Server.
+    #[command(flatten)]
+    pub server: ServerArgs,
+}
+
+/// `podium rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The pod's id.
+    #[arg(value_name = "ID", value_parser = parse_pod_id)]
+    pub id: PodId,
+    /// The version to return to, as `podium get versions ID` lists it; without it: the one before that in force.
+    #[arg(long, value_name = "VERSION", value_parser = parse_version)]
+    pub to: Option<Version>,
     /// Waiting.
     #[command(flatten)]
     pub wait: WaitArgs,
@@ -429,6 +458,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         Some(millis) if millis <= 366 * 24 * 3_600_000 => Ok(Duration::from_millis(millis)),
         _ => Err("longer than a year".to_owned()),
     }
+}
+
+fn parse_version(text: &str) -> Result<Version, String> {
+    text.parse().map_err(|_| format!("`{text}` is no version: they look like 2026-01-31T12:00:00.000Z"))
 }
 
 fn parse_pod_id(text: &str) -> Result<PodId, String> {

@@ -18,8 +18,8 @@ use super::terminal::{Paint, Tone, printable};
 use super::unknown;
 use super::wait::{self, Ends, Goal};
 use crate::cli::{
-    ApplyArgs, Cli, ClientCommand, CompletionsArgs, DeleteArgs, DiffArgs, GetPodArgs, GetWhat, ListArgs, OutputFormat, ScaleArgs,
-    StatusArgs, TokenArgs, ValidateArgs, VersionArgs, WaitArgs,
+    ApplyArgs, Cli, ClientCommand, CompletionsArgs, DeleteArgs, DiffArgs, GetPodArgs, GetWhat, ListArgs, OutputFormat, RollbackArgs,
+    ScaleArgs, StatusArgs, TokenArgs, ValidateArgs, VersionArgs, WaitArgs,
 };
 
 /// A scaling that someone else's change gets in between is tried again so often.
@@ -32,12 +32,14 @@ pub async fn execute(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Get(args) => match args.what {
             GetWhat::Pods(args) => get_pods(args).await,
             GetWhat::Pod(args) => get_pod(args).await,
+            GetWhat::Versions(args) => get_versions(args).await,
             GetWhat::Deployments(args) => get_deployments(args).await,
             GetWhat::Unknown(args) => get_unknown(args).await,
         },
         ClientCommand::Status(args) => status(args).await,
         ClientCommand::Scale(args) => scale(args).await,
         ClientCommand::Logs(args) => logs::run(args).await,
+        ClientCommand::Rollback(args) => rollback(args).await,
         ClientCommand::Delete(args) => delete(args).await,
         ClientCommand::Adopt(args) => unknown::adopt(args).await,
         ClientCommand::Kill(args) => unknown::kill(args).await,
@@ -57,9 +59,13 @@ async fn apply(args: ApplyArgs) -> Result<(), Failure> {
     let mut goals = Vec::new();
     for Definition { document, pod } in &definitions {
         let ends = ends_so_far(&mut server, &pod.id, &args.wait).await?;
-        let change = Change { force: args.force.force, strict: true, if_match: None };
+        let change = Change { force: args.force.force, strict: true, dry_run: args.dry_run, ..Change::default() };
         let answer = server.put(&pod.id, &document.json, change).await.map_err(|failure| within(&document.origin, failure))?;
         warn(&answer.warnings);
+        if args.dry_run {
+            print(&render::trial(pod.id.as_str(), &answer.body))?;
+            continue;
+        }
         say(&format!("{} {}, version {}", pod.id, done(answer.change.as_deref()), text(&answer.body, "version")))?;
         goals.push(Goal::Stable { id: pod.id.clone(), ends });
     }
@@ -83,6 +89,15 @@ async fn get_pod(args: GetPodArgs) -> Result<(), Failure> {
             let status: PodStatus = server.get_as(&format!("{path}::status")).await?;
             print(&render::pods(&[status], Paint::for_stdout()))
         }
+    }
+}
+
+async fn get_versions(args: GetPodArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server)?;
+    let path = format!("/v2/pods{}::versions", args.id);
+    match args.output.output {
+        OutputFormat::Json => print_json(&server.get(&path).await?.body),
+        OutputFormat::Table => print(&render::versions(&server.get_as::<Vec<String>>(&path).await?, Paint::for_stdout())),
     }
 }
 
@@ -135,7 +150,7 @@ async fn scale(args: ScaleArgs) -> Result<(), Failure> {
         }
         attempt += 1;
         // Whoever changed the pod meanwhile must not be overruled by what we read before.
-        let change = Change { force: args.force.force, strict: false, if_match: current.etag.as_deref() };
+        let change = Change { force: args.force.force, if_match: current.etag.as_deref(), ..Change::default() };
         match server.put(&args.id, &definition, change).await {
             Ok(answer) => break text(&answer.body, "version").to_owned(),
             Err(Failure::Changed(_)) if attempt < SCALE_ATTEMPTS => {}
@@ -143,6 +158,27 @@ async fn scale(args: ScaleArgs) -> Result<(), Failure> {
         }
     };
     say(&format!("{} scaled to {}, version {version}", args.id, args.instances))?;
+    finish(&mut server, vec![Goal::Stable { id: args.id, ends }], &args.wait).await
+}
+
+async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
+    let mut server = Connection::new(&args.server)?;
+    let ends = ends_so_far(&mut server, &args.id, &args.wait).await?;
+    let current = server.get(&format!("/v2/pods{}", args.id)).await?;
+    let target = match args.to {
+        Some(version) => version.to_string(),
+        None => {
+            let mut versions: Vec<String> = server.get_as(&format!("/v2/pods{}::versions", args.id)).await?;
+            // Time stamps sort as their texts do.
+            versions.retain(|version| version.as_str() < text(&current.body, "version"));
+            versions.pop().ok_or_else(|| Failure::Failed(format!("{} has no earlier version", args.id)))?
+        }
+    };
+    let definition = server.get(&format!("/v2/pods{}::versions/{target}", args.id)).await?.body;
+    // Whoever changed the pod meanwhile must not be overruled by what we read before.
+    let change = Change { force: args.force.force, if_match: current.etag.as_deref(), ..Change::default() };
+    let answer = server.put(&args.id, &definition, change).await?;
+    say(&format!("{} is as in version {target} again, version {}", args.id, text(&answer.body, "version")))?;
     finish(&mut server, vec![Goal::Stable { id: args.id, ends }], &args.wait).await
 }
 

@@ -71,6 +71,8 @@ pub struct Change<'a> {
     pub strict: bool,
     /// Only if the pod is still what it was.
     pub if_match: Option<&'a str>,
+    /// Tell what would happen, and change nothing.
+    pub dry_run: bool,
 }
 
 /// The body of a refusal.
@@ -112,7 +114,7 @@ impl Connection {
 
     /// Puts a definition.
     pub async fn put(&mut self, id: &PodId, definition: &Value, change: Change<'_>) -> Result<Answer, Failure> {
-        let path = format!("/v2/pods{id}?force={}&strict={}", change.force, change.strict);
+        let path = format!("/v2/pods{id}?force={}&strict={}&dryRun={}", change.force, change.strict, change.dry_run);
         self.send(Method::PUT, &path, Some(definition), change.if_match).await
     }
 

@@ -1,5 +1,7 @@
 //! Answers as text for people: plain columns, colours only where they carry meaning. Pure.
 
+use serde_json::Value;
+
 use super::status::{Deployment, InstanceStatus, PodStatus, tone};
 use super::terminal::{Paint, Tone, printable};
 
@@ -117,6 +119,33 @@ fn instance(instance: &InstanceStatus) -> Vec<Vec<Cell>> {
     rows
 }
 
+/// `podium get versions`.
+pub fn versions(versions: &[String], paint: Paint) -> String {
+    let rows: Vec<Vec<Cell>> = versions.iter().map(|version| vec![Cell::from(version)]).collect();
+    table(&["VERSION"], &rows, paint)
+}
+
+/// `podium apply --dry-run`: what a change would do, by the server's word.
+pub fn trial(id: &str, trial: &Value) -> String {
+    let count = |name: &str| trial.get("instances").and_then(|instances| instances.get(name)).and_then(Value::as_u64).unwrap_or(0);
+    let counts = format!("{} instances start, {} stop, {} stay", count("start"), count("stop"), count("stay"));
+    let change = trial.get("change").and_then(Value::as_str).unwrap_or_default();
+    let would = match change {
+        "created" => "would be created",
+        "nothing" => "would stay as it is",
+        _ => "would be changed",
+    };
+    let mut out = format!("{id} {would}: {counts}\n");
+    let differences = trial.get("difference").and_then(Value::as_array).filter(|_| change != "created");
+    for one in differences.into_iter().flatten() {
+        let part = |name: &str| one.get(name).map(ToString::to_string).unwrap_or_default();
+        let path = one.get("path").and_then(Value::as_str).unwrap_or_default();
+        out.push_str(&printable(&format!("  {path}: {} -> {}", part("before"), part("after"))));
+        out.push('\n');
+    }
+    out
+}
+
 /// `podium get deployments`.
 pub fn deployments(deployments: &[Deployment], paint: Paint) -> String {
     let rows: Vec<Vec<Cell>> = deployments
@@ -200,6 +229,19 @@ mod tests {
         let mut evil = web();
         evil.message = Some("\x1b]0;owned\x07".to_owned());
         assert!(!pods(&[evil], Paint::PLAIN).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_trial_tells_counts_and_what_differs() {
+        let trial_of = |change: &str| {
+            let difference = json!([{"path": "/containers(0)/resources/mem", "before": 32, "after": null}]);
+            trial("/web", &json!({"change": change, "difference": difference, "instances": {"start": 3, "stop": 2, "stay": 0}}))
+        };
+        assert_eq!(
+            trial_of("config"),
+            "/web would be changed: 3 instances start, 2 stop, 0 stay\n  /containers(0)/resources/mem: 32 -> null\n"
+        );
+        assert_eq!(trial_of("created"), "/web would be created: 3 instances start, 2 stop, 0 stay\n");
     }
 
     #[test]

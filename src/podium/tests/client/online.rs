@@ -175,3 +175,30 @@ async fn a_server_can_be_named_by_flag_and_without_a_scheme() {
     let ran = run(&["get", "pods", "--server", &address], &[("PODIUM_SERVER", "http://127.0.0.1:1")], "").await;
     assert_eq!((ran.code, ran.out.lines().count()), (0, 1), "{ran:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_and_changes_nothing_and_a_rollback_returns_to_a_version() {
+    let world = World::new().await;
+    let (one, two) = (world.file(&pod("/a", 1)), world.file(&pod("/a", 2)));
+    let tried = world.podium(&["apply", "-f", &one, "--dry-run"]).await;
+    assert_eq!((tried.code, tried.out.as_str()), (0, "/a would be created: 1 instances start, 0 stop, 0 stay\n"), "{tried:?}");
+    assert_eq!(world.podium(&["get", "pod", "/a", "-o", "json"]).await.code, 3);
+
+    assert_eq!(world.podium(&["apply", "-f", &one]).await.code, 0);
+    let tried = world.podium(&["apply", "-f", &two, "--dry-run"]).await;
+    assert_eq!(tried.out, "/a would be changed: 2 instances start, 0 stop, 0 stay\n  /scaling/instances: 1 -> 2\n", "{tried:?}");
+    let none = world.podium(&["rollback", "/a"]).await;
+    assert!(none.code == 1 && none.err.contains("/a has no earlier version"), "{none:?}");
+
+    assert_eq!(world.podium(&["apply", "-f", &two]).await.code, 0);
+    let versions = world.podium(&["get", "versions", "/a"]).await.out;
+    let versions: Vec<&str> = versions.lines().collect();
+    assert!(versions.len() == 3 && versions[0] == "VERSION", "{versions:?}");
+    let back = world.podium(&["rollback", "/a"]).await;
+    assert!(back.code == 0 && back.out.starts_with(&format!("/a is as in version {} again, version ", versions[1])), "{back:?}");
+    assert_eq!(json(&world.podium(&["get", "pod", "/a", "-o", "json"]).await.out)["scaling"]["instances"], 1);
+    assert_eq!(world.podium(&["rollback", "/a", "--to", versions[2]]).await.code, 0);
+    assert_eq!(json(&world.podium(&["get", "pod", "/a", "-o", "json"]).await.out)["scaling"]["instances"], 2);
+    assert_eq!(world.podium(&["rollback", "/a", "--to", "yesterday"]).await.code, 2);
+    assert_eq!(world.podium(&["rollback", "/a", "--to", "2001-01-01T00:00:00.000Z"]).await.code, 3);
+}
