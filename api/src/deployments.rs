@@ -107,10 +107,30 @@ fn actions(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// The plan of a deployment, as events tell it.
+pub(crate) fn plan(pod: &PodId, deployment: &Deployment) -> Value {
+    json!({ "id": deployment.id, "version": Version::from_millis(deployment.version_ms), "steps": steps(pod, deployment) })
+}
+
+/// The step that a deployment is at: the first, as soon as there is one.
+pub(crate) fn step(pod: &PodId, deployment: &Deployment) -> Value {
+    let at = usize::try_from(deployment.current_step).unwrap_or(usize::MAX).saturating_sub(1);
+    let mut steps = steps(pod, deployment);
+    match steps.len().checked_sub(1) {
+        Some(last) => steps.swap_remove(at.min(last)),
+        None => json!({ "actions": [] }),
+    }
+}
+
+fn steps(pod: &PodId, deployment: &Deployment) -> Vec<Value> {
+    // A kind that a newer replica wrote has steps that this build cannot name.
+    let actions = Kind::try_from(deployment.kind).map(actions).unwrap_or_default();
+    actions.iter().map(|action| json!({ "actions": [{ "action": action, "pod": pod }] })).collect()
+}
+
 fn as_json(pod: &PodId, deployment: &Deployment) -> Value {
     // A kind that a newer replica wrote has steps that this build cannot name.
     let actions = Kind::try_from(deployment.kind).map(actions).unwrap_or_default();
-    let steps: Vec<Value> = actions.iter().map(|action| json!({ "actions": [{ "action": action, "pod": pod }] })).collect();
     let step = usize::try_from(deployment.current_step).unwrap_or(usize::MAX).min(actions.len());
     let current: Vec<Value> = step
         .checked_sub(1)
@@ -123,7 +143,7 @@ fn as_json(pod: &PodId, deployment: &Deployment) -> Value {
         "version": Version::from_millis(deployment.version_ms),
         "affectedApps": [],
         "affectedPods": [pod],
-        "steps": steps,
+        "steps": steps(pod, deployment),
         "currentActions": current,
         "currentStep": step,
         "totalSteps": actions.len(),

@@ -15,6 +15,7 @@ mod commit;
 mod content;
 mod deployments;
 mod dry_run;
+mod events;
 mod groups;
 mod guard;
 mod instances;
@@ -46,9 +47,11 @@ use podium_store::index::{Index, Position};
 use podium_types::definition::Settings;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
 use crate::answer::Problem;
+use crate::events::Events;
 use crate::guard::Guard;
 use crate::metrics::Metrics;
 use crate::server::Serving;
@@ -124,7 +127,9 @@ impl Server {
         let ApiConfig { listener, store, index, settings, info, gateway, agents, host_names, cors_origins, access, tls, limits } = config;
         let port = listener.local_addr()?.port();
         let metrics = Metrics::new(index.clone());
-        let (guard, access) = (Guard::new(&host_names, &cors_origins), Access::open(access)?);
+        let (guard, access) = (Guard::new(&host_names, &cors_origins), Arc::new(Access::open(access)?));
+        let stop = CancellationToken::new();
+        let events = Events::new(index.clone(), store.clone(), access.clone(), gateway.clone(), &limits, stop.clone());
         let tls = tls.map(Tls::open).transpose()?;
         let (encrypted, catch_up) = (tls.is_some(), limits.catch_up);
         let api = Arc::new(Api {
@@ -139,10 +144,11 @@ impl Server {
             encrypted,
             guard,
             access,
+            events,
             metrics,
             catch_up,
         });
-        Ok(Self { serving: Serving::start(listener, routes::routes(api), tls, limits)? })
+        Ok(Self { serving: Serving::start(listener, routes::routes(api), tls, limits, stop)? })
     }
 
     /// Where it listens, with the port that was chosen for port 0.
@@ -168,7 +174,8 @@ struct Api {
     port: u16,
     encrypted: bool,
     guard: Guard,
-    access: Access,
+    access: Arc<Access>,
+    events: Events,
     metrics: Metrics,
     catch_up: Duration,
 }

@@ -39,6 +39,10 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// Requests under way may take this long after a shutdown began.
     pub drain: Duration,
+    /// A listener that is so many events behind is cut off: some seconds of a cluster that starts thousands of instances.
+    pub events_behind: usize,
+    /// Between two signs of life on a stream of events.
+    pub heartbeat: Duration,
     /// How long a read waits for the revision that it asks for, and a write's answer for its own.
     pub catch_up: Duration,
 }
@@ -50,6 +54,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(5),
+            events_behind: 8_192,
+            heartbeat: Duration::from_secs(15),
             catch_up: Duration::from_secs(10),
         }
     }
@@ -64,10 +70,15 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    /// Serves `routes` on `listener`, encrypted if there is a certificate.
-    pub(crate) fn start(listener: TcpListener, routes: Routes, tls: Option<Tls>, limits: Limits) -> std::io::Result<Self> {
+    /// Serves `routes` on `listener`, encrypted if there is a certificate, until `stop`.
+    pub(crate) fn start(
+        listener: TcpListener,
+        routes: Routes,
+        tls: Option<Tls>,
+        limits: Limits,
+        stop: CancellationToken,
+    ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
-        let stop = CancellationToken::new();
         let task = tokio::spawn(accept(listener, routes, tls.map(Arc::new), limits, stop.clone()));
         Ok(Self { address, stop, task })
     }
@@ -90,6 +101,7 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
+        self.stop.cancel();
         self.task.abort();
     }
 }

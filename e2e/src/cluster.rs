@@ -216,6 +216,6 @@ pub(crate) fn start_server(binary: &Path, folder: &Path, endpoints: &Endpoints, 
 }
 
 pub(crate) fn address_in(line: &str) -> String {
-    let start = line.find("http://").unwrap_or_else(|| panic!("the ready line names the API's address: {line}"));
+    let start = line.find("http").unwrap_or_else(|| panic!("the ready line names the API's address: {line}"));
     line[start..].split(|c: char| c.is_whitespace() || c == ',').next().unwrap_or_default().trim_end_matches('/').to_owned()
 }

@@ -81,6 +81,8 @@ pub enum Content {
     Text,
     /// What the client asked for.
     JsonOrText,
+    /// Server-Sent Events, without an end.
+    Events,
 }
 
 /// The route of a name, which must be in the table: in a constant, the compiler finds the one that is not.
@@ -283,6 +285,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
             answers: &[(204, "What waited it out waits for an offer.", Content::Nothing)],
             refusals: &[400, 401, 403, 404, 421, 503],
         }],
+    },
+    Endpoint {
+        path: "/v2/events",
+        operations: &[get(
+            "What happens, as it happens: Server-Sent Events, without an end; the header `Last-Event-ID` takes a stream up where it broke off.",
+            &[Query { name: "event_type", about: "Events of this kind alone; any number of times.", values: Values::Text }],
+            &[(200, "The stream.", Content::Events)],
+            &[400, 401, 403, 406, 421, 503],
+        )],
     },
     Endpoint {
         path: "/v2/groups",

@@ -148,6 +148,7 @@ fn response(about: &str, content: &Content) -> Value {
         Content::Many(name) => typed("application/json", json!({ "type": "array", "items": reference(name) })),
         Content::Times => typed("application/json", json!({ "type": "array", "items": { "type": "string", "format": "date-time" } })),
         Content::Json => typed("application/json", json!({})),
+        Content::Events => typed("text/event-stream", json!({ "type": "string" })),
         Content::Text => typed("text/plain", json!({ "type": "string" })),
         Content::JsonOrText => json!({
             "description": about,

@@ -6,6 +6,7 @@ mod access;
 mod cases;
 mod connections;
 mod definitions;
+mod events;
 mod fuzz;
 mod given;
 mod openapi;

@@ -127,6 +127,11 @@ impl World {
         index.read(|state| state.pod(pod).and_then(|view| Some(view.accepted.as_ref()?.value))).expect("the pod is there")
     }
 
+    /// A plain client of the store, for what Podium does not do itself.
+    pub async fn etcd_client(&self) -> etcd_client::Client {
+        etcd_client::Client::connect([&self.endpoint], None).await.unwrap()
+    }
+
     /// Sends a request to a server.
     pub async fn send_to(&self, server: usize, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Got {
         let url = format!("http://{}{path}", self.servers[server].address()).parse().unwrap();

@@ -113,6 +113,9 @@ pub struct ServerArgs {
     /// A file with one line `user:password`, for a server that asks for those.
     #[arg(long, env = "PODIUM_CREDENTIALS_FILE", value_name = "FILE", conflicts_with = "token_file")]
     pub credentials_file: Option<PathBuf>,
+    /// The authority that signed the certificate of an https server, PEM; without it those of this machine are believed.
+    #[arg(long, env = "PODIUM_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The form of what is printed.

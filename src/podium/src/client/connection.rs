@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
-use podium_http::{Client, ClientConfig, Method, StatusCode, Url};
+use podium_http::{Client, ClientConfig, Method, StatusCode, Trust, Url};
 use podium_types::id::PodId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -88,8 +88,13 @@ impl Connection {
     /// Takes the address; nothing is sent yet.
     pub fn new(args: &ServerArgs) -> Result<Self, Failure> {
         let url = podium_http::parse_url(&args.server).map_err(|error| Failure::Usage(format!("--server: {error}")))?;
-        let config =
-            ClientConfig { connect_timeout: Duration::from_secs(5), response_timeout: Duration::from_secs(40), ..ClientConfig::default() };
+        let trust = args.ca_file.as_deref().map(Trust::of_file).transpose();
+        let config = ClientConfig {
+            connect_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(40),
+            trust: trust.map_err(|error| Failure::Usage(format!("--ca-file: {error}")))?,
+            ..ClientConfig::default()
+        };
         let client = Client::new(config).map_err(|error| Failure::Usage(error.to_string()))?;
         let authorization = identity::authorization(args)?;
         Ok(Self { client, base: url.to_string().trim_end_matches('/').to_owned(), authorization, revision: 0 })

@@ -43,7 +43,8 @@ mod tests {
     use super::*;
 
     fn args(token: Option<&Path>, credentials: Option<&Path>) -> ServerArgs {
-        ServerArgs { server: String::new(), token_file: token.map(Path::to_owned), credentials_file: credentials.map(Path::to_owned) }
+        let (token_file, credentials_file) = (token.map(Path::to_owned), credentials.map(Path::to_owned));
+        ServerArgs { server: String::new(), token_file, credentials_file, ca_file: None }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::state::{Changed, IndexState};
+use super::turns::{Told, Touched, Turn};
 use crate::key::Key;
 use crate::store::{Store, StoreError};
 
@@ -191,6 +192,7 @@ impl Feed {
         });
         // Freed here and not under the lock.
         drop(old);
+        let _ = self.shared.turns.send(Told::Missing);
     }
 
     /// Follows one watch to its end.
@@ -225,14 +227,41 @@ impl Feed {
             return;
         }
         let shared = self.shared.clone();
+        let mut turns = Vec::new();
         shared.update(|state| {
             let mut changed = Changed::default();
-            for event in step.events {
-                self.event(state, event, &mut changed);
+            // Looked at under the lock: whoever followed before is told of this revision.
+            match shared.turns.receiver_count() {
+                0 => step.events.into_iter().for_each(|event| self.event(state, event, &mut changed)),
+                _ => turns = self.turns(state, step.events, &mut changed),
             }
-            state.revision = state.revision.max(step.revision);
+            if state.revision < step.revision {
+                // Followers hear how far the store is, too.
+                if turns.last().is_none_or(|turn| turn.revision < step.revision) && shared.turns.receiver_count() > 0 {
+                    turns.push(Turn { revision: step.revision, pods: Vec::new() });
+                }
+                state.revision = step.revision;
+            }
             changed
         });
+        for turn in turns {
+            // Who followed may have left.
+            let _ = shared.turns.send(Told::Turn(Arc::new(turn)));
+        }
+    }
+
+    /// Applies events revision by revision, and keeps what each of them did.
+    fn turns(&mut self, state: &mut IndexState, events: Vec<PbEvent>, changed: &mut Changed) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for events in events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
+            let touched = Touched::by(self.store.keyspace(), events);
+            let before = touched.excerpts(state);
+            for event in events {
+                self.event(state, event.clone(), changed);
+            }
+            turns.push(touched.turn(events.first().map_or(0, revision_of), before, state));
+        }
+        turns
     }
 
     fn event(&mut self, state: &mut IndexState, event: PbEvent, changed: &mut Changed) {
@@ -270,20 +299,20 @@ impl Feed {
 
 /// Events to apply together, after which the index stands at `revision`; 0: nothing to do yet.
 #[derive(Debug, Default)]
-struct Step {
-    events: Vec<PbEvent>,
-    revision: i64,
+pub(super) struct Step {
+    pub events: Vec<PbEvent>,
+    pub revision: i64,
 }
 
 /// Puts together what the server cut into fragments, so that no transaction is ever seen by halves. What is kept
 /// back is the last revision of a message that goes on: one transaction at most.
 #[derive(Debug, Default)]
-struct Part {
+pub(super) struct Part {
     events: Vec<PbEvent>,
 }
 
 impl Part {
-    fn take(&mut self, response: PbWatchResponse) -> Step {
+    pub(super) fn take(&mut self, response: PbWatchResponse) -> Step {
         let header = response.header.map_or(0, |header| header.revision);
         // A message without events tells how far the store is. Its id is our watch's own: only these come in order.
         if response.events.is_empty() && self.events.is_empty() && !response.fragment {
@@ -302,7 +331,7 @@ impl Part {
     }
 }
 
-fn revision_of(event: &PbEvent) -> i64 {
+pub(super) fn revision_of(event: &PbEvent) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 

@@ -5,8 +5,10 @@
 //! never a queue of events. It survives lost connections, compaction and restored stores by itself.
 
 mod feed;
+mod replay;
 mod state;
 mod subscribe;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,10 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+pub use replay::Replay;
 pub use state::{Candidate, IndexState, Kinds, Stray};
 pub use subscribe::{Batch, Changes};
+pub use turns::{Excerpt, InstanceRecords, PodTurn, Told, Turn, Turns};
 
 use crate::store::Store;
 use state::Changed;
@@ -52,6 +56,7 @@ struct Shared {
     state: RwLock<IndexState>,
     position: watch::Sender<Position>,
     subscribers: Subscribers,
+    turns: tokio::sync::broadcast::Sender<Told>,
 }
 
 impl Index {
@@ -61,6 +66,7 @@ impl Index {
             state: RwLock::default(),
             position: watch::Sender::new(Position::default()),
             subscribers: Subscribers::default(),
+            turns: turns::sender(),
         });
         let stop = CancellationToken::new();
         tokio::spawn(feed::run(shared.clone(), store.clone(), stop.clone()));
@@ -97,6 +103,13 @@ impl Index {
             Ok(Ok(position)) => Ok(*position),
             _ => Err(Behind { reached: self.position(), wanted: revision }),
         }
+    }
+
+    /// Hears of every single revision from now on.
+    pub fn turns(&self) -> Turns {
+        // Registered first: the feed looks for followers under the lock that the position is read under.
+        let receiver = self.shared.turns.subscribe();
+        Turns::new(receiver, self.position())
     }
 
     /// Hears of changes of these kinds of keys. The first batch names every pod that there is.

@@ -48,7 +48,7 @@ async fn listed(server: &Server) -> BTreeMap<String, i64> {
 }
 
 /// A cheap generator, so that a failing run can be repeated by its seed.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
@@ -79,7 +79,7 @@ fn random_key(random: &mut Random) -> Key {
     }
 }
 
-async fn write_at_random(store: &Store, random: &mut Random, times: usize) -> i64 {
+pub async fn write_at_random(store: &Store, random: &mut Random, times: usize) -> i64 {
     let mut revision = 0;
     for _ in 0..times {
         let mut group = Group::global();

@@ -4,4 +4,6 @@
 mod election;
 mod harness;
 mod index;
+mod secure;
+mod turns;
 mod writer;

@@ -1,0 +1,209 @@
+//! One stream: what its client missed, then what happens, and a sign of life now and then.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use podium_store::StoreError;
+use podium_store::index::Replay;
+use serde_json::json;
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::derive::Event;
+use super::place::Place;
+use super::{Audience, Events, Happening, News, now};
+use crate::access::Caller;
+
+/// Events that are sent together, in bytes.
+const PIECE: usize = 32 * 1024;
+
+/// Who listens, to what.
+pub(super) struct Listener {
+    pub events: Events,
+    pub caller: Caller,
+    /// By which the caller is known; looked at again with every sign of life.
+    pub credentials: HeaderMap,
+    /// Kinds of events that are wanted; none: all.
+    pub kinds: HashSet<String>,
+    pub peer: String,
+    pub out: mpsc::Sender<Bytes>,
+}
+
+/// Why a stream ends.
+enum Ended {
+    /// The client left, may listen no more, or was too slow; or events are missing, and it may ask for them by its last id.
+    Closed,
+    /// The server stops.
+    Stopped,
+}
+
+impl Listener {
+    /// Serves the stream to its end.
+    pub(super) async fn run(mut self, after: Option<Place>) {
+        let mut news = self.events.listen();
+        let stop = self.events.shared.stop.clone();
+        let address = json!({ "remoteAddress": self.peer });
+        self.events.tell_local("event_stream_attached", Audience::Whole, address.clone());
+        let out = self.out.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = out.closed() => {}
+            _ = self.serve(&mut news, after) => {}
+        }
+        drop(news);
+        self.events.tell_local("event_stream_detached", Audience::Whole, address);
+    }
+
+    async fn serve(&mut self, news: &mut broadcast::Receiver<News>, after: Option<Place>) -> Result<(), Ended> {
+        // The head goes out with the first piece: the client shall know at once that it is heard.
+        self.send(Bytes::from_static(b": welcome\n\n")).await?;
+        let mut beat = interval(self.events.shared.heartbeat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        beat.reset();
+        let mut last = Place { revision: 0, number: 0 };
+        if let Some(after) = after {
+            last = after;
+            self.catch_up(news, &mut last, &mut beat).await?;
+        }
+        loop {
+            tokio::select! {
+                heard = news.recv() => {
+                    let piece = self.piece(happened(heard)?, news, &mut last)?;
+                    self.send(piece).await?;
+                }
+                _ = beat.tick() => {
+                    let sent = self.events.sent();
+                    // Nothing waits: what was sent up to there has been read.
+                    let id = news.is_empty().then_some(Place { revision: sent + 1, number: 0 }).filter(|place| *place > last);
+                    self.sign_of_life(id).await?;
+                }
+            }
+        }
+    }
+
+    /// This event and those that wait behind it, as far as they are wanted.
+    fn piece(&self, first: Arc<Happening>, news: &mut broadcast::Receiver<News>, last: &mut Place) -> Result<Bytes, Ended> {
+        let mut piece = BytesMut::new();
+        let mut next = Some(first);
+        while let Some(happening) = next.take() {
+            self.add(&happening, last, &mut piece);
+            if piece.len() < PIECE {
+                next = match news.try_recv() {
+                    Ok(News::Happened(happening)) => Some(happening),
+                    Err(broadcast::error::TryRecvError::Empty) => None,
+                    // What is in the piece is lost with it: the client asks for it again by its last id.
+                    _ => return Err(Ended::Closed),
+                };
+            }
+        }
+        Ok(piece.freeze())
+    }
+
+    fn add(&self, happening: &Happening, last: &mut Place, piece: &mut BytesMut) {
+        if let Some(place) = happening.place {
+            if place <= *last {
+                return;
+            }
+            *last = place;
+        }
+        if (self.kinds.is_empty() || self.kinds.contains(happening.kind)) && happening.audience.includes(&self.caller) {
+            piece.extend_from_slice(&happening.text);
+        }
+    }
+
+    /// Tells what happened after `last`, until the present takes over.
+    async fn catch_up(&mut self, news: &mut broadcast::Receiver<News>, last: &mut Place, beat: &mut Interval) -> Result<(), Ended> {
+        let shared = Arc::clone(&self.events.shared);
+        if let Err(behind) = shared.index.wait_for(last.revision - 1, shared.catch_up).await {
+            let reason = format!("this server knows the store up to revision {} only: was it restored?", behind.reached.revision);
+            return self.gap(last, &reason).await;
+        }
+        let mut replay = match Replay::start(&shared.store, last.revision).await {
+            Ok(replay) => replay,
+            Err(error) => return self.broken(error, last).await,
+        };
+        // The first of the present that the past has to reach.
+        let mut ahead: Option<Place> = None;
+        loop {
+            // Boxed and kept, since a half-read message of the past must not be lost when something else comes first.
+            let mut past = Box::pin(replay.next());
+            let turn = loop {
+                tokio::select! {
+                    turn = &mut past => break turn,
+                    heard = news.recv(), if ahead.is_none() => match heard {
+                        Ok(News::Happened(happening)) => match happening.place {
+                            Some(place) => ahead = (place > *last).then_some(place),
+                            None => {
+                                let mut piece = BytesMut::new();
+                                self.add(&happening, last, &mut piece);
+                                self.send(piece.freeze()).await?;
+                            }
+                        },
+                        // The past comes by there as well.
+                        Ok(News::Missing) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => return Err(Ended::Stopped),
+                    },
+                    _ = beat.tick() => self.sign_of_life(None).await?,
+                }
+            };
+            drop(past);
+            let turn = match turn {
+                Ok(turn) => turn,
+                Err(error) => return self.broken(error, last).await,
+            };
+            let mut piece = BytesMut::new();
+            for happening in Happening::of_turn(&turn, now()) {
+                self.add(&happening, last, &mut piece);
+            }
+            self.send(piece.freeze()).await?;
+            // The present begins here: what of it was told already is passed over.
+            if ahead.is_some_and(|place| place.revision <= turn.revision) {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn broken(&mut self, error: StoreError, last: &mut Place) -> Result<(), Ended> {
+        match error {
+            StoreError::Compacted => self.gap(last, "the store's history was compacted since then").await,
+            StoreError::TooLarge(reason) => self.gap(last, &reason).await,
+            error => {
+                tracing::info!(%error, "a stream of events could not be taken up");
+                Err(Ended::Closed)
+            }
+        }
+    }
+
+    /// Says that events are missing, and goes on from now.
+    async fn gap(&mut self, last: &mut Place, reason: &str) -> Result<(), Ended> {
+        let fields =
+            json!({ "lastEventId": last.to_string(), "message": format!("events are missing, read anew what you follow: {reason}") });
+        *last = Place { revision: self.events.sent() + 1, number: 0 };
+        let event = Event::new("event_stream_gap", None, now(), fields);
+        self.send(Happening::new(&event, Some(*last), Audience::Everyone).text).await
+    }
+
+    /// A comment, or the place up to which everything was told: an id without an event moves the client's last id.
+    async fn sign_of_life(&mut self, place: Option<Place>) -> Result<(), Ended> {
+        self.caller = self.events.shared.access.caller(&self.credentials).map_err(|_| Ended::Closed)?;
+        let text = place.map_or_else(|| ":\n\n".to_owned(), |place| format!(":\nid: {place}\n\n"));
+        self.send(text.into()).await
+    }
+
+    async fn send(&self, piece: Bytes) -> Result<(), Ended> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        self.out.send(piece).await.map_err(|_| Ended::Closed)
+    }
+}
+
+fn happened(heard: Result<News, broadcast::error::RecvError>) -> Result<Arc<Happening>, Ended> {
+    match heard {
+        Ok(News::Happened(happening)) => Ok(happening),
+        Ok(News::Missing) | Err(broadcast::error::RecvError::Lagged(_)) => Err(Ended::Closed),
+        Err(broadcast::error::RecvError::Closed) => Err(Ended::Stopped),
+    }
+}

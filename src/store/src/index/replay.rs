@@ -1,0 +1,119 @@
+//! Turns of the past: a watch from an old revision, with no more of the state around it than its events touch.
+
+use std::collections::{HashSet, VecDeque};
+
+use bytes::Bytes;
+use etcd_client::proto::{PbEvent, PbKeyValue, PbTxnOpResponse};
+use etcd_client::{GetOptions, Txn, TxnOp, WatchOptions, WatchStream};
+
+use super::feed::{Part, revision_of};
+use super::state::{Changed, IndexState};
+use super::turns::{Touched, Turn};
+use crate::key::Key;
+use crate::store::{Store, StoreError};
+
+/// Keys read in one transaction: below etcd's limit of 128 operations.
+const READS: usize = 100;
+
+/// Who wants to be told of more than so many keys' past reads what is now.
+const MAX_KEYS: usize = 200_000;
+
+/// A walk through the store's history.
+pub struct Replay {
+    store: Store,
+    stream: WatchStream,
+    part: Part,
+    /// Holds the keys that were touched so far, as of the revision that was told last.
+    state: IndexState,
+    known: HashSet<Key>,
+    ready: VecDeque<Turn>,
+}
+
+impl Replay {
+    /// Begins at a revision, with it. It goes on into the present and never ends by itself.
+    pub async fn start(store: &Store, revision: i64) -> Result<Self, StoreError> {
+        let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_fragment();
+        let mut watches = store.watches();
+        let stream = store.answer(watches.watch(store.keyspace().root(), Some(options))).await?;
+        let (part, state) = (Part::default(), IndexState::default());
+        Ok(Self { store: store.clone(), stream, part, state, known: HashSet::new(), ready: VecDeque::new() })
+    }
+
+    /// The next revision that touched something that is told of. After an error, also of compaction, it is at its end.
+    /// Not to be cancelled and taken up again.
+    pub async fn next(&mut self) -> Result<Turn, StoreError> {
+        loop {
+            if let Some(turn) = self.ready.pop_front() {
+                return Ok(turn);
+            }
+            let lost = |reason: String| StoreError::Unavailable { endpoints: "the watch".to_owned(), reason };
+            let response = match self.stream.message().await {
+                Ok(Some(response)) => response.0,
+                Ok(None) => return Err(lost("the server ended the stream".to_owned())),
+                Err(error) => return Err(lost(error.to_string())),
+            };
+            if response.canceled {
+                return Err(if response.compact_revision > 0 { StoreError::Compacted } else { lost(response.cancel_reason) });
+            }
+            if response.created {
+                continue;
+            }
+            let step = self.part.take(response);
+            for events in step.events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
+                self.revision(events).await?;
+            }
+        }
+    }
+
+    async fn revision(&mut self, events: &[PbEvent]) -> Result<(), StoreError> {
+        let revision = events.first().map_or(0, revision_of);
+        let touched = Touched::by(self.store.keyspace(), events);
+        let unknown: Vec<Key> = touched.keys().filter(|key| !self.known.contains(key)).collect();
+        if self.known.len() + unknown.len() > MAX_KEYS {
+            return Err(StoreError::TooLarge(format!("more than {MAX_KEYS} keys changed since then")));
+        }
+        for keys in unknown.chunks(READS) {
+            self.read(keys, revision - 1).await?;
+        }
+        self.known.extend(unknown);
+        let before = touched.excerpts(&self.state);
+        for event in events {
+            let Some(kv) = event.kv.as_ref() else { continue };
+            match self.store.keyspace().parse(&kv.key).filter(|key| self.known.contains(key)) {
+                Some(key) if event.r#type == 0 => self.put(key, kv.clone()),
+                Some(key) => self.state.delete(&key, &mut Changed::default()),
+                None => {}
+            }
+        }
+        let turn = touched.turn(revision, before, &self.state);
+        if !turn.pods.is_empty() {
+            self.ready.push_back(turn);
+        }
+        Ok(())
+    }
+
+    /// Reads keys as they stood at a revision.
+    async fn read(&mut self, keys: &[Key], revision: i64) -> Result<(), StoreError> {
+        if revision <= 0 {
+            return Ok(());
+        }
+        let get = |key: &Key| TxnOp::get(self.store.keyspace().encode(key), Some(GetOptions::new().with_revision(revision)));
+        let txn = Txn::new().and_then(keys.iter().map(get).collect::<Vec<_>>());
+        let mut kv = self.store.kv();
+        let answer = self.store.answer(kv.txn(txn)).await?;
+        for response in answer.0.responses {
+            if let Some(PbTxnOpResponse::ResponseRange(range)) = response.response {
+                for kv in range.kvs {
+                    if let Some(key) = self.store.keyspace().parse(&kv.key) {
+                        self.put(key, kv);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, key: Key, kv: PbKeyValue) {
+        self.state.put(key, Bytes::from(kv.value), kv.mod_revision, kv.create_revision, &mut Changed::default());
+    }
+}

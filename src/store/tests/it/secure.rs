@@ -1,0 +1,156 @@
+//! A real etcd that wants certificates and passwords.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions};
+use podium_store::{Election, Store, StoreConfig, StoreError, StoreTls};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::harness::{LONG, commit, create, indexed, pod, session, within};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> Vec<u8> {
+        self.0.pem().into_bytes()
+    }
+
+    /// A certificate and its key.
+    fn sign(&self, names: &[&str]) -> (Vec<u8>, Vec<u8>) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem().into_bytes(), key.serialize_pem().into_bytes())
+    }
+}
+
+struct Etcd {
+    child: Child,
+    endpoint: String,
+    authority: Authority,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn write(path: &Path, text: &[u8]) -> String {
+    std::fs::write(path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+impl Etcd {
+    /// One that asks for certificates, with passwords switched on: `podium` may use `/podium/` and no more.
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        let (certificate, key) = authority.sign(&["127.0.0.1"]);
+        let at = folder.path().to_owned();
+        let file = |name: &str, text: &[u8]| write(&at.join(name), text);
+        let (ca, certificate, key) = (file("ca.pem", &authority.pem()), file("cert.pem", &certificate), file("key.pem", &key));
+        let endpoint = format!("https://127.0.0.1:{}", free_port());
+        let peer = format!("http://127.0.0.1:{}", free_port());
+        let child = Command::new(std::env::var_os("PODIUM_TEST_ETCD").unwrap_or_else(|| "etcd".into()))
+            .arg("--data-dir")
+            .arg(folder.path().join("data"))
+            .args(["--name", "test", "--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", &format!("test={peer}"), "--log-level", "error"])
+            .args(["--trusted-ca-file", &ca, "--cert-file", &certificate, "--key-file", &key, "--client-cert-auth"])
+            // A token is forgotten after a second: a client has to get itself another.
+            .args(["--auth-token-ttl", "1"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("etcd is installed");
+        let etcd = Self { child, endpoint, authority, _folder: folder };
+        let admin = tokio::time::timeout(LONG, etcd.admin()).await.expect("it comes up");
+        let mut auth = admin.auth_client();
+        auth.role_add("podium").await.unwrap();
+        let ours = Permission::new(PermissionType::Readwrite, "/podium/").with_prefix();
+        auth.role_grant_permission("podium", ours).await.unwrap();
+        auth.user_add("podium", "correct horse", None).await.unwrap();
+        auth.user_grant_role("podium", "podium").await.unwrap();
+        auth.user_add("root", "root password", None).await.unwrap();
+        auth.user_grant_role("root", "root").await.unwrap();
+        auth.auth_enable().await.unwrap();
+        etcd
+    }
+
+    async fn admin(&self) -> Client {
+        let (certificate, key) = self.authority.sign(&["admin"]);
+        let tls =
+            TlsOptions::new().ca_certificate(Certificate::from_pem(self.authority.pem())).identity(Identity::from_pem(certificate, key));
+        loop {
+            let options = ConnectOptions::new().with_tls(tls.clone());
+            if let Ok(mut client) = Client::connect([&self.endpoint], Some(options)).await
+                && client.get("x", None).await.is_ok()
+            {
+                return client;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn config(&self) -> StoreConfig {
+        let mut config = StoreConfig::new([self.endpoint.clone()]);
+        config.tls = Some(StoreTls { ca: Some(self.authority.pem()), identity: Some(self.authority.sign(&["podium"])), domain: None });
+        config.user = Some(("podium".to_owned(), "correct horse".to_owned()));
+        config
+    }
+
+    async fn refusal(&self, change: impl FnOnce(&mut StoreConfig)) -> StoreError {
+        let mut config = self.config();
+        change(&mut config);
+        within(Store::connect(config)).await.err().expect("it is refused")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_works_with_certificates_and_a_user_whose_token_runs_out() {
+    let etcd = Etcd::start().await;
+    let store = within(Store::connect(etcd.config())).await.unwrap();
+    let index = indexed(&store).await;
+    let session = session(&store, "me");
+    let leadership = within(Election::new(&session, &index, "scaling").campaign()).await;
+    for n in 1..=3 {
+        let revision = commit(&store, create(&pod("/a"), n)).await;
+        within(index.wait_for(revision, LONG)).await.unwrap();
+        // Longer than a token lives.
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    }
+    assert!(!leadership.lost().is_cancelled());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_not_let_in_is_told_why_and_no_password() {
+    let etcd = Etcd::start().await;
+    let wrong = etcd.refusal(|config| config.user = Some(("podium".to_owned(), "wrong horse".to_owned()))).await;
+    assert!(matches!(wrong, StoreError::Refused(_)) && !wrong.to_string().contains("horse"), "{wrong}");
+    let nobody = etcd.refusal(|config| config.user = None).await;
+    assert!(matches!(nobody, StoreError::Refused(_)), "{nobody}");
+    let elsewhere = etcd.refusal(|config| config.prefix = "/other".to_owned()).await;
+    assert!(matches!(&elsewhere, StoreError::Refused(why) if why.contains("permission denied")), "{elsewhere}");
+    let stranger = etcd.refusal(|config| config.tls.as_mut().unwrap().ca = Some(Authority::new().pem())).await;
+    assert!(matches!(stranger, StoreError::Unavailable { .. }), "{stranger}");
+    let unsigned = etcd.refusal(|config| config.tls.as_mut().unwrap().identity = None).await;
+    assert!(matches!(unsigned, StoreError::Unavailable { .. }), "{unsigned}");
+}
