@@ -135,6 +135,25 @@ impl Cluster {
         }
     }
 
+    /// Saves what the real etcd holds to a file.
+    ///
+    /// # Panics
+    /// In the form that has none.
+    pub fn back_up(&self) -> PathBuf {
+        let file = self.folder.path().join("backup");
+        self.etcd.as_ref().expect("the form with a real etcd").save(&file);
+        file
+    }
+
+    /// Puts a backup in the place of what the real etcd holds; between [`Cluster::kill`] and [`Cluster::restart`].
+    ///
+    /// # Panics
+    /// In the form that has none.
+    pub fn restore(&mut self, file: &Path) {
+        let etcd = self.etcd.take().expect("the form with a real etcd");
+        self.etcd = Some(etcd.restored(self.folder.path(), file));
+    }
+
     fn start_again(&mut self) {
         let options = dev_options(self.form, &self.options, &self.engine);
         let (dev, ready, endpoints) = start_dev(&self.binary, self.folder.path(), &options);

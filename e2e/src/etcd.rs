@@ -52,6 +52,39 @@ pub fn start(folder: &Path) -> Etcd {
     panic!("etcd ended at once, five times; see {}", folder.join("etcd.log").display());
 }
 
+impl Etcd {
+    /// Saves a snapshot of everything to a file.
+    ///
+    /// # Panics
+    /// When etcdctl fails.
+    pub fn save(&self, file: &Path) {
+        let output = ctl(&self.address, &["snapshot", "save", &file.to_string_lossy()]);
+        assert!(output.status.success(), "etcdctl snapshot save: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Ends this etcd, and starts another on what was saved, with its data under the same `folder`.
+    ///
+    /// # Panics
+    /// When the snapshot cannot be restored, or etcd does not come up.
+    pub fn restored(mut self, folder: &Path, file: &Path) -> Self {
+        self.process.kill();
+        let data = folder.join("etcd");
+        std::fs::remove_dir_all(&data).expect("the data of an etcd that has ended can be removed");
+        let peer = "http://127.0.0.1:2380";
+        let (cluster, data) = (format!("e2e={peer}"), data.to_string_lossy().into_owned());
+        let output = ctl(
+            &self.address,
+            &["snapshot", "restore", &file.to_string_lossy(), "--name", "e2e", "--data-dir", &data, "--initial-cluster", &cluster]
+                .iter()
+                .chain(&["--initial-advertise-peer-urls", peer])
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+        assert!(output.status.success(), "etcdctl snapshot restore: {}", String::from_utf8_lossy(&output.stderr));
+        start(folder)
+    }
+}
+
 fn free_ports() -> [u16; 2] {
     // Held together, so that the two differ.
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));

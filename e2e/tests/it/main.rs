@@ -12,6 +12,7 @@ mod logs;
 mod mesos;
 mod orders;
 mod pymesos;
+mod quarantine;
 mod quickstart;
 mod replicas;
 mod shutdown;
