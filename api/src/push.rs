@@ -285,7 +285,8 @@ fn quoted(text: &str) -> String {
 
 /// Refuses when the pod is no longer what the client last saw.
 fn if_match(head: &Head, view: &PodView) -> Result<(), Problem> {
-    let wanted: Vec<&str> = head.headers.get_all(IF_MATCH).iter().filter_map(|value| value.to_str().ok()).collect();
+    // A tag that is no text is none of ours, and yet a condition.
+    let wanted: Vec<&str> = head.headers.get_all(IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()).collect();
     if wanted.is_empty() {
         return Ok(());
     }
@@ -387,5 +388,7 @@ mod tests {
         let nobody = PodView::new(PodId::new("/a").unwrap());
         assert_eq!(if_match(&head("*"), &nobody).unwrap_err().status, StatusCode::PRECONDITION_FAILED);
         assert!(if_match(&put(http::HeaderMap::new()), &nobody).is_ok());
+        let garbled = put([(IF_MATCH, HeaderValue::from_bytes(b"\"\xff\"").unwrap())].into_iter().collect());
+        assert_eq!(if_match(&garbled, &nobody).unwrap_err().status, StatusCode::PRECONDITION_FAILED);
     }
 }

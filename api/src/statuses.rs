@@ -28,6 +28,7 @@ pub(crate) struct Fragment {
 /// The fragments of all pods that were asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Statuses {
+    /// Locked only by who reads the index already: the other way round, two readers and the index' writer could wait for each other.
     fragments: Mutex<HashMap<PodId, Arc<Fragment>>>,
 }
 
@@ -74,11 +75,12 @@ impl Statuses {
 
     /// Drops what is kept of pods that are gone, once they are as many as those that are there.
     fn forget_gone(&self, index: &Index) {
-        let pods = index.read(|state| state.pods().len());
-        let mut fragments = self.fragments.lock();
-        if fragments.len() > 2 * pods + 16 {
-            index.read(|state| fragments.retain(|id, _| state.pod(id).is_some()));
-        }
+        index.read(|state| {
+            let mut fragments = self.fragments.lock();
+            if fragments.len() > 2 * state.pods().len() + 16 {
+                fragments.retain(|id, _| state.pod(id).is_some());
+            }
+        });
     }
 }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::Api;
 use crate::answer::{Answer, Problem, REVISION, header, json_value};
+use crate::openapi::route;
 use crate::request::{Body, Head};
 
 /// Orders that may wait to be carried out.
@@ -56,10 +57,10 @@ enum Wanted {
 pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
     let read = matches!(head.method, Method::GET | Method::HEAD);
     match path.strip_prefix(BELOW).unwrap_or_default().trim_end_matches('/') {
-        "unknown" if read => ("/v2/podium/unknown", list(api, head).await),
-        "unknown" => ("/v2/podium/unknown", Err(Problem::method("GET, HEAD"))),
-        "orders" if head.method == Method::POST => ("/v2/podium/orders", order(api, head, body).await),
-        "orders" => ("/v2/podium/orders", Err(Problem::method("POST"))),
+        "unknown" if read => (route!("/v2/podium/unknown"), list(api, head).await),
+        "unknown" => (route!("/v2/podium/unknown"), Err(Problem::method("GET, HEAD"))),
+        "orders" if head.method == Method::POST => (route!("/v2/podium/orders"), order(api, head, body).await),
+        "orders" => (route!("/v2/podium/orders"), Err(Problem::method("POST"))),
         _ => ("unknown", Err(Problem::no_route())),
     }
 }

@@ -26,6 +26,9 @@ pub(super) fn add(schemas: &mut Map<String, Value>) {
         ("Leader", object(&[("leader", text())])),
         ("Apps", json!({ "type": "object" })),
         ("Tasks", object(&[("tasks", json!({ "type": "array", "maxItems": 0 }))])),
+        ("Order", order()),
+        ("Orders", object(&[("orders", list(ordered()))])),
+        ("Unknown", unknown()),
         ("Abdication", object(&[("message", text()), ("details", list(json!({})))])),
         ("Instance", instance()),
         ("Queue", object(&[("queue", list(queued()))])),
@@ -152,4 +155,27 @@ fn info() -> Value {
         ("zookeeper_config", json!({ "type": "object" })),
         ("http_config", json!({ "type": "object" })),
     ])
+}
+
+fn order() -> Value {
+    json!({
+        "type": "object",
+        "required": ["kind"],
+        "additionalProperties": false,
+        "properties": {
+            "kind": { "enum": ["adopt", "kill"] },
+            "ids": { "type": "array", "items": { "type": "string" }, "description": "Ids of pods, instances or tasks." },
+            "all": { "type": "boolean", "description": "All that are unknown, instead of `ids`." },
+        },
+    })
+}
+
+fn ordered() -> Value {
+    object(&[("id", text()), ("kind", text()), ("ids", list(text()))])
+}
+
+fn unknown() -> Value {
+    let quarantine = object(&[("reason", text()), ("since", time())]);
+    let instance = object(&[("id", text()), ("pod", text()), ("taskIds", list(text())), ("agentId", text()), ("why", text())]);
+    object(&[("quarantine", maybe(quarantine)), ("instances", list(instance)), ("more", count()), ("orders", list(ordered()))])
 }

@@ -61,6 +61,8 @@ pub enum Takes {
     Change,
     /// A list of ids.
     Ids,
+    /// What is to become of unknown instances.
+    Order,
     /// Anything.
     Anything,
 }
@@ -325,6 +327,26 @@ pub const ENDPOINTS: &[Endpoint] = &[
                 refusals: &[400, 401, 403, 404, 421, 422, 503],
             },
         ],
+    },
+    Endpoint {
+        path: "/v2/podium/unknown",
+        operations: &[get(
+            "Instances that run and of which the store has no record.",
+            &[],
+            &[(200, "They, the quarantine, and orders that are not carried out yet.", Content::One("Unknown"))],
+            READ,
+        )],
+    },
+    Endpoint {
+        path: "/v2/podium/orders",
+        operations: &[Operation {
+            method: "POST",
+            summary: "Says what is to become of unknown instances.",
+            query: &[],
+            takes: Takes::Order,
+            answers: &[(202, "The orders; each is gone from `/v2/podium/unknown` when it is carried out.", Content::One("Orders"))],
+            refusals: &[400, 401, 403, 404, 408, 409, 413, 415, 421, 422, 503],
+        }],
     },
     Endpoint { path: "/v2/apps", operations: &[get("Apps: there are none.", &[], &[(200, "An empty list.", Content::One("Apps"))], READ)] },
     Endpoint {

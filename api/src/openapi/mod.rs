@@ -125,6 +125,7 @@ fn taken(takes: Takes) -> Option<Value> {
         Takes::Definition => reference("Pod"),
         Takes::Change => reference("PodChange"),
         Takes::Ids => json!({ "type": "array", "items": { "type": "string" } }),
+        Takes::Order => reference("Order"),
         Takes::Anything => json!({}),
     })
 }

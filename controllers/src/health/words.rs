@@ -256,7 +256,9 @@ pub(super) fn short(text: &str) -> String {
 
 /// What a store that is not the one that launched what runs means for a pod: a quarantine, and its unknown instances.
 pub(super) fn of_store(view: &PodView) -> Vec<String> {
-    let quarantine = view.quarantine.as_ref().map(|held| quarantine(&held.value));
+    // Its reason may name another pod's tasks, which a reader of this one need not be allowed to see.
+    let quarantine =
+        view.quarantine.as_ref().map(|held| in_quarantine(&held.value, "the store is not the one that launched all that runs"));
     let unknown = view.unknown.as_ref().map(|held| &held.value);
     let count = unknown.map_or(0, |unknown| unknown.instances.len() + unknown.more as usize);
     let unknown = unknown.and_then(|unknown| unknown.instances.first()).map(|first| {
@@ -269,13 +271,16 @@ pub(super) fn of_store(view: &PodView) -> Vec<String> {
     quarantine.into_iter().chain(unknown).collect()
 }
 
-/// What a quarantine means and what to do about it.
+/// What a quarantine means and what to do about it, for those who may read everything.
 pub fn quarantine(quarantine: &Quarantine) -> String {
+    in_quarantine(quarantine, &short(&quarantine.reason))
+}
+
+fn in_quarantine(quarantine: &Quarantine, reason: &str) -> String {
     format!(
-        "quarantine since {}: {}; nothing is killed and nothing is scaled down until `podium adopt` or `podium kill` has settled every \
+        "quarantine since {}: {reason}; nothing is killed and nothing is scaled down until `podium adopt` or `podium kill` has settled every \
          unknown instance (`podium get unknown` lists them)",
-        time(quarantine.since_ms),
-        short(&quarantine.reason)
+        time(quarantine.since_ms)
     )
 }
 

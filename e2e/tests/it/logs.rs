@@ -55,7 +55,7 @@ fn a_follower_sees_what_grows_and_every_launch(form: Form) {
     let feed = cluster.folder().join("feed");
     let mut file = std::fs::File::create(&feed).unwrap();
     // Everyone may read what the container of whatever user is to print.
-    cluster.api().create(&pod("/grows", 1, &marker, &[&format!("exec tail -n +1 -f {}", feed.display())]));
+    cluster.api().create(&pod("/grows", 1, &marker, &[&format!("tail -n +1 -f {}; echo bye", feed.display())]));
     cluster.api().stable("/grows", 1);
 
     let mut follow = Command::new(podium_e2e::binary::podium(false));
@@ -69,12 +69,12 @@ fn a_follower_sees_what_grows_and_every_launch(form: Form) {
 
     let running = marked_running(&marker, &format!("tail -n +1 -f {}", feed.display()));
     signal_process(running[0], Signal::KILL);
-    assert_eq!([next(), next()], ["one", "two"], "the next launch prints all of the file again");
+    assert_eq!([next(), next(), next()], ["bye", "one", "two"], "the last words, and then the next launch prints all of the file again");
     let previous = eventually("the launch before is known", || match printed(&cluster, &["logs", "/grows", "--previous"]) {
         (0, out, _) => Ok(out),
         other => Err(format!("{other:?}")),
     });
-    assert_eq!(previous, "one\ntwo\n");
+    assert_eq!(previous, "one\ntwo\nbye\n");
 
     assert_eq!(cluster.api().call("DELETE", "/v2/pods/grows?force=true", None).status, 202);
     let ended = follower.wait(PATIENCE).unwrap_or_else(|| panic!("the follower goes on after the pod's end"));

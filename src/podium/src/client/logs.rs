@@ -50,6 +50,8 @@ struct Reader {
     partial: Vec<u8>,
     /// What was last said to be wrong with it.
     complaint: String,
+    /// Begin with so many last lines.
+    tail: Option<usize>,
 }
 
 /// Carries out the command.
@@ -120,7 +122,7 @@ async fn once(server: &mut Connection, args: &LogsArgs, sources: &[Source]) -> R
     let labelled = is_labelled(sources);
     let mut failure = None;
     for source in sources {
-        let mut reader = Reader::default();
+        let mut reader = Reader { tail: args.tail, ..Reader::default() };
         match copy(server, args, source, &mut reader, labelled).await {
             Ok(_) => finish(source, &mut reader, labelled)?,
             Err(Failure::Closed) => return Ok(()),
@@ -133,6 +135,7 @@ async fn once(server: &mut Connection, args: &LogsArgs, sources: &[Source]) -> R
 async fn follow(server: &mut Connection, args: &LogsArgs, mut sources: Vec<Source>) -> Result<(), Failure> {
     let mut readers: BTreeMap<Source, Reader> = BTreeMap::new();
     let mut listed = Instant::now();
+    let mut first = true;
     loop {
         if listed.elapsed() >= RELIST {
             listed = Instant::now();
@@ -145,12 +148,22 @@ async fn follow(server: &mut Connection, args: &LogsArgs, mut sources: Vec<Sourc
                 // A server that is away may come back; the logs below say so.
                 Err(_) => {}
             }
-            readers.retain(|source, _| sources.contains(source));
+            let gone: Vec<Source> = readers.keys().filter(|source| !sources.contains(source)).cloned().collect();
+            for source in gone {
+                let Some(mut reader) = readers.remove(&source) else { continue };
+                // Its last words, if they can still be had.
+                let labelled = !sources.is_empty();
+                if let Err(Failure::Closed) = last_words(server, args, &source, &mut reader, labelled).await {
+                    return Ok(());
+                }
+            }
         }
         let labelled = is_labelled(&sources);
         let mut grown = false;
         for source in &sources {
-            let reader = readers.entry(source.clone()).or_default();
+            // What is launched while we look is shown from its beginning.
+            let tail = args.tail.filter(|_| first);
+            let reader = readers.entry(source.clone()).or_insert_with(|| Reader { tail, ..Reader::default() });
             match copy(server, args, source, reader, labelled).await {
                 Ok(some) => grown |= some,
                 Err(Failure::Closed) => return Ok(()),
@@ -159,6 +172,7 @@ async fn follow(server: &mut Connection, args: &LogsArgs, mut sources: Vec<Sourc
                 Err(error) => complain(source, reader, &error),
             }
         }
+        first = false;
         if !grown {
             tokio::time::sleep(PAUSE).await;
         }
@@ -188,7 +202,12 @@ async fn copy(server: &mut Connection, args: &LogsArgs, source: &Source, reader:
     loop {
         let part = part(server, args, source, i64::try_from(reader.offset).unwrap_or(i64::MAX)).await?;
         reader.complaint.clear();
-        if part.task != reader.task || part.size < reader.offset {
+        if part.task != reader.task {
+            last_words(server, args, source, reader, labelled).await?;
+            *reader = Reader { task: part.task, ..Reader::default() };
+            continue;
+        }
+        if part.size < reader.offset {
             finish(source, reader, labelled)?;
             *reader = Reader { task: part.task, ..Reader::default() };
             continue;
@@ -205,9 +224,23 @@ async fn copy(server: &mut Connection, args: &LogsArgs, source: &Source, reader:
     }
 }
 
+/// Prints what a launch that is over has printed since it was last looked at. What cannot be read any more is let go.
+async fn last_words(server: &mut Connection, args: &LogsArgs, source: &Source, reader: &mut Reader, labelled: bool) -> Result<(), Failure> {
+    for previous in [true, false] {
+        while let Ok(part) = part_of(server, args, source, i64::try_from(reader.offset).unwrap_or(i64::MAX), previous).await {
+            if part.task != reader.task || part.data.is_empty() {
+                break;
+            }
+            reader.offset = part.offset + part.data.len() as u64;
+            print(source, reader, &part.data, labelled)?;
+        }
+    }
+    finish(source, reader, labelled)
+}
+
 /// The first read: from the beginning, or from where the last lines begin that are asked for.
 async fn begin(server: &mut Connection, args: &LogsArgs, source: &Source, reader: &mut Reader, labelled: bool) -> Result<bool, Failure> {
-    let Some(lines) = args.tail else {
+    let Some(lines) = reader.tail else {
         reader.task = part(server, args, source, 0).await?.task;
         return Ok(false);
     };
@@ -237,8 +270,11 @@ fn last_lines(data: &[u8], lines: usize) -> usize {
 }
 
 async fn part(server: &mut Connection, args: &LogsArgs, source: &Source, offset: i64) -> Result<LogPart, Failure> {
+    part_of(server, args, source, offset, args.previous).await
+}
+
+async fn part_of(server: &mut Connection, args: &LogsArgs, source: &Source, offset: i64, previous: bool) -> Result<LogPart, Failure> {
     let Source { instance, container, stream } = source;
-    let previous = args.previous;
     let path =
         format!("/v2/pods{}::logs?instance={instance}&container={container}&stream={stream}&offset={offset}&previous={previous}", args.id);
     server.log_part(&path).await

@@ -62,7 +62,7 @@ impl Replica {
             mesos: Some(parts.gateway.masters.to_string()),
             failover_timeout: parts.gateway.failover_timeout_seconds,
         };
-        let agents = agents_client()?;
+        let agents = agents_client(parts.gateway.trust.clone())?;
         let tls = args.access.tls();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let api = podium_api::Server::start(ApiConfig {
@@ -94,9 +94,10 @@ impl Replica {
     }
 }
 
-/// Asks agents for logs: a person waits for the answer.
-fn agents_client() -> anyhow::Result<podium_http::Client> {
-    let config = podium_http::ClientConfig { response_timeout: Duration::from_secs(10), ..podium_http::ClientConfig::default() };
+/// Asks agents for logs: a person waits for the answer. Agents get no credentials: they are many, and not the master.
+fn agents_client(trust: Option<podium_http::Trust>) -> anyhow::Result<podium_http::Client> {
+    let response_timeout = Duration::from_secs(10);
+    let config = podium_http::ClientConfig { response_timeout, trust, ..podium_http::ClientConfig::default() };
     Ok(podium_http::Client::new(config)?)
 }
 
