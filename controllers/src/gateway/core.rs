@@ -265,7 +265,8 @@ impl Core {
                     self.survey.want(now);
                 }
             }
-        } else if self.strays.of_instance(id, uuid).next().is_some() {
+        } else if entry.is_durable() && self.strays.of_instance(id, uuid).next().is_some() {
+            // Not before: were the write to fail, the tasks would be nobody's, and a quarantine could end.
             let tasks = entry.observed.iter().flat_map(|observed| &observed.tasks);
             tasks.filter_map(|task| task.task_id.parse().ok()).for_each(|task| self.strays.recognise(&task, adopted));
         }
@@ -275,7 +276,8 @@ impl Core {
             wake.map(|wake| self.wakes.insert((wake, id.clone(), uuid)));
         }
         let config = entry.instance.as_ref().map(|held| held.value.config_ms);
-        if entry.is_empty() {
+        // A refused record rests although nothing is left of it: what wanted it would write it again at once.
+        if entry.is_empty() && entry.rest_until_ms <= now {
             pod.entries.remove(&uuid);
         }
         self.set_ready(id, uuid, config.filter(|_| waits), now);
@@ -335,6 +337,7 @@ impl Core {
                 self.out.push(Output::Survey(round));
             }
             self.carry_out_orders(now);
+            self.reconcile_when_kept(now);
             let mut calls = if self.kills_blocked() { Vec::new() } else { self.strays.due(now) };
             if !self.cut_off {
                 calls.extend(self.strays.ordered_kills(now));

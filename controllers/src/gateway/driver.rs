@@ -9,7 +9,6 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use podium_mesos::client::{self, Calls, Event, Stop, SubscriptionOver};
 use podium_mesos::operator::Operator;
-use podium_proto::mesos::v1::Task;
 use podium_store::Kind;
 use podium_store::index::{Changes, Kinds, Position};
 use podium_store::writer::Outcome;
@@ -112,7 +111,7 @@ fn take_orders(core: &mut Core, term: &Term) {
 }
 
 /// Which of our tasks run, by the round in which it was asked.
-type Surveyed = (u64, Result<Vec<Task>, String>);
+type Surveyed = (u64, Result<survey::Shown, survey::Trouble>);
 
 struct Driver<'a> {
     core: Core,

@@ -118,6 +118,11 @@ impl Entry {
         self.instance.is_none() && self.tombstone.is_none() && self.observed.is_none() && self.writing.is_none() && self.reload.is_none()
     }
 
+    /// What is known of it is what the store holds: nothing is left to write, and no write is in doubt.
+    pub fn is_durable(&self) -> bool {
+        self.revision > 0 && !self.dirty && self.writing.is_none() && self.reload.is_none()
+    }
+
     fn incarnation(&self) -> u32 {
         self.instance.as_ref().map_or(0, |held| held.value.incarnation)
     }

@@ -8,7 +8,7 @@
 //!
 //! To adopt is to record a launch (`observed/<pod>/<uuid>`, marked `adopted`); scaling makes `instances` follow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use podium_proto::mesos::v1::{Task, TaskState, TaskStatus};
 use podium_proto::records::order::Kind;
@@ -20,9 +20,11 @@ use podium_types::id::{InstanceId, PodId, TaskId};
 use uuid::Uuid;
 
 use super::core::Core;
+use super::entry::Entry;
 use super::output::{Output, Token};
 use super::slate::Slate;
 use super::strays::{Known, Origin, Stray, Verdict, judge, raises};
+use super::survey::{Shown, Trouble};
 
 /// What stands in the store of all this, as this gateway wrote or found it.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub(super) struct Custody {
     slate: Slate<Quarantine>,
     unknown: BTreeMap<PodId, Slate<Unknown>>,
     orders: BTreeMap<Uuid, Order>,
+    /// Those of them that were about a task that is a reason for the quarantine, or about the quarantine itself.
+    concerned: BTreeSet<Uuid>,
     /// Orders that are carried out: their deletion is under way.
     deleting: BTreeMap<Uuid, Slate<()>>,
     /// Reconciliation waits until the quarantine is durable: what it brings to light makes others act.
@@ -54,13 +58,16 @@ impl Custody {
             quarantine,
             unknown,
             orders: BTreeMap::new(),
+            concerned: BTreeSet::new(),
             deleting: BTreeMap::new(),
             holds_reconciliation: false,
         }
     }
 
-    fn is_writing(&self) -> bool {
-        self.slate.is_writing() || self.unknown.values().any(Slate::is_writing)
+    /// Whether `quarantine` is as it should be, and no write is unanswered.
+    fn is_kept(&self) -> bool {
+        let writing = self.slate.is_writing() || self.unknown.values().any(Slate::is_writing);
+        !writing && self.slate.next_look(&self.quarantine).is_none()
     }
 }
 
@@ -70,22 +77,36 @@ fn bare_unknown(unknown: Unknown) -> Unknown {
 
 impl Core {
     /// Mesos has told which of our tasks run, or that it won't. `revision` is the store's.
-    pub fn surveyed(&mut self, round: u64, tasks: Result<Vec<Task>, String>, revision: i64, now: i64) {
-        let Some(heard) = self.survey.answered(round, tasks.as_ref().err().map(String::as_str), now) else { return };
-        match tasks {
-            Ok(tasks) => {
+    pub fn surveyed(&mut self, round: u64, shown: Result<Shown, Trouble>, revision: i64, now: i64) {
+        let Some(heard) = self.survey.answered(round, shown.as_ref(), now) else { return };
+        match shown {
+            Ok(Shown { tasks, away }) => {
                 let listed: std::collections::HashSet<&str> = tasks.iter().map(|task| task.task_id.value.as_str()).collect();
-                let gone = self.strays.retain(|task_id| listed.contains(task_id) || heard.contains(task_id));
                 for task in &tasks {
                     self.surveyed_task(task, heard.contains(&task.task_id.value), revision, now);
                 }
-                gone.iter().for_each(|(pod, uuid)| self.look(pod, *uuid, now));
+                // That a task is not shown is no word that it has ended: its agent may be on its way back. Mesos is asked.
+                let missing: Vec<(String, String)> =
+                    self.strays.to_ask().filter(|(id, _)| !listed.contains(id.as_str()) && !heard.contains(id)).collect();
+                for call in self.reconciliation.ask_about(missing.into_iter(), now) {
+                    self.call(call);
+                }
+                if away == 0 {
+                    // What an earlier gateway has listed may be gone since.
+                    self.strays.dirty.extend(self.custody.unknown.keys().cloned());
+                }
             }
-            Err(reason) => tracing::warn!(reason, "Mesos does not tell which tasks run: nothing is killed until it does"),
+            Err(Trouble { reason, .. }) => tracing::warn!(reason, "Mesos does not tell which tasks run: nothing is killed until it does"),
         }
         self.raise(now);
         self.keep_records(now);
-        if self.custody.holds_reconciliation && !self.custody.is_writing() {
+        self.reconcile_when_kept(now);
+    }
+
+    /// Begins the reconciliation that waits for the first survey, once what that has shown is durable.
+    pub(super) fn reconcile_when_kept(&mut self, now: i64) {
+        let kept = self.custody.is_kept() && self.strays.dirty.is_empty();
+        if self.custody.holds_reconciliation && self.survey.tried && kept {
             self.reconcile_all(now);
         }
     }
@@ -206,9 +227,7 @@ impl Core {
             Token::Observed(..) | Token::Queue(_) => {}
         }
         self.keep_records(now);
-        if self.custody.holds_reconciliation && self.survey.tried && !self.custody.is_writing() {
-            self.reconcile_all(now);
-        }
+        self.reconcile_when_kept(now);
     }
 
     /// When to write again what could not be written.
@@ -225,6 +244,7 @@ impl Core {
     /// Every order that stands in the store.
     pub fn ordered(&mut self, orders: BTreeMap<Uuid, Order>, now: i64) {
         self.custody.orders = orders.into_iter().filter(|(uuid, _)| !self.custody.deleting.contains_key(uuid)).collect();
+        self.custody.concerned.retain(|uuid| self.custody.orders.contains_key(uuid));
         self.carry_out_orders(now);
     }
 
@@ -236,6 +256,10 @@ impl Core {
         }
         let orders = std::mem::take(&mut self.custody.orders);
         for (uuid, order) in orders {
+            // Noted before it is carried out: afterwards nothing shows any more what it was about.
+            if order.ids.is_empty() || order.ids.iter().any(|id| self.raises_quarantine(id)) {
+                self.custody.concerned.insert(uuid);
+            }
             let open = match Kind::try_from(order.kind) {
                 Ok(Kind::Adopt) => order.ids.iter().filter(|id| !self.adopted(id, now)).count(),
                 Ok(Kind::Kill) => order.ids.iter().filter(|id| self.order_kill(id, now)).count(),
@@ -248,11 +272,17 @@ impl Core {
             }
             tracing::info!(order = %uuid, kind = ?Kind::try_from(order.kind), ids = order.ids.len(), "an operator's order is carried out");
             self.custody.deleting.insert(uuid, Slate::found(Some(())));
-            if self.strays.raising().is_none() && self.custody.quarantine.take().is_some() {
+            let concerned = self.custody.concerned.remove(&uuid);
+            if concerned && self.strays.raising().is_none() && self.custody.quarantine.take().is_some() {
                 tracing::warn!("the quarantine is over: an operator has said what is to become of every unknown task");
             }
         }
         self.keep_records(now);
+    }
+
+    fn raises_quarantine(&self, id: &str) -> bool {
+        let Ok(instance) = id.parse::<InstanceId>() else { return false };
+        self.strays.of_instance(&instance.pod, instance.uuid).any(|(_, stray)| raises(stray.why))
     }
 
     fn order_kill(&mut self, id: &str, now: i64) -> bool {
@@ -267,12 +297,18 @@ impl Core {
         let Ok(instance) = id.parse::<InstanceId>() else { return true };
         let (pod, uuid) = (&instance.pod, instance.uuid);
         if let Some(entry) = self.entry_mut(pod, uuid)
-            && (entry.writing.is_some() || entry.reload.is_some() || entry.held_by.is_some() || entry.dirty)
+            && (entry.writing.is_some() || entry.reload.is_some() || entry.held_by.is_some() || entry.dirty || entry.rest_until_ms > now)
         {
             return false;
         }
         let tasks: Vec<(TaskId, Stray)> = self.strays.of_instance(pod, uuid).map(|(id, stray)| (id, stray.clone())).collect();
         let Some(newest) = tasks.iter().map(|(id, _)| id.incarnation).max() else { return true };
+        let is_left = |entry: &Entry| entry.is_durable() && entry.observed.as_ref().is_some_and(|one| one.incarnation > newest);
+        if self.pods.get(pod).and_then(|pod| pod.entries.get(&uuid)).is_some_and(is_left) {
+            // What is left of earlier launches: the record is of a later one, and stays.
+            tasks.iter().for_each(|(id, _)| self.strays.forget(&id.to_string(), Some(id)));
+            return true;
+        }
         // Of a pod that nobody wants nothing can be taken on; the API says so before it takes an order.
         let Some(config_ms) = self.pods.get(pod).map(|pod| pod.config_ms).filter(|config| *config > 0) else { return true };
         let entry = self.pods.entry(pod.clone()).or_default().entries.entry(uuid).or_default();
@@ -280,7 +316,15 @@ impl Core {
         let present: Vec<&(TaskId, Stray)> = tasks.iter().filter(|(id, _)| id.incarnation == newest).collect();
         match entry.observed.as_mut().filter(|observed| observed.incarnation == newest) {
             // All of it is known, but for the operator's word.
-            Some(observed) => observed.adopted = true,
+            Some(observed) => {
+                observed.adopted = true;
+                for (id, stray) in present {
+                    let task_id = id.to_string();
+                    if observed.tasks.iter().all(|task| task.task_id != task_id) {
+                        observed.tasks.push(task(id, stray, now));
+                    }
+                }
+            }
             None => {
                 entry.observed = Some(Observed {
                     incarnation: newest,
@@ -296,7 +340,7 @@ impl Core {
         }
         entry.dirty = true;
         tracing::warn!(%instance, incarnation = newest, "an unknown instance is taken on, as an operator wants it");
-        tasks.iter().for_each(|(id, _)| self.strays.forget(&id.to_string(), Some(id)));
+        // The tasks stay strange until the record is durable: `look` recognises them then.
         self.look(&instance.pod, uuid, now);
         false
     }
@@ -305,7 +349,8 @@ impl Core {
     pub(super) fn stray(&mut self, id: Option<&TaskId>, status: &TaskStatus, now: i64) {
         let task_id = status.task_id.value.as_str();
         let agent = status.agent_id.as_ref().map(|agent| agent.value.clone());
-        let alive = super::updates::is_alive(status);
+        // Nor does anything of it run that Mesos knows of, of an agent that it knows: were it to come back, it is judged anew.
+        let alive = super::updates::is_alive(status) && status.state() != TaskState::TaskUnknown;
         let (Ok(state), true) = (TaskState::try_from(status.state), alive) else {
             self.strays.forget(task_id, id);
             if let Some(id) = id {

@@ -199,14 +199,6 @@ impl Strays {
         }
     }
 
-    /// Forgets what this says is no longer there.
-    pub fn retain(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<(PodId, Uuid)> {
-        self.foreign.retain(|task_id, _| is_there(task_id));
-        let gone: Vec<TaskId> = self.tasks().map(|(id, _)| id).filter(|id| !is_there(&id.to_string())).collect();
-        gone.iter().for_each(|id| self.remove(&id.instance.pod, &key(id)));
-        gone.into_iter().map(|id| (id.instance.pod, id.instance.uuid)).collect()
-    }
-
     /// Every one that is of a pod.
     pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &Stray)> {
         self.pods.iter().flat_map(|(pod, tasks)| tasks.iter().map(move |(key, stray)| (task(pod, key), stray)))
@@ -432,7 +424,7 @@ mod tests {
         strays.dirty.clear();
         strays.show(&id(2, "c"), Some("S1".to_owned()), TaskState::TaskRunning, Some(origin("C", 5)), Why::Forgotten);
         assert!(strays.dirty.is_empty(), "the same again is no news");
-        strays.retain(|task| task != id(2, "c").to_string());
+        strays.forget(&id(2, "c").to_string(), Some(&id(2, "c")));
         assert_eq!(strays.record(&pod).unwrap().instances.len(), 1);
         for container in ["c", "d"] {
             strays.forget(&id(1, container).to_string(), Some(&id(1, container)));

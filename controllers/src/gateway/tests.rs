@@ -25,7 +25,9 @@ use super::Settings;
 use super::core::Core;
 use super::framework::Identity;
 use super::output::{Call, Output, Token};
+use super::quarantine::Custody;
 use super::state::GatewayState;
+use super::survey::{Shown, Trouble};
 
 const CONFIG: i64 = 1_000;
 const NOW: i64 = 1_700_000_000_000;
@@ -88,10 +90,14 @@ impl World {
         self.survey(Ok(tasks.to_vec()));
     }
 
-    /// Answers the last survey.
+    /// Answers the last survey; all agents are there.
     fn survey(&mut self, tasks: Result<Vec<Task>, String>) {
+        self.survey_with(tasks.map(|tasks| Shown { tasks, away: 0 }).map_err(Trouble::from));
+    }
+
+    fn survey_with(&mut self, shown: Result<Shown, Trouble>) {
         let round = self.surveys.pop().expect("a survey is under way");
-        self.core.surveyed(round, tasks, self.revision, self.now);
+        self.core.surveyed(round, shown, self.revision, self.now);
         self.settle();
     }
 
@@ -554,6 +560,136 @@ fn what_an_operator_adopts_is_recorded_and_what_he_has_killed_is_killed_in_quara
     assert_eq!((world.quarantine(), world.strays()), (None, vec![]));
     world.survey_again(&[shown(&task_id(1, 2), Some(("C", 900)))]);
     assert_eq!(world.quarantine(), None, "an operator's word outweighs the labels");
+}
+
+#[test]
+fn what_an_earlier_gateway_listed_and_does_not_run_any_more_is_taken_off_the_list_once_all_agents_are_back() {
+    let mut world = World::new(Settings::default());
+    let listed = Unknown { instances: vec![Default::default()], schema: 1, ..Unknown::default() };
+    world.core.custody = Custody::found(None, vec![(pod(), listed)]);
+    world.core.subscribed(None, world.now);
+    world.settle();
+    world.survey_with(Ok(Shown { tasks: Vec::new(), away: 1 }));
+    assert!(world.writes.is_empty(), "what runs on the agent that is away nobody knows");
+    world.at(NOW + 1_000);
+    world.survey(Ok(Vec::new()));
+    let [(Token::Unknown(_), group)] = world.writes.as_slice() else { panic!("{:?}", world.writes) };
+    assert_eq!(group.ops, [Op::Delete(Key::Unknown(pod()))]);
+}
+
+#[test]
+fn an_adoption_is_done_only_when_its_record_is_durable() {
+    for outcome in [Outcome::Unknown { revision: 90 }, Outcome::Refused("no space".to_owned())] {
+        let mut world = older();
+        while !world.writes.is_empty() {
+            world.commit();
+        }
+        world.update(&task_id(5, 1), TaskState::TaskKilled, Some(9));
+        while !world.writes.is_empty() {
+            world.commit();
+        }
+        world.core.ordered(order(Kind::Adopt, &[instance_id(1)]), world.now);
+        world.settle();
+        assert!(matches!(world.writes.as_slice(), [(Token::Observed(..), _)]), "{:?}", world.writes);
+        world.answer(outcome.clone());
+        for (id, uuid) in world.core.reloads_due(90) {
+            world.core.reload(&id, uuid, Some(&world.view), world.now);
+        }
+        world.settle();
+        assert_eq!(world.strays(), [task_id(1, 2)], "{outcome:?}");
+        assert!(world.quarantine().is_some());
+        assert!(!world.writes.iter().any(|(token, _)| matches!(token, Token::Order(_) | Token::Quarantine | Token::Unknown(_))));
+        world.at(NOW + 30_000);
+        assert_eq!(world.writes.len(), 1, "it is tried again: {:?}", world.writes);
+        while !world.writes.is_empty() {
+            world.commit();
+        }
+        assert_eq!((world.quarantine(), world.strays()), (None, vec![]));
+        assert_eq!(world.view.observed[&uuid(1)].value.incarnation, 2);
+    }
+}
+
+#[test]
+fn what_mesos_does_not_show_is_asked_about_and_forgotten_only_when_it_says_so() {
+    let mut world = older();
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+    world.calls();
+    world.survey_again(&[shown(&task_id(1, 2), Some(("C", 900)))]);
+    assert_eq!(world.strays(), [task_id(1, 2), task_id(5, 1)]);
+    assert!(world.calls().contains(&Call::Reconcile(vec![(task_id(5, 1), Some("S1".into()))])));
+    world.update(&task_id(5, 1), TaskState::TaskUnreachable, None);
+    assert_eq!(world.strays(), [task_id(1, 2), task_id(5, 1)]);
+    world.update(&task_id(5, 1), TaskState::TaskUnknown, None);
+    assert_eq!(world.strays(), [task_id(1, 2)]);
+}
+
+#[test]
+fn an_orphaned_record_that_mesos_does_not_show_is_no_reason_to_ask_for_ever() {
+    let mut world = World::running();
+    world.instance(1, None, 1);
+    world.at(NOW + 1_000);
+    world.survey(Ok(Vec::new()));
+    world.at(NOW + 9_000);
+    assert!(world.surveys.is_empty(), "{:?}", world.surveys);
+    assert_eq!(world.strays(), [task_id(1, 1)]);
+}
+
+#[test]
+fn a_gateway_that_has_not_seen_what_runs_on_every_agent_kills_nothing() {
+    let before = World::running();
+    let mut world = World::new(Settings::default());
+    (world.view, world.revision) = (before.view, before.revision);
+    world.core.subscribed(None, world.now);
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    let ours = vec![shown(&task_id(1, 1), Some(("C", 1)))];
+    world.survey_with(Ok(Shown { tasks: ours.clone(), away: 1 }));
+    assert!(world.state().unchecked.unwrap().contains("1 agent"));
+    world.at(NOW + 1_000);
+    assert_eq!(kills(&world.calls()).len(), 0);
+    world.survey(Ok(ours.clone()));
+    world.at(NOW + 3_000);
+    assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
+    world.core.subscribed(None, world.now);
+    world.settle();
+    world.survey_with(Ok(Shown { tasks: ours, away: 1 }));
+    world.at(NOW + 13_000);
+    assert_eq!(kills(&world.calls()), [task_id(1, 1)], "that this store launched what runs is known since");
+}
+
+#[test]
+fn nothing_is_reconciled_before_the_quarantine_is_durable() {
+    let mut world = older();
+    world.calls();
+    let reconciled = |calls: Vec<Call>| calls.iter().any(|call| matches!(call, Call::Reconcile(_)));
+    world.answer(Outcome::Unknown { revision: 50 });
+    world.commit();
+    world.at(NOW + 999);
+    assert!(!reconciled(world.calls()));
+    world.at(NOW + 1_000);
+    assert!(matches!(world.writes.as_slice(), [(Token::Quarantine, _)]));
+    world.commit();
+    assert!(reconciled(world.calls()));
+}
+
+#[test]
+fn a_quarantine_is_ended_only_by_an_order_that_is_about_it() {
+    let mut world = older();
+    for n in [(1, 2), (5, 1)] {
+        world.update(&task_id(n.0, n.1), TaskState::TaskFinished, Some(9));
+    }
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+    world.core.ordered(order(Kind::Kill, &["typo".to_owned(), instance_id(77)]), world.now);
+    world.settle();
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+    assert!(world.quarantine().is_some());
+    world.core.ordered(order(Kind::Kill, &[]), world.now);
+    assert_eq!(world.quarantine(), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use podium_proto::records::accepted::Phase;
 use podium_proto::records::{Delay, Goal, Instance};
 use podium_store::Key;
 use podium_store::view::PodView;
@@ -49,6 +50,10 @@ fn adopt(view: &PodView, uuids: &[Uuid], instead_of: &[Uuid], now: Now) -> Group
         };
         let key = Key::Instance(view.id.clone(), *uuid);
         group = group.when(Compare::as_seen(key.clone(), held)).when(as_observed(view, *uuid)).then(Op::record(key, instance));
+    }
+    if let Some(accepted) = view.accepted.as_ref().filter(|held| Phase::try_from(held.value.phase) == Ok(Phase::Deleting)) {
+        // The end of a deletion rests on this key: written anew, as it is, only one of the two can come about.
+        group = group.then(Op::record(Key::Accepted(view.id.clone()), accepted.value));
     }
     instead_of.iter().fold(group, |group, uuid| {
         let key = Key::Instance(view.id.clone(), *uuid);

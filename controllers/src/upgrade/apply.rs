@@ -1,6 +1,6 @@
 //! Intents as groups of writes.
 
-use podium_proto::records::Deployment;
+use podium_proto::records::{Deployment, ReplicaSet};
 use podium_store::Key;
 use podium_store::view::PodView;
 use podium_store::writer::{Compare, Group, Op};
@@ -16,6 +16,11 @@ pub fn group(view: &PodView, intent: Intent) -> Group {
     let mut group = Group::new(pod.clone()).when(Compare::as_seen(Key::Accepted(pod.clone()), view.accepted.as_ref()));
     match intent {
         Intent::Progress { sets, obsolete, step } => {
+            let lowers = |(config, set): &(_, ReplicaSet)| view.sets.get(config).is_some_and(|held| set.wanted < held.value.wanted);
+            if !obsolete.is_empty() || sets.iter().any(lowers) {
+                // A quarantine may begin at any time: whatever takes something away rests on there being none.
+                group = group.when(Compare::as_seen(Key::Quarantine, view.quarantine.as_deref()));
+            }
             for (config, set) in sets {
                 let key = Key::Set(pod.clone(), config);
                 group = group.when(Compare::as_seen(key.clone(), view.sets.get(&config))).then(Op::record(key, set));

@@ -17,6 +17,7 @@ use podium_proto::records::{Accepted, ReplicaSet};
 use podium_store::Kind;
 use podium_store::view::PodView;
 use podium_store::writer::Group;
+use podium_types::condition;
 use podium_types::id::Version;
 
 use crate::runtime::{Census, Controller, Decision, Ids, Member, Now, definition_in_force};
@@ -56,7 +57,7 @@ impl Controller for Upgrade {
 
     fn watches(&self) -> &'static [Kind] {
         use Kind::*;
-        &[Accepted, Version, Deployment, Set, Instance, Observed, Reach, Quarantine]
+        &[Accepted, Version, Deployment, Set, Instance, Tombstone, Observed, Reach, Quarantine]
     }
 
     fn decide(&self, view: &PodView, now: Now) -> Decision<Intent> {
@@ -76,7 +77,8 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
     };
     let deleting = Phase::try_from(accepted.value.phase) == Ok(Phase::Deleting);
     // With a set that wants none no instance can have come since: scaling compares the set with each creation.
-    if deleting && view.quarantine.is_none() && view.instances.is_empty() && view.sets.values().all(|set| set.value.wanted == 0) {
+    let nobody_left = view.instances.is_empty() && !any_without_instance(view);
+    if deleting && view.quarantine.is_none() && nobody_left && view.sets.values().all(|set| set.value.wanted == 0) {
         return Decision::now(vec![Intent::FinishDeletion]);
     }
     let capacity = match (deleting, definition_in_force(view)) {
@@ -99,6 +101,13 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
         return Decision::now(vec![Intent::EndDeployment]);
     }
     Decision::nothing()
+}
+
+/// Whether something runs that scaling is yet to count: it was taken on, or its instance was lost. What was buried is
+/// counted no more.
+fn any_without_instance(view: &PodView) -> bool {
+    let is_open = |uuid| !view.instances.contains_key(uuid) && !view.tombstones.contains_key(uuid);
+    view.observed.iter().any(|(uuid, held)| is_open(uuid) && held.value.tasks.iter().any(condition::task_is_alive))
 }
 
 /// Starting a pod is creating its first set and then filling it; both are written at once. All else is one step.

@@ -1,19 +1,23 @@
 //! Promise 6, with a real store and the embedded engine: a store that is not the one that launched what runs kills
 //! nothing, says so, and goes on when an operator has said what is to become of every unknown instance.
 
+use podium_controllers::runtime::{Controller, Now, RandomIds};
+use podium_controllers::scaling::{self, Scaling};
+use podium_controllers::upgrade::{self, Intent, Upgrade};
 use podium_proto::records::order::Kind;
 use podium_proto::records::unknown_instance::Why;
 use podium_proto::records::{Framework, Order};
 use podium_store::codec;
 use podium_store::index::IndexState;
 use podium_store::view::PodView;
-use podium_store::writer::{Group, Op};
+use podium_store::writer::{Compare, Group, Op};
 use podium_store::{Key, Store};
 use podium_types::id::{InstanceId, PodId};
 use uuid::Uuid;
 
 use super::gateway::Cluster;
 use super::replica::{delete, pod, push, until, until_runs};
+use crate::world::{Push, World};
 
 async fn write(store: &Store, ops: impl IntoIterator<Item = Op>) {
     let group = ops.into_iter().fold(Group::global(), Group::then);
@@ -126,4 +130,45 @@ async fn unknown_instances_of_a_pod_that_is_not_there_are_listed_until_an_operat
     until(&cluster.index, "the end of it all", |state| state.quarantine().is_none() && state.pod(&web).is_none()).await;
     assert_eq!(cluster.running().await, Vec::<String>::new());
     cluster.stop().await;
+}
+
+#[test]
+fn a_deletion_does_not_end_over_an_instance_that_was_taken_on_and_only_one_of_the_two_can_be_written() {
+    let mut world = World::new(1);
+    world.push(&Push::default());
+    world.settle();
+    world.delete();
+    let mut view = world.view();
+    let (uuid, _) = view.instances.pop_first().unwrap();
+    view.sets.clear();
+    view.observed.get_mut(&uuid).unwrap().value.adopted = true;
+    let now = Now(world.now);
+    assert!(!upgrade::decide(&view, now).intents.contains(&Intent::FinishDeletion));
+    let adoption = Scaling.apply(&view, scaling::decide(&view, now).intents, now, &mut RandomIds);
+    let accepted = Key::Accepted(view.id.clone());
+    let ops: Vec<&Op> = adoption.iter().flat_map(|group| &group.ops).collect();
+    assert!(ops.iter().any(|op| matches!(op, Op::Put(Key::Instance(_, taken), _) if *taken == uuid)), "{ops:?}");
+    assert!(ops.iter().any(|op| matches!(op, Op::Put(key, _) if *key == accepted)), "{ops:?}");
+
+    view.observed.clear();
+    let end = upgrade::decide(&view, now).intents;
+    assert_eq!(end, [Intent::FinishDeletion]);
+    let revision = view.accepted.as_ref().unwrap().mod_revision;
+    assert!(Upgrade.apply(&view, end, now, &mut RandomIds)[0].compares.contains(&Compare::Unchanged(accepted, revision)));
+}
+
+#[test]
+fn a_number_is_lowered_only_where_there_is_no_quarantine_at_that_moment() {
+    let mut world = World::new(3);
+    world.push(&Push { instances: 3, ..Push::default() });
+    let rests = |world: &World| {
+        let (view, now) = (world.view(), Now(world.now));
+        let groups = Upgrade.apply(&view, upgrade::decide(&view, now).intents, now, &mut RandomIds);
+        assert!(!groups.is_empty());
+        groups.iter().any(|group| group.compares.contains(&Compare::Absent(Key::Quarantine)))
+    };
+    assert!(!rests(&world), "more may run at any time");
+    world.settle();
+    world.push(&Push { instances: 1, restart: false, ..Push::default() });
+    assert!(rests(&world));
 }

@@ -20,6 +20,10 @@ const SCHEDULER: &str = "/scheduler";
 /// For ZooKeeper to say who leads.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// For one answer. GET_TASKS has every task of every framework, some kilobytes each, and what waits for it kills nothing
+/// until it is there: the limit is for a peer that never ends, not for a cluster of some hundred thousand tasks.
+const LARGEST_ANSWER: usize = 1 << 30;
+
 /// Why there is no answer. The words are for people.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
@@ -77,6 +81,12 @@ impl OperatorError {
     pub fn is_refusal(&self) -> bool {
         matches!(self, OperatorError::Status { status, .. } if status.is_client_error())
     }
+
+    /// Whether the answer is larger than any that is read: it is the same soon after.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, OperatorError::Http(podium_http::Error::TooLarge { .. }))
+    }
 }
 
 impl Operator {
@@ -87,7 +97,7 @@ impl Operator {
     pub fn new(masters: &Masters, credentials: Option<Credentials>, trust: Option<Trust>) -> Result<Self, ConfigError> {
         let secure = trust.is_some();
         Candidates::new(masters, secure)?;
-        let client = Client::new(ClientConfig { credentials, trust, ..ClientConfig::default() })?;
+        let client = Client::new(ClientConfig { credentials, trust, max_body: LARGEST_ANSWER, ..ClientConfig::default() })?;
         Ok(Self { client, masters: masters.clone(), secure })
     }
 
@@ -98,6 +108,15 @@ impl Operator {
     pub async fn tasks(&self) -> Result<Vec<v1::Task>, OperatorError> {
         let tasks = self.ask(call::Type::GetTasks, |response| response.get_tasks).await?;
         Ok(tasks.tasks.into_iter().chain(tasks.unreachable_tasks).collect())
+    }
+
+    /// How many agents this master knows of and waits for: since it leads they have not come back, and until they do, or
+    /// their time is over, it knows nothing of their tasks.
+    ///
+    /// # Errors
+    /// [`OperatorError`], of the last master that was asked.
+    pub async fn agents_away(&self) -> Result<usize, OperatorError> {
+        Ok(self.ask(call::Type::GetAgents, |response| response.get_agents).await?.recovered_agents.len())
     }
 
     /// Every framework that is not removed.
