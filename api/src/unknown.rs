@@ -176,9 +176,14 @@ async fn order(api: &Api, head: &Head, body: Body) -> Result<Answer, Problem> {
     };
     let chunks: Vec<Vec<String>> =
         if ids.is_empty() { vec![Vec::new()] } else { ids.chunks(IDS_PER_ORDER).map(<[String]>::to_vec).collect() };
+    if chunks.len() > ORDERS_PER_REQUEST {
+        let most = ORDERS_PER_REQUEST * IDS_PER_ORDER;
+        let message = format!("that is about {} instances, and one request takes {most}: order it pod by pod", ids.len());
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
     let mut written = Vec::new();
     let mut revision = 0;
-    for ids in chunks.into_iter().take(ORDERS_PER_REQUEST) {
+    for ids in chunks {
         let uuid = Uuid::new_v4();
         let order = Order { kind: kind.into(), ids: ids.clone(), created_ms: now, ..Order::default() };
         match api.store.commit(Group::global().then(Op::record(Key::Order(uuid), order))).await {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use podium_types::id::InstanceId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -96,6 +97,14 @@ pub async fn kill(args: KillArgs) -> Result<(), Failure> {
     order(&args.server, body, "killed", args.timeout, args.output.output).await
 }
 
+/// What became of one id. Of an instance the server knew that it was there; of any other task only the gateway does.
+fn outcome(id: &str, done: &str) -> String {
+    match id.parse::<InstanceId>() {
+        Ok(_) => format!("{} {done}", printable(id)),
+        Err(_) => format!("{}: no longer there, if it ever was; the server does not know such ids", printable(id)),
+    }
+}
+
 /// Gives an order and waits until it is carried out.
 async fn order(server: &ServerArgs, body: Value, done: &str, timeout: Duration, output: OutputFormat) -> Result<(), Failure> {
     let mut server = Connection::new(server)?;
@@ -121,7 +130,7 @@ async fn order(server: &ServerArgs, body: Value, done: &str, timeout: Duration, 
     }
     let named = |order: &&Value| order.get("ids").and_then(Value::as_array).cloned().unwrap_or_default();
     for id in orders.iter().flat_map(named) {
-        super::commands::say(&format!("{} {done}", printable(id.as_str().unwrap_or_default())))?;
+        super::commands::say(&outcome(id.as_str().unwrap_or_default(), done))?;
     }
     let listing: Listing = server.get_as(LIST).await?;
     if let Some(quarantine) = &listing.quarantine {
@@ -131,4 +140,16 @@ async fn order(server: &ServerArgs, body: Value, done: &str, timeout: Duration, 
         ))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_of_an_instance_that_the_server_knew_it_is_said_that_it_was_killed() {
+        let id = "a.instance-00000000-0000-0000-0000-000000000001";
+        assert_eq!(outcome(id, "killed"), format!("{id} killed"));
+        assert!(!outcome("typo", "killed").contains("killed"), "{}", outcome("typo", "killed"));
+    }
 }
