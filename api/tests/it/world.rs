@@ -154,9 +154,9 @@ impl World {
     }
 }
 
-/// Short enough for tests that wait for them.
+/// Short enough for tests that wait for them, and long enough that a busy machine cuts off nobody else.
 pub fn limits() -> Limits {
-    Limits { head_timeout: Duration::from_millis(300), catch_up: Duration::from_millis(500), ..Limits::default() }
+    Limits { head_timeout: Duration::from_secs(3), catch_up: Duration::from_millis(500), ..Limits::default() }
 }
 
 /// The documents' quick-start pod.
