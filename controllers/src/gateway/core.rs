@@ -155,8 +155,10 @@ impl Core {
         self.drop_idle(id);
     }
 
+    /// Forgets a pod that is gone. One that is wanted stays, also without any instance: an unknown one may be adopted for it.
     pub fn drop_idle(&mut self, id: &PodId) {
-        let idle = self.pods.get(id).is_some_and(|pod| pod.entries.is_empty() && pod.waiting.is_idle() && pod.deleted.is_empty());
+        let gone = |pod: &Pod| pod.config_ms == 0 && pod.entries.is_empty() && pod.waiting.is_idle() && pod.deleted.is_empty();
+        let idle = self.pods.get(id).is_some_and(gone);
         if idle {
             self.pods.remove(id);
         }

@@ -141,7 +141,21 @@ async fn choose_id(
     }
     let mut backoff = Backoff::reconnect();
     loop {
+        // An agent that is not back yet may have tasks of a framework that the master does not know without it: asked first, so
+        // that what it brings is in the second answer.
+        let away = match operator.agents_away().await {
+            Ok(away) => away,
+            Err(error) if error.is_refusal() => 0,
+            Err(error) => {
+                tell(state, &error.to_string());
+                tokio::time::sleep(backoff.next_delay()).await;
+                continue;
+            }
+        };
         match operator.frameworks().await {
+            Ok(_) if away > 0 => {
+                tell(state, &format!("a new framework begins when Mesos has heard of {away} agents again, or given them up"))
+            }
             Ok(known) => return forgotten(&known, &settings.framework_name).map_or_else(|| Ok(fresh()), |reason| Err(Failure(reason))),
             Err(error) if error.is_refusal() => {
                 tracing::warn!(%error, "whether Mesos keeps tasks of an older framework of ours can't be told");

@@ -34,7 +34,7 @@ fn a_thousand_instances_are_created_by_one_decision() {
 #[test]
 fn a_pod_beyond_all_measure_is_planned_bit_by_bit() {
     let mut world = World::new(3);
-    world.push(&Push { instances: 1_000_000, ..Push::default() });
+    world.push(&Push { instances: 100_000, ..Push::default() });
     world.decide(Who::Upgrade);
     world.commit(Who::Upgrade, |_| false);
     let decision = decide(&world.view(), Now(world.now));

@@ -37,6 +37,9 @@ fn a_restored_backup_kills_nothing_until_what_runs_is_adopted_or_killed() {
     done(&cluster, &["scale", "/web", "3", "--wait"]);
     cluster.api().create(&pod("/later", 1, &marker, &["exec sleep 5002"]));
     cluster.api().stable("/later", 1);
+    let lost = pod("/lost", 1, &marker, &["exec sleep 5003"]);
+    cluster.api().create(&lost);
+    cluster.api().stable("/lost", 1);
     let (web, later) = (marked_running(&marker, "sleep 5001"), marked_running(&marker, "sleep 5002"));
     assert_eq!((web.len(), later.len()), (3, 1));
 
@@ -45,7 +48,7 @@ fn a_restored_backup_kills_nothing_until_what_runs_is_adopted_or_killed() {
     cluster.restart();
     quarantined(&cluster);
     let listed = unknown(&cluster);
-    assert_eq!(listed["instances"].as_array().map(Vec::len), Some(3), "two of /web and one of /later: {listed}");
+    assert_eq!(listed["instances"].as_array().map(Vec::len), Some(4), "two of /web, one of /later and one of /lost: {listed}");
     eventually("the status tells of the quarantine", || {
         let status = cluster.api().status("/web")?["message"].as_str().unwrap_or_default().to_owned();
         if status.contains("quarantine") { Ok(()) } else { Err(status) }
@@ -61,6 +64,14 @@ fn a_restored_backup_kills_nothing_until_what_runs_is_adopted_or_killed() {
     // A pod that the store does not have can't be adopted before it is pushed.
     let refused = cluster.podium(&["adopt", "/later"]);
     assert!(!refused.status.success() && text(&refused.stderr).contains("/later"), "{}", text(&refused.stderr));
+    let still_there = marked_running(&marker, "sleep 5003");
+    let file = cluster.folder().join("lost.json");
+    std::fs::write(&file, lost.to_string()).unwrap();
+    done(&cluster, &["apply", "-f", "lost.json"]);
+    done(&cluster, &["adopt", "/lost"]);
+    assert!(!unknown(&cluster).to_string().contains("lost"), "{}", unknown(&cluster));
+    let [lost_process] = still_there[..] else { panic!("{still_there:?}") };
+    assert!(marked_running(&marker, "sleep 5003").contains(&lost_process), "taken on as it is");
     done(&cluster, &["kill", "/later"]);
     eventually("it is killed", || match &marked_running(&marker, "sleep 5002")[..] {
         [] => Ok(()),
@@ -79,4 +90,7 @@ fn a_restored_backup_kills_nothing_until_what_runs_is_adopted_or_killed() {
         other => Err(other.to_owned()),
     });
     assert_eq!(unknown(&cluster)["instances"], Value::Array(Vec::new()));
+    // What was pushed again is a new version: now that something may be stopped, it takes the place of the old one.
+    cluster.api().stable("/lost", 1);
+    assert!(!marked_running(&marker, "sleep 5003").contains(&lost_process));
 }

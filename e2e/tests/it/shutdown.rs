@@ -1,13 +1,14 @@
 //! Ctrl-C: everything stops, nothing is left, and the next start launches it again. And all of it as an ordinary user.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use podium_e2e::api::Api;
 use podium_e2e::cluster::Form;
-use podium_e2e::process::{Background, kill_all_below, marked, marked_running};
+use podium_e2e::process::{Background, kill_all_below, marked, marked_running, signal_process};
 use podium_e2e::wait::{PATIENCE, eventually};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -44,6 +45,28 @@ fn ctrl_c_leaves_no_process_behind_and_the_next_start_launches_again(form: Form)
     let after = cluster.api().stable("/plain", 1);
     assert_eq!(after["instances"][0]["id"], before["instances"][0]["id"], "the same instance");
     cluster.interrupt();
+    assert_eq!(marked(&marker), [], "nothing is left");
+}
+
+#[test]
+fn a_closed_terminal_stops_everything_though_nobody_reads_the_log() {
+    let folder = tempfile::Builder::new().prefix("podium-e2e-").tempdir().unwrap();
+    let _cleaner = Cleaner(folder.path());
+    let mut command = Command::new(podium_e2e::binary::podium(false));
+    command.args(["dev", "--listen", "127.0.0.1:0", "--etcd-listen", "127.0.0.1:0", "--mesos-listen", "127.0.0.1:0", "--log", "debug"]);
+    command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut dev = command.spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(dev.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    // From here on every line of the log fails to be written.
+    drop(dev.stderr.take());
+    let base = ready.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("{ready}")).to_owned();
+    let (api, marker) = (Api { base }, marker());
+    api.create(&pod("/unread", 1, &marker, &["exec sleep 4004"]));
+    api.stable("/unread", 1);
+    signal_process(dev.id(), Signal::HUP);
+    let status = eventually("it stops", || dev.try_wait().ok().flatten().ok_or_else(|| "still running".to_owned()));
+    assert!(status.success(), "{status}");
     assert_eq!(marked(&marker), [], "nothing is left");
 }
 

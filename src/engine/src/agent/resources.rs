@@ -4,7 +4,8 @@ use podium_proto::mesos::v1::{Attribute, Resource, value};
 
 /// Offered unless told otherwise. Nothing enforces these figures, so they are generous: a thousand pods of
 /// one small container each, with Mesos' usual executor of 0.1 cpus and 32 MB beside it, fit on any machine.
-pub const DEFAULT_RESOURCES: &str = "cpus:1000;mem:1048576;disk:10485760;gpus:0;ports:[31000-61000]";
+/// The ports end where Linux begins to give ports to clients: one of those may be taken at any moment.
+pub const DEFAULT_RESOURCES: &str = "cpus:1000;mem:1048576;disk:10485760;gpus:0;ports:[20000-32767]";
 
 /// A text that is no list of resources or attributes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

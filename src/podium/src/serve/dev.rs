@@ -17,7 +17,7 @@ use podium_store::StoreConfig;
 use tokio::net::TcpListener;
 
 use super::folder::DataFolder;
-use super::mesos::default_user;
+use super::mesos::{default_user, first_framework};
 use super::replica::{Parts, Replica};
 use super::{ServeArgs, StopSignals, bind, say};
 
@@ -62,6 +62,10 @@ pub struct DevArgs {
     #[arg(long, env = "PODIUM_DEFAULT_NETWORK_NAME", default_value = "default", value_name = "NAME")]
     pub default_network_name: String,
 
+    /// The framework's id to begin with, when the store knows none: one that a lost store has forgotten, or `new` for a new one in any case.
+    #[arg(long, env = "PODIUM_FRAMEWORK_ID", value_name = "ID|new", value_parser = first_framework)]
+    pub framework_id: Option<gateway::FirstFramework>,
+
     #[command(flatten)]
     pub serve: ServeArgs,
 }
@@ -69,6 +73,14 @@ pub struct DevArgs {
 /// Runs until SIGINT or SIGTERM, and then stops everything that it started.
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let stop = StopSignals::catch()?.first();
+    for (flag, address) in [("--etcd-listen", args.etcd_listen), ("--mesos-listen", args.mesos_listen)] {
+        if !address.ip().is_loopback() && !args.serve.access.insecure_allow_anyone {
+            anyhow::bail!(
+                "{flag} {address} can be reached from other machines, and whoever reaches it can run commands on this one, unasked: listen on \
+                 127.0.0.1, or say --insecure-allow-anyone"
+            );
+        }
+    }
     let folder = DataFolder::open(&args.data_dir)?;
     folder.remove(ENDPOINTS);
     let api = bind("--listen", args.serve.listen).await?;
@@ -83,6 +95,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         gateway: gateway::Settings {
             masters: gateway::Masters::List(vec![engine.address().to_string()]),
             user: default_user(),
+            first_framework: args.framework_id.clone().unwrap_or_default(),
             ..gateway::Settings::default()
         },
         identity: identity(&folder)?,

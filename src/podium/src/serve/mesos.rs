@@ -60,7 +60,7 @@ pub enum GpuScheduling {
     Off,
 }
 
-fn first_framework(text: &str) -> Result<FirstFramework, String> {
+pub fn first_framework(text: &str) -> Result<FirstFramework, String> {
     let usable = |c: char| !c.is_control() && !c.is_whitespace() && c != '/' && c != '\\';
     match text {
         "new" => Ok(FirstFramework::New),

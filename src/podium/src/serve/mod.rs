@@ -114,6 +114,8 @@ impl ServeArgs {
         let filter = EnvFilter::try_new(&self.log).map_err(|error| anyhow::anyhow!("--log '{}': {error}", self.log))?;
         let colours = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+        // Where nobody reads standard error any more, a line that cannot be written is no reason to panic over another.
+        let builder = builder.log_internal_errors(false);
         match self.log_format {
             LogFormat::Text => builder.init(),
             LogFormat::Json => builder.json().init(),

@@ -15,6 +15,8 @@ const NAME: Of = Of::Text(Text::Name);
 const FREE: Of = Of::Text(Text::Free);
 const PATH: Of = Of::Text(Text::Path);
 const NON_EMPTY: Of = Of::Text(Text::NonEmpty);
+/// Instances of one pod: what is more is a slip of the finger, and would be millions of records before it is taken back.
+const MOST_INSTANCES: i64 = 100_000;
 const COUNT: Of = Of::Integer { min: 0, max: INT };
 const SECONDS: Of = Of::Integer { min: 0, max: MAX_SECONDS };
 const SHARE: Of = Of::Number { min: 0.0, max: 1.0 };
@@ -335,7 +337,7 @@ pub(super) static SCALING: Shape = Shape {
     kind: Kind::Bounded,
     members: &[
         member("kind", Of::Word(&["fixed"]), "Always `fixed`, in lower case.").required(),
-        member("instances", COUNT, "As many as there should be.").or(Absent::Integer(1)),
+        member("instances", Of::Integer { min: 0, max: MOST_INSTANCES }, "As many as there should be.").or(Absent::Integer(1)),
         member("maxInstances", COUNT, "More than these are refused."),
     ],
 };
