@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use crate::process::Background;
 use crate::wait::eventually;
@@ -142,20 +143,29 @@ pub fn fill(address: &str, count: usize, bytes: usize) {
     });
 }
 
-/// How long each of `count` puts of `bytes` took, one after the other over one connection.
-///
-/// # Panics
-/// When the store does not take them.
-pub fn timed_puts(address: &str, count: usize, bytes: usize) -> Vec<std::time::Duration> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    runtime.block_on(async {
-        let mut store = etcd_client::Client::connect([format!("http://{address}")], None).await.expect("the store answers");
-        let mut times = Vec::with_capacity(count);
-        for number in 0..count {
-            let start = std::time::Instant::now();
-            store.put(format!("/bench/put/{number}"), vec![b'x'; bytes], None).await.expect("the store takes a put");
-            times.push(start.elapsed());
-        }
-        times
-    })
+/// A client that puts, over one connection.
+pub struct Putter {
+    store: etcd_client::Client,
+    number: u64,
+}
+
+impl Putter {
+    /// # Panics
+    /// When the store does not answer.
+    pub async fn connect(address: &str) -> Self {
+        let store = etcd_client::Client::connect([format!("http://{address}")], None).await.expect("the store answers");
+        Self { store, number: 0 }
+    }
+
+    /// How long a put of so many bytes to a key of its own takes.
+    ///
+    /// # Panics
+    /// When the store does not take it.
+    pub async fn put(&mut self, bytes: usize) -> Duration {
+        self.number += 1;
+        let (key, value) = (format!("/bench/put/{}", self.number), vec![b'x'; bytes]);
+        let start = Instant::now();
+        self.store.put(key, value, None).await.expect("the store takes a put");
+        start.elapsed()
+    }
 }

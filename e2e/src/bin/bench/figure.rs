@@ -24,7 +24,8 @@ impl Figure {
 }
 
 pub(crate) fn millis(duration: Duration) -> String {
-    format!("{:.0} ms", duration.as_secs_f64() * 1000.0)
+    let millis = duration.as_secs_f64() * 1000.0;
+    if millis < 10.0 { format!("{millis:.2} ms") } else { format!("{millis:.0} ms") }
 }
 
 pub(crate) fn seconds(duration: Duration) -> String {

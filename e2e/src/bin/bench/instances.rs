@@ -1,7 +1,10 @@
 //! Many instances of one pod: real ones, and simulated ones.
 
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use podium_e2e::cluster::{Cluster, Form};
@@ -39,7 +42,7 @@ pub(crate) fn thousand(podium: &Path, options: &Options) -> Vec<Figure> {
         }
     });
     let down = start.elapsed();
-    let plain = |how: &str, bare| format!("{count} bare sleeps {how}: {}", seconds(bare));
+    let plain = |how: &str, bare| format!("{count} bare sleeps in sandboxes {how}: {}", seconds(bare));
     vec![
         figure(format!("{count} real instances up (POST to STABLE)"), seconds(up), "5 s", plain("up", bare_up)).ratio(up, bare_up),
         figure(format!("{count} real instances down (DELETE to the last process)"), seconds(down), "2 s", plain("down", bare_down))
@@ -54,17 +57,35 @@ pub(crate) fn thousand(podium: &Path, options: &Options) -> Vec<Figure> {
     ]
 }
 
-/// The same number of `sleep` started and killed by hand, one after the other.
+/// The same number of `sleep` started and killed by hand, one after the other, each in a sandbox of its own: folders and
+/// files as an agent of Mesos lays them. Some file systems take several times as long for these when many files were deleted in the
+/// minutes before (ext4 without a journal passes over every number of a file that was freed lately), and then so does Podium.
 fn bare_sleeps(count: usize) -> (Duration, Duration) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Instant::now();
-    let mut sleeps: Vec<_> = (0..count).filter_map(|_| Command::new("sleep").arg("100000").stdin(Stdio::null()).spawn().ok()).collect();
+    let mut sleeps: Vec<_> = (0..count).filter_map(|number| bare_sleep(&folder.path().join(number.to_string())).ok()).collect();
     let up = start.elapsed();
+    assert_eq!(sleeps.len(), count, "each sleep starts");
     let start = Instant::now();
     for sleep in &mut sleeps {
         let _ = sleep.kill();
         let _ = sleep.wait();
     }
     (up, start.elapsed())
+}
+
+fn bare_sleep(executor: &Path) -> io::Result<Child> {
+    let run = executor.join("runs/1");
+    let container = run.join("containers/1");
+    fs::create_dir_all(&container)?;
+    fs::create_dir(run.join("tasks"))?;
+    symlink(&run, executor.join("runs/latest"))?;
+    symlink(&container, run.join("tasks/1"))?;
+    for log in ["stdout", "stderr"] {
+        File::create(run.join(log))?;
+    }
+    let [out, err] = ["stdout", "stderr"].map(|log| File::create(container.join(log)));
+    Command::new("sleep").arg("100000").current_dir(&container).stdin(Stdio::null()).stdout(out?).stderr(err?).spawn()
 }
 
 /// One pod of 500 simulated instances: agents that are timers, everything else real.
