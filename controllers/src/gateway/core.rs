@@ -165,11 +165,12 @@ impl Core {
     }
 
     /// Subscribed: asks which tasks run, and then about everything that has not ended.
-    pub fn subscribed(&mut self, home_region: Option<String>, now: i64) {
+    /// For the `suppressed` roles nothing will be offered until it is asked for.
+    pub fn subscribed(&mut self, home_region: Option<String>, suppressed: &[String], now: i64) {
         self.disconnected();
         self.subscribed = true;
         self.home_region = home_region;
-        self.demand.reset(&self.roles);
+        self.demand.reset(&self.roles, suppressed);
         self.survey.begin(now);
         self.custody.holds_reconciliation = true;
         let all: Vec<(PodId, Uuid)> = self.pods.iter().flat_map(|(id, pod)| pod.entries.keys().map(|uuid| (id.clone(), *uuid))).collect();
@@ -218,6 +219,11 @@ impl Core {
 
     pub fn entry_mut(&mut self, id: &PodId, uuid: Uuid) -> Option<&mut Entry> {
         self.pods.get_mut(id)?.entries.get_mut(&uuid)
+    }
+
+    /// The roles in which nothing waits for an offer.
+    pub fn idle_roles(&self) -> Vec<String> {
+        self.roles.iter().filter(|role| !self.role_waits(role)).cloned().collect()
     }
 
     pub fn role_waits(&self, role: &str) -> bool {

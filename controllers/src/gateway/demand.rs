@@ -30,9 +30,10 @@ impl Demand {
         }
     }
 
-    /// A new subscription: no filters, nothing suppressed.
-    pub fn reset(&mut self, roles: &BTreeSet<String>) {
-        self.roles = roles.iter().map(|role| (role.clone(), Role::default())).collect();
+    /// A new subscription: no filters, and no offers for the roles that were `suppressed` with it.
+    pub fn reset(&mut self, roles: &BTreeSet<String>, suppressed: &[String]) {
+        let role = |name: &String| Role { suppressed: suppressed.contains(name), ..Role::default() };
+        self.roles = roles.iter().map(|name| (name.clone(), role(name))).collect();
     }
 
     /// What to call now, given the roles in which something waits.
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn offers_are_asked_for_once_and_suppressed_once() {
         let mut demand = Demand::default();
-        demand.reset(&roles(&["*"]));
+        demand.reset(&roles(&["*"]), &[]);
         assert_eq!(demand.due(&roles(&[]), 0, 200), [Call::Suppress(vec!["*".into()])]);
         assert_eq!(demand.due(&roles(&[]), 1, 200), []);
         demand.ask("*");
@@ -89,7 +90,17 @@ mod tests {
     #[test]
     fn a_new_subscription_gets_offers_unasked() {
         let mut demand = Demand::default();
-        demand.reset(&roles(&["*"]));
+        demand.reset(&roles(&["*"]), &[]);
         assert_eq!(demand.due(&roles(&["*"]), 0, 200), []);
+    }
+
+    #[test]
+    fn what_was_suppressed_with_the_subscription_is_not_suppressed_again_and_is_revived_when_something_waits() {
+        let mut demand = Demand::default();
+        demand.reset(&roles(&["a", "b"]), &["a".to_owned()]);
+        assert_eq!(demand.due(&roles(&["b"]), 0, 200), []);
+        // It began to wait between SUBSCRIBE and the answer: nobody asked since.
+        assert_eq!(demand.next_wake(&roles(&["a", "b"]), 200), Some(0));
+        assert_eq!(demand.due(&roles(&["a", "b"]), 1, 200), [Call::Revive(vec!["a".into()])]);
     }
 }

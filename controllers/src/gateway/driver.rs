@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use podium_mesos::client::{self, Calls, Event, Stop, SubscriptionOver};
+use podium_mesos::client::{self, Calls, Event, MesosConfig, Stop, SubscriptionOver};
 use podium_mesos::operator::Operator;
 use podium_store::Kind;
 use podium_store::index::{Changes, Kinds, Position};
@@ -75,7 +75,8 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
     }
     let roles: Vec<String> = core.roles().iter().cloned().collect();
     let (roles, watched) = watch::channel(roles);
-    let config = mesos_config(settings, &identity.framework_id, watched);
+    let (idle, watched_idle) = watch::channel(core.idle_roles());
+    let config = MesosConfig { idle: watched_idle, ..mesos_config(settings, &identity.framework_id, watched) };
     let cancel = term.lost.child_token();
     let events = client::connect(config, cancel.clone()).map_err(|error| Failure(error.to_string()))?;
     let positions = term.index.positions();
@@ -86,6 +87,7 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
         positions,
         events,
         roles,
+        idle,
         state,
         calls: None,
         queued: VecDeque::new(),
@@ -120,6 +122,8 @@ struct Driver<'a> {
     positions: watch::Receiver<Position>,
     events: mpsc::Receiver<Event>,
     roles: watch::Sender<Vec<String>>,
+    /// Those in which nothing waits.
+    idle: watch::Sender<Vec<String>>,
     state: &'a watch::Sender<GatewayState>,
     /// Of the present subscription.
     calls: Option<Calls>,
@@ -216,7 +220,7 @@ impl Driver<'_> {
     fn take_event(&mut self, event: Event) -> Result<(), Failure> {
         let now = self.term.clock.now().0;
         match event {
-            Event::Subscribed { calls, framework_id, master } => {
+            Event::Subscribed { calls, framework_id, master, suppressed } => {
                 if framework_id != self.core.identity.framework_id {
                     return Err(Failure(format!("Mesos knows us as {framework_id} and not as {}", self.core.identity.framework_id)));
                 }
@@ -228,7 +232,7 @@ impl Driver<'_> {
                     let host = address.hostname.as_ref().or(address.ip.as_ref())?;
                     Some(format!("{host}:{}", address.port))
                 });
-                self.core.subscribed(region, now);
+                self.core.subscribed(region, &suppressed, now);
                 self.state.send_modify(|state| {
                     state.master = address;
                     state.trouble = None;
@@ -304,6 +308,13 @@ impl Driver<'_> {
     }
 
     fn subscribe_for_roles(&self) {
+        // Before the roles, which subscribe anew.
+        let idle = self.core.idle_roles();
+        self.idle.send_if_modified(|known| {
+            let news = *known != idle;
+            *known = idle;
+            news
+        });
         self.roles.send_if_modified(|roles| {
             let news = roles.len() != self.core.roles().len();
             if news {

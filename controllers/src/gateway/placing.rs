@@ -30,7 +30,7 @@ struct Batch {
     pod: PodId,
     definition: Arc<PodDefinition>,
     role: String,
-    waiting: Vec<Uuid>,
+    waiting: Vec<matching::Waiting>,
     counted: Vec<AgentFacts>,
     since_ms: i64,
 }
@@ -106,7 +106,7 @@ impl Core {
                 Some(Batch {
                     pod: id.clone(),
                     role: ready.role.clone(),
-                    waiting: ready.uuids.iter().copied().skip(held_back).collect(),
+                    waiting: ready.uuids.iter().skip(held_back).filter_map(|uuid| pod.next_launch(*uuid)).collect(),
                     counted: if constrained { counted(pod) } else { Vec::new() },
                     since_ms: pod.waiting.since_ms(),
                     definition,

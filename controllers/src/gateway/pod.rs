@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use podium_mesos::matching;
 use podium_proto::records::Observed;
 use podium_store::view::{Held, PodView};
 use podium_types::definition::PodDefinition;
@@ -38,6 +39,12 @@ pub(super) struct Ready {
 impl Pod {
     pub fn ready_count(&self) -> usize {
         self.ready.values().map(|ready| ready.uuids.len()).sum()
+    }
+
+    /// What is to be launched next of an instance.
+    pub fn next_launch(&self, uuid: Uuid) -> Option<matching::Waiting> {
+        let held = self.entries.get(&uuid)?.instance.as_ref()?;
+        Some(matching::Waiting { instance: uuid, incarnation: held.value.incarnation })
     }
 
     /// An instance waits no more as of this config; the role in which nothing of this config waits any more.

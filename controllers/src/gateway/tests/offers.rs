@@ -152,6 +152,21 @@ fn the_rest_of_an_offer_comes_back_at_once_while_something_waits_and_else_late()
 }
 
 #[test]
+fn a_subscription_without_anything_that_waits_is_suppressed_from_its_beginning_and_revived_when_something_does() {
+    let mut world = World::new(Settings::default());
+    let idle = world.core.idle_roles();
+    assert_eq!(idle, ["*"]);
+    world.core.subscribed(None, &idle, world.now);
+    world.settle();
+    world.survey(Ok(Vec::new()));
+    assert!(!world.calls().iter().any(|call| matches!(call, Call::Suppress(_) | Call::Revive(_))), "Mesos knows already");
+    world.instance(1, Some(Goal::Running), 1);
+    world.at(NOW + 200);
+    assert_eq!(world.core.idle_roles(), Vec::<String>::new());
+    assert!(world.calls().contains(&Call::Revive(vec!["*".into()])));
+}
+
+#[test]
 fn an_agent_whose_maintenance_has_begun_is_refused_for_that_reason() {
     let mut world = World::waiting(1);
     let closing = |start_ms: i64| Unavailability { start: TimeInfo { nanoseconds: start_ms * 1_000_000 }, duration: None };
@@ -205,7 +220,7 @@ fn a_lost_subscription_takes_its_offers_with_it() {
     let mut world = World::waiting(1);
     world.offers([(1, "S1")]);
     world.core.disconnected();
-    world.core.subscribed(None, world.now);
+    world.core.subscribed(None, &[], world.now);
     world.settle();
     let calls = world.calls();
     assert!(world.writes.is_empty() && accepted(&calls).is_empty() && declined(&calls).is_empty(), "{calls:?}");

@@ -45,7 +45,7 @@ fn placed(offers: &[v1::Offer], pods: usize, constraints: &Value) -> Duration {
     let reading = definition::read(pod.to_string().as_bytes(), &definition::Settings::default()).expect("the pod is valid");
     // Random, as instances' ids are, and the same in every run.
     let id = |n: u128| uuid::Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
-    let waiting: Vec<uuid::Uuid> = (1..=INSTANCES).map(id).collect();
+    let waiting: Vec<matching::Waiting> = (1..=INSTANCES).map(|n| matching::Waiting { instance: id(n), incarnation: 1 }).collect();
     let once = |_| {
         let group = |waiting| matching::Group { definition: &reading.definition, role: "*", waiting, counted: &[] };
         let groups: Vec<matching::Group<'_>> = waiting.chunks(each).map(group).collect();

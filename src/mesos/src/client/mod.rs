@@ -49,6 +49,9 @@ pub struct MesosConfig {
     pub framework: v1::FrameworkInfo,
     /// The roles to subscribe for; a change subscribes anew.
     pub roles: watch::Receiver<Vec<String>>,
+    /// The roles, and perhaps others, for which nothing shall be offered at the beginning of a subscription: as they are when
+    /// it is tried.
+    pub idle: watch::Receiver<Vec<String>>,
     /// The framework's principal and secret.
     pub credentials: Option<Credentials>,
     /// Who vouches for `https://` masters. With it, masters without a scheme are spoken to by https.
@@ -73,6 +76,7 @@ impl MesosConfig {
             masters,
             framework,
             roles,
+            idle: watch::channel(Vec::new()).1,
             credentials: None,
             trust: None,
             missed_heartbeats: 5,
@@ -110,7 +114,8 @@ pub fn renounce_gpus(framework: &mut v1::FrameworkInfo) {
 /// What the owner of a subscription must know.
 #[derive(Debug)]
 pub enum Event {
-    /// The master has taken us on. Offers of earlier subscriptions are void, and all roles get offers again.
+    /// The master has taken us on. Offers of earlier subscriptions are void, and all roles get offers again but the
+    /// suppressed ones.
     Subscribed {
         /// For this subscription only.
         calls: Calls,
@@ -118,6 +123,8 @@ pub enum Event {
         framework_id: String,
         /// The master.
         master: Option<Box<v1::MasterInfo>>,
+        /// For which nothing will be offered until [`Calls::revive`].
+        suppressed: Vec<String>,
     },
     /// The subscription is over; another will be tried, unless [`Event::Stopped`] follows.
     Disconnected {

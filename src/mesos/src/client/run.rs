@@ -80,7 +80,9 @@ async fn keep_subscribed(
         };
         let started = Instant::now();
         config.framework.roles = config.roles.borrow_and_update().clone();
-        match subscription(&mut config, &client, &url, events, candidates.moved(&url)).await {
+        // One that is not among the roles would have the whole subscription refused.
+        let suppressed = config.idle.borrow().iter().filter(|role| config.framework.roles.contains(role)).cloned().collect();
+        match subscription(&mut config, suppressed, &client, &url, events, candidates.moved(&url)).await {
             End::Stop(stop) => return Some(stop),
             End::Unwatched => return None,
             End::Lost(reason) => warn!(master = %url, reason, "not subscribed to Mesos"),
@@ -99,19 +101,20 @@ async fn keep_subscribed(
 /// One attempt, and what comes of it; at the latest it ends when the leader has `moved`.
 async fn subscription(
     config: &mut MesosConfig,
+    suppressed: Vec<String>,
     client: &Client,
     url: &Url,
     events: &mpsc::Sender<Event>,
     moved: impl Future<Output = ()>,
 ) -> End {
     tokio::pin!(moved);
-    let attempt = timeout(config.response_timeout, attempt(config, client, url));
+    let attempt = timeout(config.response_timeout, attempt(config, &suppressed, client, url));
     let attempt = tokio::select! {
         attempt = attempt => attempt,
         () = &mut moved => return unavailable(events, format!("another master leads than {url}")).await,
     };
     match attempt {
-        Ok(Ok((stream, first))) => session(config, stream, first, events, moved).await,
+        Ok(Ok((stream, first))) => session(config, suppressed, stream, first, events, moved).await,
         Ok(Err(Attempt::Error(message))) => match refusal(message) {
             End::Lost(reason) => unavailable(events, reason).await,
             end => end,
@@ -142,8 +145,8 @@ impl From<SessionError> for Attempt {
 }
 
 /// A subscription is one only when SUBSCRIBED has arrived: refusals come as 200 with an ERROR event.
-async fn attempt(config: &MesosConfig, client: &Client, url: &Url) -> Result<(Stream, event::Subscribed), Attempt> {
-    let mut stream = subscribe(client, url, &config.framework, config.response_timeout).await?;
+async fn attempt(config: &MesosConfig, suppressed: &[String], client: &Client, url: &Url) -> Result<(Stream, event::Subscribed), Attempt> {
+    let mut stream = subscribe(client, url, &config.framework, suppressed, config.response_timeout).await?;
     loop {
         let event = match stream.next().await? {
             Record::Event(event) => event,
@@ -174,6 +177,7 @@ fn refusal(message: String) -> End {
 /// Reads events until the stream, a call, the roles or another leader end the subscription.
 async fn session(
     config: &mut MesosConfig,
+    suppressed: Vec<String>,
     mut stream: Stream,
     first: event::Subscribed,
     events: &mpsc::Sender<Event>,
@@ -192,7 +196,7 @@ async fn session(
     let (calls, queue) = Calls::new();
     let target = Target { client, url: stream.url.clone(), framework_id: framework_id.clone(), stream_id: stream.stream_id.clone() };
     info!(master = %stream.url, framework_id, "subscribed to Mesos");
-    let subscribed = Event::Subscribed { calls, framework_id, master: first.master_info.map(Box::new) };
+    let subscribed = Event::Subscribed { calls, framework_id, master: first.master_info.map(Box::new), suppressed };
     if events.send(subscribed).await.is_err() {
         return End::Unwatched;
     }

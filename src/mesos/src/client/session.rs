@@ -71,12 +71,15 @@ pub(super) async fn subscribe(
     client: &Client,
     url: &Url,
     framework: &v1::FrameworkInfo,
+    suppressed: &[String],
     patience: Duration,
 ) -> Result<Stream, SessionError> {
+    let subscribe =
+        call::Subscribe { framework_info: framework.clone(), suppressed_roles: suppressed.to_vec(), ..call::Subscribe::default() };
     let call = Call {
         r#type: Some(call::Type::Subscribe.into()),
         framework_id: framework.id.clone(),
-        subscribe: Some(call::Subscribe { framework_info: framework.clone(), ..call::Subscribe::default() }),
+        subscribe: Some(subscribe),
         ..Call::default()
     };
     let body = Bytes::from(call.encode_to_vec());

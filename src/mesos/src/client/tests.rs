@@ -137,6 +137,7 @@ fn plain(status: StatusCode, text: &'static str) -> Answer {
 struct Owner {
     events: mpsc::Receiver<Event>,
     roles: watch::Sender<Vec<String>>,
+    idle: watch::Sender<Vec<String>>,
     _cancel: tokio_util::sync::DropGuard,
 }
 
@@ -150,14 +151,16 @@ fn owner_with(masters: Masters) -> Owner {
 
 fn owner_who_trusts(trust: Option<Trust>, masters: Masters) -> Owner {
     let (roles, watched) = watch::channel(vec!["*".to_owned()]);
+    let (idle, watched_idle) = watch::channel(Vec::new());
     let cancel = CancellationToken::new();
     let config = MesosConfig {
+        idle: watched_idle,
         longest_backoff: Duration::from_millis(20),
         trust,
         credentials: Some(Credentials { principal: "podium".into(), secret: "s3cret".into() }),
         ..MesosConfig::new(masters, framework_info("podium", "nobody", "F"), watched)
     };
-    Owner { events: connect(config, cancel.clone()).unwrap(), roles, _cancel: cancel.drop_guard() }
+    Owner { events: connect(config, cancel.clone()).unwrap(), roles, idle, _cancel: cancel.drop_guard() }
 }
 
 impl Owner {
@@ -212,6 +215,26 @@ async fn events_arrive_in_order_and_calls_carry_the_stream_id() {
         assert_eq!(headers["Content-Type"], "application/x-protobuf");
         assert!(headers.contains_key("Authorization"));
     }
+}
+
+#[tokio::test]
+async fn each_subscription_suppresses_the_roles_that_are_idle_then_and_no_others() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (first, stream) = master.subscribe("1").await;
+    assert_eq!(first.subscribe.unwrap().suppressed_roles, Vec::<String>::new());
+    stream.subscribed(15.0);
+    assert!(matches!(owner.next().await, Event::Subscribed { suppressed, .. } if suppressed.is_empty()));
+    // News of what is idle alone is no reason to subscribe anew; a role that is not ours would be refused.
+    owner.idle.send_replace(vec!["*".to_owned(), "gone".to_owned()]);
+    stream.rescind("O1");
+    assert!(matches!(owner.next().await, Event::Rescind(_)));
+    drop(stream);
+    owner.disconnected().await;
+    let (again, stream) = master.subscribe("2").await;
+    assert_eq!(again.subscribe.unwrap().suppressed_roles, ["*"]);
+    stream.subscribed(15.0);
+    assert!(matches!(owner.next().await, Event::Subscribed { suppressed, .. } if suppressed == ["*"]));
 }
 
 #[tokio::test]

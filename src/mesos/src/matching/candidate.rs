@@ -3,13 +3,12 @@
 use podium_proto::wire::amounts::{Amounts, thousandths};
 use podium_proto::wire::ranges::RangeSet;
 use podium_types::definition::{Constraint, Operator, PodDefinition};
-use uuid::Uuid;
 
 use super::accepted::Accepted;
 use super::constraint::{Counting, Fixed, is_fixed};
 use super::slot::Kind;
 use super::tree::Size;
-use super::{Group, Paid, Reason, Rules, Slot, choose_ports};
+use super::{Group, Paid, Reason, Rules, Slot, Waiting, choose_ports};
 
 /// Pods with this label decide for themselves whether agents with GPUs are too good for them.
 pub(super) const GPU_LABEL: &str = "GPU_SCHEDULING_BEHAVIOR";
@@ -194,13 +193,13 @@ impl<'a> Candidate<'a> {
     }
 
     /// Pays for one instance out of the slot; none if its entries do not suffice after all, and the slot is spoilt then.
-    pub fn pay(&self, slot: &mut Slot, instance: Uuid) -> Option<Paid> {
+    pub fn pay(&self, slot: &mut Slot, waiting: Waiting) -> Option<Paid> {
         let definition = self.group.definition;
         let accepted = &self.accepted;
         let chosen = if accepted.is_everything() {
-            choose_ports(definition, &slot.free().ports, instance)
+            choose_ports(definition, &slot.free().ports, waiting)
         } else {
-            choose_ports(definition, &slot.free_of(accepted).ports, instance)
+            choose_ports(definition, &slot.free_of(accepted).ports, waiting)
         };
         let (host_ports, all_ports) = chosen?;
         let executor = &definition.executor_resources;

@@ -105,6 +105,15 @@ impl Rules {
     }
 }
 
+/// One instance that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub instance: Uuid,
+    /// How often it will have been launched then.
+    pub incarnation: u32,
+}
+
 /// Instances of one config of one pod: alike in all that matters here.
 #[derive(Debug, Clone)]
 pub struct Group<'a> {
@@ -113,7 +122,7 @@ pub struct Group<'a> {
     /// Their role.
     pub role: &'a str,
     /// Those that wait, in the order in which they are to be placed.
-    pub waiting: &'a [Uuid],
+    pub waiting: &'a [Waiting],
     /// Where the pod's other instances run: those that constraints count.
     pub counted: &'a [AgentFacts],
 }
@@ -145,9 +154,10 @@ struct Paid {
     task_resources: Vec<Vec<v1::Resource>>,
 }
 
-/// Chooses the host ports of one instance. Where any port will do, the instance's id decides at which one
-/// the search begins, so that a port just given back is not the next one used.
-fn choose_ports(definition: &PodDefinition, free: &RangeSet, instance: Uuid) -> Option<(HostPorts, RangeSet)> {
+/// Chooses the host ports of one instance. Where any port will do, the instance's id decides at which one the search
+/// begins, so that a port just given back is not the next one used; and each incarnation begins behind the ports of the
+/// one before: whoever still speaks to those, or still holds them, shall not meet it.
+fn choose_ports(definition: &PodDefinition, free: &RangeSet, waiting: Waiting) -> Option<(HostPorts, RangeSet)> {
     if definition.containers.iter().all(|container| container.endpoints.iter().all(|endpoint| endpoint.host_port.is_none())) {
         return Some((definition.containers.iter().map(|container| vec![None; container.endpoints.len()]).collect(), RangeSet::new()));
     }
@@ -157,15 +167,21 @@ fn choose_ports(definition: &PodDefinition, free: &RangeSet, instance: Uuid) -> 
     open.subtract(&fixed);
     let mut all = fixed;
     let mut chosen = Vec::with_capacity(definition.containers.len());
-    let mut draw = instance.as_u64_pair().0 ^ instance.as_u64_pair().1;
+    let endpoints = definition.containers.iter().flat_map(|container| &container.endpoints);
+    let any = endpoints.filter(|endpoint| endpoint.host_port == Some(0)).count() as u64;
+    if any > open.len() {
+        return None;
+    }
+    let (high, low) = waiting.instance.as_u64_pair();
+    let begin = (high ^ low).checked_rem(open.len()).unwrap_or(0);
+    let mut place = begin.saturating_add(u64::from(waiting.incarnation).saturating_mul(any));
     for container in &definition.containers {
         let mut ports = Vec::with_capacity(container.endpoints.len());
         for endpoint in &container.endpoints {
             let port = match endpoint.host_port {
                 Some(0) => {
-                    let drawn = open.nth(draw.checked_rem(open.len())?)?;
-                    draw = draw.rotate_left(23).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-                    open.remove(drawn..=drawn);
+                    let drawn = open.nth(place.checked_rem(open.len())?)?;
+                    place = place.saturating_add(1);
                     all.insert(drawn..=drawn);
                     Some(u16::try_from(drawn).ok()?)
                 }
@@ -195,10 +211,10 @@ pub fn place(slots: &mut [Slot], groups: &[Group<'_>], rules: &Rules) -> Vec<Pla
         }
         let mut counting = candidate.counting(pool.members().iter().filter_map(|slot| slots.get(*slot)));
         // Each pod begins its round at another slot, so that pods spread over the agents.
-        let mut cursor = usize::try_from(first.as_u128() % (pool.members().len().max(1) as u128)).unwrap_or(0);
-        for instance in group.waiting {
+        let mut cursor = usize::try_from(first.instance.as_u128() % (pool.members().len().max(1) as u128)).unwrap_or(0);
+        for waiting in group.waiting {
             // Its siblings want the same, and nothing gets better.
-            let Some(placed) = put(slots, pool, &mut closed, &candidate, &mut counting, &mut cursor, *instance) else {
+            let Some(placed) = put(slots, pool, &mut closed, &candidate, &mut counting, &mut cursor, *waiting) else {
                 if counting.is_empty() {
                     pool.give_up(&candidate.demand);
                 }
@@ -218,7 +234,7 @@ fn put(
     candidate: &Candidate<'_>,
     counting: &mut Counting<'_>,
     cursor: &mut usize,
-    instance: Uuid,
+    waiting: Waiting,
 ) -> Option<Placed> {
     let wanted = candidate.demand.size();
     loop {
@@ -227,14 +243,14 @@ fn put(
         let (position, found) = pool.find(*cursor, &wanted, slots, closed, size, accept)?;
         *cursor = position + 1;
         let slot = slots.get_mut(found)?;
-        let Some(Paid { host_ports, executor_resources, task_resources }) = candidate.pay(slot, instance) else {
+        let Some(Paid { host_ports, executor_resources, task_resources }) = candidate.pay(slot, waiting) else {
             // Its entries contradict each other.
             closed.close(found);
             continue;
         };
         closed.used(found);
         counting.count(&slot.facts);
-        return Some(Placed { group: 0, instance, slot: found, host_ports, executor_resources, task_resources });
+        return Some(Placed { group: 0, instance: waiting.instance, slot: found, host_ports, executor_resources, task_resources });
     }
 }
 

@@ -130,7 +130,7 @@ impl Agent {
 struct Pod {
     definition: PodDefinition,
     role: &'static str,
-    waiting: Vec<Uuid>,
+    waiting: Vec<Waiting>,
     /// Agents on which it runs already, by index.
     counted: Vec<usize>,
 }
@@ -172,7 +172,7 @@ fn any_pod() -> impl Strategy<Value = Pod> {
             definition.scaling.instances = 5;
             definition.scheduling.placement.accepted_resource_roles =
                 [Vec::new(), vec!["*".to_owned()], vec![role.to_owned()]][accepted].clone();
-            Pod { definition, role, waiting: (0..count).map(|_| Uuid::nil()).collect(), counted }
+            Pod { definition, role, waiting: (0..count).map(|_| Waiting { instance: Uuid::nil(), incarnation: 1 }).collect(), counted }
         },
     )
 }
@@ -278,7 +278,9 @@ proptest! {
         let agents: Vec<Agent> = agents.into_iter().enumerate().map(|(index, agent)| Agent { index, ..agent }).collect();
         let mut offers: Vec<v1::Offer> = agents.iter().flat_map(Agent::offers).collect();
         let offered = slots(&offers);
-        let number = |one: usize, n: usize| Uuid::from_u128((one as u128 * 977 + n as u128 * 31 + 1) << 7);
+        let number = |one: usize, n: usize| {
+            Waiting { instance: Uuid::from_u128((one as u128 * 977 + n as u128 * 31 + 1) << 7), incarnation: 1 }
+        };
         let pods: Vec<Pod> = pods.into_iter().enumerate()
             .map(|(one, pod)| Pod { waiting: (0..pod.waiting.len()).map(|n| number(one, n)).collect(), ..pod })
             .collect();

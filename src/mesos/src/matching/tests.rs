@@ -92,11 +92,12 @@ fn offer(agent: usize, cpus: i64, ports: std::ops::RangeInclusive<u64>, rack: &s
     }
 }
 
-fn ids(count: u128) -> Vec<Uuid> {
-    (1..=count).map(|n| Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))).collect()
+fn ids(count: u128) -> Vec<Waiting> {
+    let id = |n: u128| Uuid::from_u128(n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+    (1..=count).map(|n| Waiting { instance: id(n), incarnation: 1 }).collect()
 }
 
-fn group<'a>(definition: &'a PodDefinition, waiting: &'a [Uuid], counted: &'a [AgentFacts]) -> Group<'a> {
+fn group<'a>(definition: &'a PodDefinition, waiting: &'a [Waiting], counted: &'a [AgentFacts]) -> Group<'a> {
     Group { definition, role: "*", waiting, counted }
 }
 
@@ -189,6 +190,28 @@ fn fixed_ports_are_taken_once_an_agent_and_any_ports_differ() {
     let ports: BTreeSet<u16> = placed[0].host_ports[0].iter().map(|port| port.unwrap()).collect();
     assert!(ports.len() == 3 && ports.contains(&31_000), "{ports:?}");
     assert_eq!(Amounts::of(&placed[0].executor_resources).ports.len(), 3);
+}
+
+#[test]
+fn an_incarnation_draws_none_of_the_ports_of_the_one_before_and_the_same_one_always_the_same() {
+    let any = definition(0.1, &[0, 0, 31_001], Vec::new());
+    let drawn = |waiting: Waiting| {
+        let mut slots = slots(&[offer(0, 10_000, 31_000..=31_004, "a")]);
+        let placed = place(&mut slots, &[group(&any, &[waiting], &[])], &Rules::default());
+        let ports: BTreeSet<u16> = placed[0].host_ports[0][..2].iter().map(|port| port.unwrap()).collect();
+        assert!(ports.len() == 2 && !ports.contains(&31_001), "{ports:?}");
+        ports
+    };
+    for first in ids(20) {
+        for incarnation in [1, 2, 3, u32::MAX - 1] {
+            let waiting = Waiting { incarnation, ..first };
+            let next = Waiting { incarnation: incarnation + 1, ..first };
+            assert!(drawn(waiting).is_disjoint(&drawn(next)), "{waiting:?}");
+            assert_eq!(drawn(waiting), drawn(waiting));
+        }
+    }
+    let begins: BTreeSet<_> = ids(20).into_iter().map(drawn).collect();
+    assert!(begins.len() > 1, "instances begin at different ports");
 }
 
 #[test]

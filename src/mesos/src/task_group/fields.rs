@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{BuildError, Identity, Launch, Placement, Settings, build};
-use crate::matching::{Group, Rules, place, slots};
+use crate::matching::{Group, Rules, Waiting, place, slots};
 use crate::secret::{SecretValue, SecretValues};
 
 const INSTANCE: Uuid = Uuid::from_u128(7);
@@ -101,7 +101,7 @@ fn launched_with(pod: &Value, settings: &Settings) -> Result<Value, BuildError> 
     let role = definition.role.clone().unwrap();
     let slots_of = |definition: &PodDefinition| {
         let mut slots = slots([&offer(&role)]);
-        let group = Group { definition, role: &role, waiting: &[INSTANCE], counted: &[] };
+        let group = Group { definition, role: &role, waiting: &[Waiting { instance: INSTANCE, incarnation: 1 }], counted: &[] };
         let placed = place(&mut slots, &[group], &Rules::default());
         (slots, placed)
     };

@@ -282,8 +282,12 @@ async fn a_stream_that_drips_and_never_ends_a_record_is_given_up() {
     stream.0.send(Bytes::from_static(b"1000\n")).unwrap();
     let drip = tokio::spawn(async move {
         // Each byte is a sign of life, and all of them together are none of a record.
-        while stream.0.send(Bytes::from_static(b"x")).is_ok() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            tokio::select! {
+                () = stream.0.closed() => return,
+                _ = pace.tick() => stream.0.send(Bytes::from_static(b"x")).unwrap_or_default(),
+            }
         }
     });
     assert!(owner.disconnected().await.contains("no whole record within 0.25 seconds"));

@@ -47,16 +47,9 @@ impl ZooKeeper {
 
     /// A session as a master has it.
     async fn client(&self) -> zk::Client {
-        let connect = async {
-            loop {
-                let connector = zk::Client::connector().with_auth("digest", LOGIN.as_bytes()).with_fail_eagerly();
-                match connector.connect(&self.host()).await {
-                    Ok(client) => return client,
-                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                }
-            }
-        };
-        timeout(Duration::from_secs(60), connect).await.expect("ZooKeeper answers")
+        // It tries, at its own pace, until a server answers or the time of a session is over.
+        let connector = zk::Client::connector().with_auth("digest", LOGIN.as_bytes()).with_session_timeout(Duration::from_secs(60));
+        connector.connect(&self.host()).await.expect("ZooKeeper answers")
     }
 }
 
