@@ -1,13 +1,14 @@
 //! What all services of one server share: the keyspace to read, the queue to the writer, and who we are.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use etcd_client::proto::PbResponseHeader;
 use parking_lot::RwLock;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::disk::Switch;
+use crate::disk::{Journal, Switch};
 use crate::error::Refusal;
 use crate::limits::QUEUED_BYTES;
 use crate::mvcc::Keyspace;
@@ -34,7 +35,9 @@ pub(crate) struct Core {
     pub(crate) keyspace: RwLock<Keyspace>,
     /// Tells watch streams that the published or the compacted revision has moved.
     pub(crate) progress: watch::Sender<Progress>,
-    pub(crate) switch: Switch,
+    pub(crate) disk: Storage,
+    /// The snapshots that are being sent. Each holds the journal.
+    pub(crate) snapshots: TaskTracker,
     /// How the address of this server is written in member lists.
     pub(crate) client_url: String,
     /// Set when no new work is taken any more.
@@ -51,12 +54,20 @@ pub(crate) struct Progress {
     pub(crate) index: i64,
 }
 
+/// What others than the writer, to whom the disk belongs, have of it.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    pub(crate) switch: Switch,
+    /// Gone with the writer.
+    pub(crate) journal: Weak<Journal>,
+}
+
 impl Core {
     pub(crate) fn new(
         identity: Identity,
         keyspace: Keyspace,
         index: i64,
-        switch: Switch,
+        disk: Storage,
         client_url: String,
         closing: CancellationToken,
         jobs: mpsc::Sender<Job>,
@@ -66,7 +77,8 @@ impl Core {
             identity,
             keyspace: RwLock::new(keyspace),
             progress: watch::Sender::new(progress),
-            switch,
+            disk,
+            snapshots: TaskTracker::new(),
             client_url,
             closing,
             jobs,

@@ -24,6 +24,7 @@ mod limits;
 mod mvcc;
 mod server;
 mod service;
+mod snapshot;
 mod watch;
 mod writer;
 

@@ -24,5 +24,11 @@ pub(crate) const QUEUED_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of events gathered for one watch stream at a time. Only whole revisions are gathered, so one revision that is
 /// larger still travels, alone.
 pub(crate) const WATCH_BATCH_BYTES: usize = 1024 * 1024;
+/// Bytes of a snapshot that travel in one message, at least, as from etcd.
+pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
+/// Messages of a snapshot handed to a connection and not yet written by it.
+pub(crate) const SNAPSHOT_QUEUE: usize = 4;
+/// A reader of a snapshot that takes nothing for so long is dropped: what it holds can't be reused meanwhile.
+pub(crate) const SNAPSHOT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Watch messages handed to a connection and not yet written by it.
 pub(crate) const WATCH_QUEUE: usize = 4;

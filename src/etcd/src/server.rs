@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::connection;
-use crate::core::{Core, Identity};
+use crate::core::{Core, Identity, Storage};
 use crate::disk::{Disk, Files, Folder, Journal, Recovered, Switch};
 use crate::lease::LeaseBook;
 use crate::limits::QUEUED_REQUESTS;
@@ -161,9 +161,11 @@ impl Server {
         let leases = restore_leases(&leases, &keyspace);
         let (jobs, queue) = mpsc::channel(QUEUED_REQUESTS);
         let closing = CancellationToken::new();
+        let journal = Arc::new(journal);
+        let disk = Storage { switch, journal: Arc::downgrade(&journal) };
         let identity = Identity { cluster, member, term };
         let url = format!("http://{address}");
-        let core = Arc::new(Core::new(identity, keyspace, index, switch, url, closing, jobs));
+        let core = Arc::new(Core::new(identity, keyspace, index, disk, url, closing, jobs));
         let writer = tokio::spawn(write(Writer::new(core.clone(), journal, leases, retention), queue, core.closing.clone()));
         let cut = CancellationToken::new();
         let serving = tokio::spawn(serve(core.clone(), listener, cut.clone()));
@@ -185,9 +187,7 @@ impl Server {
     /// folder free.
     pub async fn shutdown(mut self) {
         self.core.closing.cancel();
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.await;
-        }
+        self.written().await;
         if let Some(mut serving) = self.serving.take()
             && timeout(GRACE, &mut serving).await.is_err()
         {
@@ -200,16 +200,23 @@ impl Server {
     /// break. When this completes, the folder is free for another server. For tests of what survives.
     pub async fn kill(mut self) {
         self.break_off();
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.await;
-        }
+        self.written().await;
         if let Some(serving) = self.serving.take() {
             let _ = serving.await;
         }
     }
 
+    /// Waits until nobody holds the file any more; the server is closing.
+    async fn written(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.await;
+        }
+        self.core.snapshots.close();
+        self.core.snapshots.wait().await;
+    }
+
     fn break_off(&self) {
-        self.core.switch.cut();
+        self.core.disk.switch.cut();
         self.cut.cancel();
         self.core.closing.cancel();
     }

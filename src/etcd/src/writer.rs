@@ -97,9 +97,9 @@ impl Group {
 }
 
 impl Writer {
-    pub(crate) fn new(core: Arc<Core>, journal: Journal, leases: LeaseBook, retention: Retention) -> Self {
+    pub(crate) fn new(core: Arc<Core>, journal: Arc<Journal>, leases: LeaseBook, retention: Retention) -> Self {
         let index = core.progress.borrow().index;
-        Writer { core, journal: Arc::new(journal), leases, retention, index, granted: 0 }
+        Writer { core, journal, leases, retention, index, granted: 0 }
     }
 
     /// Works until the server closes and the queue is empty, or until the disk fails.
@@ -306,7 +306,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::core::Identity;
+    use crate::core::{Identity, Storage};
     use crate::disk::{Files, Folder, Switch};
 
     /// A writer on a folder, without a network.
@@ -317,7 +317,9 @@ mod tests {
         let (jobs, queue) = mpsc::channel(QUEUED_REQUESTS);
         let identity = Identity { cluster: 1, member: 2, term: recovered.term };
         let closing = CancellationToken::new();
-        let core = Arc::new(Core::new(identity, recovered.keyspace, 0, switch, String::new(), closing, jobs));
+        let journal = Arc::new(journal);
+        let disk = Storage { switch, journal: Arc::downgrade(&journal) };
+        let core = Arc::new(Core::new(identity, recovered.keyspace, 0, disk, String::new(), closing, jobs));
         tokio::spawn(Writer::new(core.clone(), journal, LeaseBook::default(), retention).run(queue));
         core
     }

@@ -12,6 +12,8 @@
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::{Folder, Guarded, Switch};
+use tonic::Status;
+
 use crate::StartError;
 use crate::disk::Disk;
 use crate::mvcc::{FIRST_REVISION, Keyspace, NEVER_COMPACTED, Version};
@@ -68,6 +70,50 @@ pub(crate) struct Recovered {
     pub(crate) leases: Vec<(i64, i64)>,
 }
 
+/// All that was durable at one moment; what is written later does not change it. The file can't reuse what it shows.
+pub(crate) struct Image {
+    /// How many write requests were ever applied.
+    pub(crate) index: i64,
+    /// The compacted revision.
+    pub(crate) compacted: i64,
+    versions: redb::ReadOnlyTable<(i64, i64), &'static [u8]>,
+    leases: redb::ReadOnlyTable<i64, i64>,
+}
+
+impl Image {
+    /// etcd's key and record of each version, in the order in which they were written.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Status>> + use<'_> {
+        entries(&self.versions).map(|entry| {
+            let (key, bytes) = entry?;
+            let ((modified, sub), bytes) = (key.value(), bytes.value().to_vec());
+            let version = Version::decode(modified, sub, &bytes).map_err(|error| unreadable(&error))?;
+            Ok((version.history_key(), bytes))
+        })
+    }
+
+    /// Leases and the seconds that they were granted for.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = Result<(i64, i64), Status>> + use<'_> {
+        entries(&self.leases).map(|entry| entry.map(|(id, ttl)| (id.value(), ttl.value())))
+    }
+}
+
+type Entry<K, V> = (redb::AccessGuard<'static, K>, redb::AccessGuard<'static, V>);
+
+/// The entries of a table; when they can't be read at all, that alone.
+fn entries<K: redb::Key + 'static, V: redb::Value + 'static>(
+    table: &redb::ReadOnlyTable<K, V>,
+) -> impl Iterator<Item = Result<Entry<K, V>, Status>> + use<'_, K, V> {
+    let (entries, failed) = match table.range::<K::SelfType<'_>>(..) {
+        Ok(entries) => (Some(entries), None),
+        Err(error) => (None, Some(Err(unreadable(&error)))),
+    };
+    failed.into_iter().chain(entries.into_iter().flatten().map(|entry| entry.map_err(|error| unreadable(&error))))
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> Status {
+    Status::data_loss(format!("the store can't be read: {error}"))
+}
+
 /// The open file. The folder stays locked as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -121,6 +167,15 @@ impl Journal {
         }
         transaction.commit()?;
         Ok(())
+    }
+
+    /// All that is durable now.
+    pub(crate) fn image(&self) -> Result<Image, redb::Error> {
+        let read = self.database.begin_read()?;
+        let numbers = read.open_table(NUMBERS)?;
+        let number = |name: &str| Ok::<i64, redb::Error>(numbers.get(name)?.map_or(0, |number| number.value()));
+        let (index, compacted) = (number(NUMBER_INDEX)?, number(NUMBER_COMPACTED)?);
+        Ok(Image { index, compacted, versions: read.open_table(VERSIONS)?, leases: read.open_table(LEASES)? })
     }
 
     fn begin(&self) -> Result<redb::WriteTransaction, redb::Error> {

@@ -7,4 +7,4 @@ mod journal;
 pub use backend::{Disk, Files};
 pub(crate) use backend::{Guarded, Switch};
 pub(crate) use folder::Folder;
-pub(crate) use journal::{Journal, LeaseRecord, Record, Recovered};
+pub(crate) use journal::{Image, Journal, LeaseRecord, Record, Recovered};

@@ -20,12 +20,7 @@ impl Keyspace {
         let mut crc = Crc32c::new();
         crc.update(BUCKET);
         for version in versions {
-            crc.update(&version.modified.to_be_bytes());
-            crc.update(b"_");
-            crc.update(&version.sub.to_be_bytes());
-            if version.is_tombstone() {
-                crc.update(b"t");
-            }
+            crc.update(&version.history_key());
             crc.update(&version.encode());
         }
         Ok((crc.finish(), self.compacted))

@@ -65,6 +65,18 @@ impl Version {
         }
     }
 
+    /// A place in the history as etcd writes it: revision and place in its transaction.
+    pub(crate) fn place_bytes(modified: i64, sub: i64) -> Vec<u8> {
+        [&modified.to_be_bytes()[..], b"_", &sub.to_be_bytes()[..]].concat()
+    }
+
+    /// etcd's key for this version: its place, and a mark where it is a deletion.
+    pub(crate) fn history_key(&self) -> Vec<u8> {
+        let mut key = Self::place_bytes(self.modified, self.sub);
+        key.extend(self.is_tombstone().then_some(b't'));
+        key
+    }
+
     /// The bytes under which it is kept on disk: etcd's own record, so that the content hashes of both servers agree.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut wire = self.to_wire();

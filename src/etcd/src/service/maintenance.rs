@@ -1,4 +1,4 @@
-//! Maintenance: what `etcdctl endpoint` and `etcdctl alarm` ask for.
+//! Maintenance: what `etcdctl endpoint`, `etcdctl alarm` and `etcdctl snapshot` ask for.
 
 use std::sync::Arc;
 
@@ -7,10 +7,15 @@ use etcd_client::proto::{
     PbHashKvResponse, PbHashRequest, PbHashResponse, PbMaintenanceService, PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest,
     PbSnapshotResponse, PbStatusRequest, PbStatusResponse,
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Answers, unimplemented};
+use super::unimplemented;
 use crate::core::Core;
+use crate::error::Refusal;
+use crate::limits::SNAPSHOT_QUEUE;
+use crate::snapshot;
 
 /// The version of etcd whose behaviour this server has: clients choose by it what they may call.
 const ETCD_VERSION: &str = "3.4.23";
@@ -21,7 +26,7 @@ pub(super) struct Maintenance(pub(super) Arc<Core>);
 
 #[tonic::async_trait]
 impl PbMaintenanceService for Maintenance {
-    type SnapshotStream = Answers<PbSnapshotResponse>;
+    type SnapshotStream = ReceiverStream<Result<PbSnapshotResponse, Status>>;
 
     /// There are no alarms: none to list, and none to end. Raising one by hand is not supported.
     async fn alarm(&self, request: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
@@ -34,7 +39,7 @@ impl PbMaintenanceService for Maintenance {
     async fn status(&self, _: Request<PbStatusRequest>) -> Result<Response<PbStatusResponse>, Status> {
         let core = &self.0;
         let index = u64::try_from(core.progress.borrow().index).unwrap_or(0);
-        let bytes = i64::try_from(core.switch.bytes()).unwrap_or(i64::MAX);
+        let bytes = i64::try_from(core.disk.switch.bytes()).unwrap_or(i64::MAX);
         Ok(Response::new(PbStatusResponse {
             header: core.complete(None),
             version: ETCD_VERSION.to_owned(),
@@ -69,9 +74,15 @@ impl PbMaintenanceService for Maintenance {
         Ok(Response::new(PbHashKvResponse { header, hash, compact_revision, ..PbHashKvResponse::default() }))
     }
 
-    /// The file is not one that `etcdctl snapshot` could restore.
     async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(unimplemented("Maintenance", "Snapshot"))
+        let journal = self.0.disk.journal.upgrade().ok_or(Refusal::Stopped)?;
+        let (chunks, stream) = mpsc::channel(SNAPSHOT_QUEUE);
+        let closing = self.0.closing.clone();
+        self.0.snapshots.spawn_blocking(move || match journal.image() {
+            Ok(image) => snapshot::send(&image, &chunks, &closing),
+            Err(error) => drop(chunks.try_send(Err(Status::internal(format!("the store can't be read: {error}"))))),
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn move_leader(&self, _: Request<PbMoveLeaderRequest>) -> Result<Response<PbMoveLeaderResponse>, Status> {

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use etcd_client::{Client, GetOptions, GetResponse, KeyValue, LeaseTimeToLiveOptions, PutOptions};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::fixture::start;
-use crate::real::INSTALL;
+use crate::fixture::{client, start};
+use crate::real::{Etcd, INSTALL};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -155,8 +156,6 @@ async fn etcdctl_tells_the_state_of_the_endpoint_and_its_member() {
     assert!(ctl.run(&["defrag"]).await.starts_with("Finished defragmenting"));
     let health = ctl.output(&["endpoint", "health"], "").await;
     assert!(String::from_utf8_lossy(&[health.stdout, health.stderr].concat()).contains("is healthy"));
-    let snapshot = ctl.fail(&["snapshot", "save", &folder.path().join("snapshot").display().to_string()]).await;
-    assert!(snapshot.contains("unknown method Snapshot for service etcdserverpb.Maintenance"), "{snapshot}");
     server.shutdown().await;
 }
 
@@ -173,4 +172,79 @@ async fn etcdctl_locks_and_elects() {
     assert_eq!(ctl.run(&["get", "chair/", "--prefix", "--print-value-only"]).await, "me\n");
     candidate.kill().await.unwrap();
     server.shutdown().await;
+}
+
+/// All that is known of each key.
+fn contents(answer: &GetResponse) -> Vec<(&[u8], &[u8], [i64; 4])> {
+    let numbers = |kv: &KeyValue| [kv.create_revision(), kv.mod_revision(), kv.version(), kv.lease()];
+    answer.kvs().iter().map(|kv| (kv.key(), kv.value(), numbers(kv))).collect()
+}
+
+#[tokio::test]
+async fn a_snapshot_restores_into_a_real_etcd_with_its_history_and_leases() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder.path().join("ours")).await;
+    let ctl = Etcdctl(server.address());
+    let mut store = client(&server).await;
+    let lease = store.lease_grant(3_600, None).await.unwrap().id();
+    store.put("leased", "v", Some(PutOptions::new().with_lease(lease))).await.unwrap();
+    // Records of all sizes, from many a page to pages for one.
+    for number in 0..400 {
+        store.put(format!("/keys/{number:03}"), vec![b'a' + number as u8 % 26; number * number % 9_000], None).await.unwrap();
+    }
+    store.put("large", vec![b'x'; 1_000_000], None).await.unwrap();
+    store.delete("/keys/007", None).await.unwrap();
+    let before = store.put("/keys/008", "again", None).await.unwrap().header().unwrap().revision();
+    store.delete("/keys/009", None).await.unwrap();
+    store.compact(200, None).await.unwrap();
+    let file = folder.path().join("backup.db");
+    let file = file.to_str().unwrap();
+    ctl.run(&["snapshot", "save", file]).await;
+    // What is written afterwards is not in it.
+    store.put("late", "v", None).await.unwrap();
+    let revision = before + 1;
+    let status = ctl.run(&["snapshot", "status", file, "--write-out=json"]).await;
+    assert!(status.contains(&format!("\"revision\":{revision},")), "{status}");
+
+    let etcd = Etcd::restored(file);
+    let mut restored = Client::connect([etcd.address.clone()], None).await.unwrap();
+    let all = || Some(GetOptions::new().with_prefix());
+    let (now, then) = (store.get("", all().map(|all| all.with_revision(revision))).await.unwrap(), restored.get("", all()).await.unwrap());
+    assert_eq!(then.header().unwrap().revision(), revision);
+    assert_eq!(contents(&now), contents(&then));
+    let at = || all().map(|all| all.with_revision(250));
+    let (ours, theirs) = (store.get("/keys/", at()).await.unwrap(), restored.get("/keys/", at()).await.unwrap());
+    assert_eq!(contents(&ours), contents(&theirs));
+    let compacted = restored.get("", all().map(|all| all.with_revision(199))).await.unwrap_err().to_string();
+    assert!(compacted.contains("has been compacted"), "{compacted}");
+    let leased = restored.lease_time_to_live(lease, Some(LeaseTimeToLiveOptions::new().with_keys())).await.unwrap();
+    assert_eq!((leased.granted_ttl(), leased.keys().to_vec()), (3_600, vec![b"leased".to_vec()]));
+    restored.put("goes", "on", None).await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_of_an_empty_store_is_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(&folder.path().join("ours")).await;
+    let file = folder.path().join("backup.db");
+    let ctl = Etcdctl(server.address());
+    ctl.run(&["snapshot", "save", file.to_str().unwrap()]).await;
+    let status = ctl.run(&["snapshot", "status", file.to_str().unwrap(), "--write-out=json"]).await;
+    assert!(status.contains("\"revision\":0,"), "{status}");
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_stops_although_somebody_reads_a_snapshot_slowly() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path()).await;
+    let mut store = client(&server).await;
+    for number in 0..20 {
+        store.put(format!("{number}"), vec![b'x'; 1_000_000], None).await.unwrap();
+    }
+    let mut snapshot = store.snapshot().await.unwrap();
+    assert!(snapshot.message().await.unwrap().is_some());
+    timeout(PATIENCE, server.shutdown()).await.expect("it stops");
+    start(folder.path()).await.shutdown().await;
 }

@@ -1,6 +1,7 @@
 //! A real etcd, as a process of our own.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,20 +21,30 @@ impl Etcd {
     /// Starts etcd on free ports, and waits until it accepts connections. Between being found free and being used a port
     /// can be taken by somebody else; then other ones are tried.
     pub fn start() -> Self {
-        (0..5).find_map(|_| Self::try_start()).expect("etcd starts on one of five pairs of free ports")
+        (0..5).find_map(|_| Self::try_start(None)).expect("etcd starts on one of five pairs of free ports")
     }
 
-    fn try_start() -> Option<Self> {
+    /// As [`Etcd::start`], on what a snapshot holds.
+    pub fn restored(snapshot: &str) -> Self {
+        (0..5).find_map(|_| Self::try_start(Some(snapshot))).expect("etcd starts on one of five pairs of free ports")
+    }
+
+    fn try_start(snapshot: Option<&str>) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().join("data");
         let (client, peer) = free_ports();
         let peer_url = format!("http://127.0.0.1:{peer}");
         let client_url = format!("http://127.0.0.1:{client}");
+        let cluster = format!("default={peer_url}");
+        if let Some(snapshot) = snapshot {
+            restore(snapshot, &data, &peer_url, &cluster);
+        }
         let process = Command::new("etcd")
             .arg("--data-dir")
-            .arg(folder.path())
+            .arg(&data)
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &format!("default={peer_url}"), "--logger", "zap", "--log-level", "error"])
+            .args(["--initial-cluster", &cluster, "--logger", "zap", "--log-level", "error"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -64,6 +75,17 @@ impl Drop for Etcd {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Makes a data folder of a snapshot.
+fn restore(snapshot: &str, data: &Path, peer_url: &str, cluster: &str) {
+    let restored = Command::new("etcdctl")
+        .env("ETCDCTL_API", "3")
+        .args(["snapshot", "restore", snapshot, "--initial-cluster", cluster, "--initial-advertise-peer-urls", peer_url, "--data-dir"])
+        .arg(data)
+        .output()
+        .unwrap_or_else(|error| panic!("etcdctl can't be started ({error}): {INSTALL}"));
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
 }
 
 fn free_ports() -> (u16, u16) {

@@ -1,0 +1,124 @@
+//! A backup as `etcdctl snapshot save` takes it: etcd's own file, which `etcdctl snapshot restore` makes a real etcd of.
+//!
+//! It is made of what is durable at one moment, while writes go on, and without a second copy on disk or in memory: the
+//! file's plan takes some bytes a page. Whoever stops reading is dropped, so that nobody holds the past for ever.
+
+mod bolt;
+
+use etcd_client::proto::PbSnapshotResponse;
+use prost::Message as _;
+use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::disk::Image;
+use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_PATIENCE};
+use bolt::{FIRST_PAGE, Item, PAGE, Plan, Planner};
+
+/// etcd's buckets that are empty here, as no user, role or alarm can be made.
+const EMPTY: [&str; 7] = ["alarm", "auth", "authRoles", "authUsers", "cluster", "members", "members_removed"];
+
+/// How etcd keeps a lease.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Lease {
+    #[prost(int64, tag = "1")]
+    id: i64,
+    /// Seconds, as granted.
+    #[prost(int64, tag = "2")]
+    ttl: i64,
+}
+
+/// Sends the file and its SHA-256, chunk by chunk. Blocks: for a thread of its own.
+pub(crate) fn send(image: &Image, chunks: &mpsc::Sender<Result<PbSnapshotResponse, Status>>, closing: &CancellationToken) {
+    let mut sender = Sender { chunks, closing, chunk: Vec::new(), remaining: 0, hash: Context::new(&SHA256) };
+    if let Err(status) = sender.send(image) {
+        tracing::warn!(%status, "a snapshot was not taken to its end");
+        // Whoever has gone needs no words.
+        let _ = chunks.try_send(Err(status));
+    }
+}
+
+struct Sender<'a> {
+    chunks: &'a mpsc::Sender<Result<PbSnapshotResponse, Status>>,
+    closing: &'a CancellationToken,
+    chunk: Vec<u8>,
+    /// Bytes of the file and its hash that were not sent yet.
+    remaining: u64,
+    hash: Context,
+}
+
+impl Sender<'_> {
+    fn send(&mut self, image: &Image) -> Result<(), Status> {
+        let keys = plan(FIRST_PAGE, image.versions().map(|version| version.map(|(key, value)| (key, value.len()))))?;
+        let leases = leases(image)?;
+        let lease_plan = plan(keys.end, leases.iter().map(|(key, value)| Ok((key.clone(), value.len()))))?;
+        let root = lease_plan.end;
+        self.remaining = (root + 1) * PAGE as u64 + SHA256_OUTPUT_LEN as u64;
+        self.lay(&bolt::first_pages(root + 1))?;
+        keys.write(&mut image.versions(), &mut |page| self.lay(page))?;
+        lease_plan.write(&mut leases.into_iter().map(Ok), &mut |page| self.lay(page))?;
+        self.lay(&bolt::root_page(root, &buckets(image, &keys, &lease_plan)))?;
+        let hash = self.hash.clone().finish();
+        self.chunk.extend(hash.as_ref());
+        self.flush()
+    }
+
+    fn lay(&mut self, page: &[u8]) -> Result<(), Status> {
+        self.hash.update(page);
+        self.chunk.extend_from_slice(page);
+        if self.chunk.len() < SNAPSHOT_CHUNK_BYTES { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), Status> {
+        let blob = std::mem::take(&mut self.chunk);
+        self.remaining = self.remaining.saturating_sub(blob.len() as u64);
+        let answer = PbSnapshotResponse { remaining_bytes: self.remaining, blob, ..PbSnapshotResponse::default() };
+        Handle::current().block_on(async {
+            tokio::select! {
+                sent = timeout(SNAPSHOT_PATIENCE, self.chunks.send(Ok(answer))) => match sent {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(_)) => Err(Status::cancelled("the reader has gone")),
+                    Err(_) => Err(Status::deadline_exceeded("the reader of the snapshot has stalled")),
+                },
+                () = self.closing.cancelled() => Err(Status::unavailable("etcdserver: server stopped")),
+            }
+        })
+    }
+}
+
+fn plan(first: u64, items: impl Iterator<Item = Result<(Vec<u8>, usize), Status>>) -> Result<Plan, Status> {
+    let mut planner = Planner::new(first);
+    for item in items {
+        let (key, value) = item?;
+        planner.item(&key, value);
+    }
+    Ok(planner.finish())
+}
+
+/// In the order of their ids as etcd writes them, without a sign.
+fn leases(image: &Image) -> Result<Vec<Item>, Status> {
+    let mut leases: Vec<Item> = image
+        .leases()
+        .map(|lease| lease.map(|(id, ttl)| (id.to_be_bytes().to_vec(), Lease { id, ttl }.encode_to_vec())))
+        .collect::<Result<_, _>>()?;
+    leases.sort_unstable();
+    Ok(leases)
+}
+
+/// All buckets, by name.
+fn buckets(image: &Image, keys: &Plan, leases: &Plan) -> Vec<Item> {
+    let mut meta = vec![(b"consistent_index".to_vec(), image.index.to_be_bytes().to_vec())];
+    if image.compacted > 0 {
+        let revision = crate::mvcc::Version::place_bytes(image.compacted, 0);
+        meta.extend([b"finishedCompactRev", &b"scheduledCompactRev"[..]].map(|name| (name.to_vec(), revision.clone())));
+    }
+    let mut buckets: Vec<Item> = EMPTY.map(|name| (name.as_bytes().to_vec(), bolt::inline(&[]))).into();
+    buckets.push((b"key".to_vec(), keys.reference()));
+    buckets.push((b"lease".to_vec(), leases.reference()));
+    buckets.push((b"meta".to_vec(), bolt::inline(&meta)));
+    buckets.sort_unstable();
+    buckets
+}
