@@ -188,6 +188,10 @@ async fn portion(api: &Api, agent: &Url, path: &str, wanted: &Wanted) -> Result<
 fn unread(error: &FileError) -> Problem {
     match error {
         FileError::Absent { .. } => absent(&format!("{error}: it is not written yet, or its sandbox has been removed")),
+        FileError::Login { .. } => {
+            let flags = "podium server is given it by --mesos-agent-principal and --mesos-agent-secret-file";
+            unreachable(&format!("{error}; {flags}"))
+        }
         FileError::Unreachable(_) | FileError::Refused { .. } => unreachable(&error.to_string()),
     }
 }

@@ -29,7 +29,7 @@ pub struct Endpoints {
     pub api: String,
     /// `127.0.0.1:port` of the store.
     pub etcd: String,
-    /// `127.0.0.1:port` of the Mesos master.
+    /// `127.0.0.1:port` of the Mesos master, or what else `--mesos` takes.
     pub mesos: String,
 }
 
@@ -214,16 +214,9 @@ fn start_dev(binary: &Path, folder: &Path, options: &[String]) -> (Background, S
 }
 
 pub(crate) fn start_server(binary: &Path, folder: &Path, endpoints: &Endpoints, options: &[String]) -> (Background, String) {
+    let mesos = if endpoints.mesos.contains("://") { endpoints.mesos.clone() } else { format!("http://{}", endpoints.mesos) };
     let mut command = Command::new(binary);
-    command.args([
-        "server",
-        "--listen",
-        "127.0.0.1:0",
-        "--etcd",
-        &format!("http://{}", endpoints.etcd),
-        "--mesos",
-        &format!("http://{}", endpoints.mesos),
-    ]);
+    command.args(["server", "--listen", "127.0.0.1:0", "--etcd", &format!("http://{}", endpoints.etcd), "--mesos", &mesos]);
     if !options.iter().any(|option| option == "--lease-ttl") {
         // A short lease, so that a server killed a moment ago does not hold its elections for long.
         command.args(["--lease-ttl", "2"]);

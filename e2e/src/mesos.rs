@@ -50,6 +50,15 @@ pub enum Helpers<'a> {
     None,
 }
 
+/// Who alone may use the HTTP APIs of master and agents.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The principal; of letters.
+    pub principal: String,
+    /// Its secret; of letters.
+    pub secret: String,
+}
+
 /// A running cluster in a folder of its own; dropped, it and everything that its agents started is killed.
 #[derive(Debug)]
 pub struct RealMesos {
@@ -59,6 +68,7 @@ pub struct RealMesos {
     pub process: Option<Background>,
     folder: PathBuf,
     agents: usize,
+    login: Option<Login>,
     flags: Vec<(String, String)>,
 }
 
@@ -69,6 +79,14 @@ impl RealMesos {
     /// # Panics
     /// When it cannot be installed or does not come up.
     pub fn start(folder: &Path, agents: &[Agent], helpers: Helpers<'_>, flags: &[(&str, &str)]) -> Self {
+        Self::start_guarded(folder, agents, helpers, flags, None)
+    }
+
+    /// The same, where nobody gets an answer by HTTP who has not this login; but executors do.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn start_guarded(folder: &Path, agents: &[Agent], helpers: Helpers<'_>, flags: &[(&str, &str)], login: Option<Login>) -> Self {
         let folder = folder.join("mesos");
         write_flags(&folder.join("flags"), agents);
         fill_launcher_dir(&folder.join("launcher"), helpers);
@@ -77,8 +95,10 @@ impl RealMesos {
             process: None,
             folder,
             agents: agents.len(),
+            login,
             flags: flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
+        cluster.guard();
         // It cannot be told to take any free port: one that was free a moment ago is tried, a few times.
         for _ in 0..5 {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -93,7 +113,8 @@ impl RealMesos {
 
     /// The master's HTTP API.
     pub fn master(&self) -> Api {
-        Api { base: format!("http://{}", self.address) }
+        let login = self.login.as_ref().map(|login| format!("{}:{}@", login.principal, login.secret)).unwrap_or_default();
+        Api { base: format!("http://{login}{}", self.address) }
     }
 
     /// The folder of everything that belongs to it: agents' work, logs.
@@ -131,6 +152,19 @@ impl RealMesos {
     /// The agents as the master's `/slaves` shows them.
     pub fn agents(&self) -> Vec<Value> {
         self.master().get("/slaves").json()["slaves"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Has both demand the login, for frameworks, readers and writers alike.
+    fn guard(&mut self) {
+        let Some(login) = &self.login else { return };
+        let file = self.folder.join("credentials.json");
+        let known = serde_json::json!({ "credentials": [{ "principal": login.principal, "secret": login.secret }] });
+        fs::write(&file, known.to_string()).expect("the cluster's folder can be written");
+        let file = file.to_string_lossy().into_owned();
+        let demands = ["authenticate_http_readonly", "authenticate_http_readwrite", "authenticate_http_frameworks"];
+        self.flags.extend(demands.map(|flag| (flag.to_owned(), "true".to_owned())));
+        self.flags.push(("http_framework_authenticators".to_owned(), "basic".to_owned()));
+        self.flags.extend(["http_credentials", "credentials"].map(|flag| (flag.to_owned(), file.clone())));
     }
 
     fn log_file(&self) -> PathBuf {

@@ -29,13 +29,16 @@ pub struct MesosServer {
 impl MesosServer {
     /// Starts all three and waits until they are ready. `flags` are the master's and the agents', `options` Podium's.
     pub fn start(binary: &Path, agents: &[Agent], helpers: Helpers<'_>, flags: &[(&str, &str)], options: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("podium-e2e-").tempdir().expect("a temporary folder");
+        let folder = own_folder();
         let mesos = RealMesos::start(folder.path(), agents, helpers, flags);
+        Self::start_on(binary, folder, mesos, options)
+    }
+
+    /// Starts etcd and `podium server` beside a Mesos that runs below `folder`.
+    pub fn start_on(binary: &Path, folder: TempDir, mesos: RealMesos, options: &[&str]) -> Self {
         let etcd = etcd::start(folder.path());
         let mut endpoints = Endpoints { etcd: etcd.address.clone(), mesos: mesos.address.clone(), ..Endpoints::default() };
-        // Nobody takes over here: a busy machine shall not cost the server its leadership.
-        let options: Vec<String> = ["--lease-ttl", "10"].iter().chain(options).map(|option| (*option).to_owned()).collect();
-        let (server, line) = start_server(binary, folder.path(), &endpoints, &options);
+        let (server, line) = start_server(binary, folder.path(), &endpoints, &with_a_long_lease(options));
         endpoints.api = address_in(&line);
         Self { mesos, server, etcd, endpoints, binary: binary.to_owned(), folder }
     }
@@ -43,6 +46,12 @@ impl MesosServer {
     /// The API.
     pub fn api(&self) -> Api {
         Api { base: self.endpoints.api.clone() }
+    }
+
+    /// One more `podium server` beside it, and its API. It ends when it is dropped.
+    pub fn another_server(&self, options: &[&str]) -> (Background, Api) {
+        let (process, line) = start_server(&self.binary, self.folder(), &self.endpoints, &with_a_long_lease(options));
+        (process, Api { base: address_in(&line) })
     }
 
     /// The folder of everything that belongs to it.
@@ -56,4 +65,17 @@ impl MesosServer {
         command.args(arguments).env("PODIUM_SERVER", &self.endpoints.api).env_remove("NO_COLOR");
         command.current_dir(self.folder()).output().expect("podium starts")
     }
+}
+
+/// A folder for a cluster; it is removed when it is dropped.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn own_folder() -> TempDir {
+    tempfile::Builder::new().prefix("podium-e2e-").tempdir().expect("a temporary folder")
+}
+
+/// Nobody takes over here: a busy machine shall not cost the server its leadership.
+fn with_a_long_lease(options: &[&str]) -> Vec<String> {
+    ["--lease-ttl", "10"].iter().chain(options).map(|option| (*option).to_owned()).collect()
 }

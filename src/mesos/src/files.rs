@@ -39,6 +39,14 @@ pub enum FileError {
     /// The agent does not answer.
     #[error("the agent cannot be asked: {0}")]
     Unreachable(#[from] podium_http::Error),
+    /// The agent shows its files to none but those it knows.
+    #[error("the agent at {agent} answers {status}: it demands another login")]
+    Login {
+        /// Where was asked.
+        agent: Url,
+        /// 401 or 403.
+        status: StatusCode,
+    },
     /// The agent answers something else.
     #[error("the agent at {agent} refuses to show {path}: {reason}")]
     Refused {
@@ -75,6 +83,7 @@ pub async fn read(client: &Client, agent: &Url, path: &str, offset: u64, length:
     match answer.status {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Err(FileError::Absent { agent: agent.clone(), path: path.to_owned() }),
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => return Err(FileError::Login { agent: agent.clone(), status }),
         status => return Err(refused(format!("{status}: {}", answer.excerpt(200).await))),
     }
     let body = answer.body.collect(MOST_AN_ANSWER).await?;

@@ -44,6 +44,16 @@ const FEATURES: &[(&str, Scenario)] = &[
     ("users", containers_run_as_the_user_they_name),
 ];
 
+/// What makes its pods itself.
+type Own = fn(&Ground);
+
+/// What is to be seen of several definitions, made for it.
+const BESIDE: &[(&str, Own)] = &[
+    ("logs", super::logs::are_read_by_instance_container_and_stream_also_of_what_has_ended),
+    ("finished", super::logs::of_a_container_that_has_finished_are_still_read),
+    ("following", super::logs::a_follower_sees_the_end_of_one_launch_and_the_next),
+];
+
 /// Examples of the documents, and what they become.
 const DOCUMENTS: &[(&str, Outcome)] = &[
     ("fragment-executor-resources", Outcome::Stable(1)),
@@ -84,6 +94,9 @@ fn try_all(ground: &Ground) {
         for (name, outcome) in DOCUMENTS {
             let definition = &documents[*name];
             running.push((*name, scope.spawn(move || tried(|| becomes(ground, create(&ground.api, definition), *outcome)))));
+        }
+        for (name, scenario) in BESIDE {
+            running.push((*name, scope.spawn(move || tried(|| scenario(ground)))));
         }
         running.into_iter().filter_map(|(name, thread)| (!thread.join().unwrap()).then_some(name)).collect::<Vec<_>>()
     });

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use podium_e2e::api::Api;
 use podium_e2e::cluster::{Cluster, Form};
@@ -11,6 +12,8 @@ use podium_e2e::mesos_server::MesosServer;
 use podium_e2e::wait::eventually;
 use podium_e2e::{binary, sandbox};
 use serde_json::Value;
+
+use crate::text;
 
 /// A pace that does not keep tests waiting: the allocator's own is a second.
 pub const QUICK: &[(&str, &str)] = &[("allocation_interval", "100ms")];
@@ -45,6 +48,19 @@ impl Ground {
         open(cluster.folder());
         let (master, folder) = (cluster.mesos.master(), cluster.mesos.folder().to_owned());
         Self { api: cluster.api(), master, folder, _running: Box::new(cluster) }
+    }
+
+    /// Runs the command line: its exit code, and what it printed to standard output and to standard error.
+    pub fn podium(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command(arguments).output().unwrap();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The command line, to be started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary::podium(false));
+        command.args(arguments).env("PODIUM_SERVER", &self.api.base).env_remove("NO_COLOR");
+        command
     }
 
     /// The sandbox of a task.

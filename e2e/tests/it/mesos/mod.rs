@@ -4,3 +4,4 @@
 mod failover;
 mod features;
 mod ground;
+mod logs;

@@ -100,6 +100,7 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         },
         identity: identity(&folder)?,
         // The folder is held: whoever had this identity before is dead.
+        agent_credentials: None,
         sole_heir: true,
         default_network_name: Some(args.default_network_name.clone()),
     };

@@ -27,6 +27,14 @@ pub struct MesosArgs {
     #[arg(long, env = "PODIUM_MESOS_SECRET_FILE", value_name = "FILE", requires = "mesos_principal")]
     pub mesos_secret_file: Option<PathBuf>,
 
+    /// The principal that may read files at agents, where they authenticate readers (`--authenticate_http_readonly`): for logs.
+    #[arg(long, env = "PODIUM_MESOS_AGENT_PRINCIPAL", value_name = "NAME", requires = "mesos_agent_secret_file")]
+    pub mesos_agent_principal: Option<String>,
+
+    /// The file with that principal's secret, which is sent to each agent whose logs are read.
+    #[arg(long, env = "PODIUM_MESOS_AGENT_SECRET_FILE", value_name = "FILE", requires = "mesos_agent_principal")]
+    pub mesos_agent_secret_file: Option<PathBuf>,
+
     /// The file with the certificate authorities (PEM) that vouch for the masters: they are then spoken to by https, unless their URL says http.
     /// Without it, https:// masters must be vouched for by the authorities of this machine.
     #[arg(long, env = "PODIUM_MESOS_CA_FILE", value_name = "FILE")]
@@ -77,7 +85,7 @@ impl MesosArgs {
         Ok(gateway::Settings {
             masters: self.masters(command_line)?,
             principal: self.mesos_principal.clone(),
-            credentials: self.credentials()?,
+            credentials: credentials(&MASTER, self.mesos_principal.as_deref(), self.mesos_secret_file.as_deref())?,
             trust: self.trust()?,
             first_framework: self.framework_id.clone().unwrap_or_default(),
             user: self.mesos_user.clone().unwrap_or_else(default_user),
@@ -102,23 +110,39 @@ impl MesosArgs {
         Ok(masters)
     }
 
-    fn credentials(&self) -> anyhow::Result<Option<Credentials>> {
-        let (Some(principal), Some(file)) = (&self.mesos_principal, &self.mesos_secret_file) else { return Ok(None) };
-        if principal.contains(':') || principal.chars().any(char::is_control) {
-            anyhow::bail!("--mesos-principal: a principal with a secret can hold no colon and no control characters");
-        }
-        let secret = read_small(file).map_err(|error| anyhow::anyhow!("--mesos-secret-file {}: {error}", file.display()))?;
-        let secret = secret.strip_suffix('\n').map_or(secret.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)).to_owned();
-        if secret.is_empty() || secret.chars().any(char::is_control) {
-            anyhow::bail!("--mesos-secret-file {}: it should hold the secret on one line", file.display());
-        }
-        Ok(Some(Credentials { principal: principal.clone(), secret }))
+    /// As whom agents are asked for files. Nobody, unless told: agents are many, and need not know what is for the master.
+    pub fn agent_credentials(&self) -> anyhow::Result<Option<Credentials>> {
+        credentials(&AGENT, self.mesos_agent_principal.as_deref(), self.mesos_agent_secret_file.as_deref())
     }
 
     fn trust(&self) -> anyhow::Result<Option<Trust>> {
         let trust = self.mesos_ca_file.as_deref().map(Trust::of_file).transpose();
         trust.map_err(|error| anyhow::anyhow!("--mesos-ca-file: {error}"))
     }
+}
+
+/// The names of two flags, of a principal and of its secret.
+struct LoginFlags {
+    principal: &'static str,
+    secret: &'static str,
+}
+
+const MASTER: LoginFlags = LoginFlags { principal: "--mesos-principal", secret: "--mesos-secret-file" };
+
+const AGENT: LoginFlags = LoginFlags { principal: "--mesos-agent-principal", secret: "--mesos-agent-secret-file" };
+
+fn credentials(flags: &LoginFlags, principal: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<Credentials>> {
+    let (Some(principal), Some(file)) = (principal, file) else { return Ok(None) };
+    if principal.contains(':') || principal.chars().any(char::is_control) {
+        anyhow::bail!("{}: a principal with a secret can hold no colon and no control characters", flags.principal);
+    }
+    let flag = flags.secret;
+    let secret = read_small(file).map_err(|error| anyhow::anyhow!("{flag} {}: {error}", file.display()))?;
+    let secret = secret.strip_suffix('\n').map_or(secret.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)).to_owned();
+    if secret.is_empty() || secret.chars().any(char::is_control) {
+        anyhow::bail!("{flag} {}: it should hold the secret on one line", file.display());
+    }
+    Ok(Some(Credentials { principal: principal.to_owned(), secret }))
 }
 
 /// A small file of text.
@@ -176,6 +200,22 @@ mod tests {
             let refused = settings(&["--mesos", "m", "--mesos-principal", "p", "--mesos-secret-file", bad.path().to_str().unwrap()]);
             assert!(refused.unwrap_err().to_string().contains("--mesos-secret-file"));
         }
+    }
+
+    #[test]
+    fn agents_have_a_login_of_their_own_and_the_masters_is_not_theirs() {
+        let (ours, theirs) = (file("for the master"), file("for agents"));
+        let [ours, theirs] = [&ours, &theirs].map(|file| file.path().to_str().unwrap());
+        let agents = |more: &[&str]| {
+            let plain = ["x", "--mesos", "m:5050", "--mesos-principal", "p", "--mesos-secret-file", ours];
+            anyhow::Ok(Line::try_parse_from(plain.iter().chain(more))?.mesos.agent_credentials()?.map(|one| (one.principal, one.secret)))
+        };
+        assert_eq!(agents(&[]).unwrap(), None);
+        let both = ["--mesos-agent-principal", "reader", "--mesos-agent-secret-file", theirs];
+        assert_eq!(agents(&both).unwrap(), Some(("reader".to_owned(), "for agents".to_owned())));
+        assert!(agents(&both[..2]).is_err() && agents(&both[2..]).is_err(), "one needs the other");
+        let empty = agents(&["--mesos-agent-principal", "reader", "--mesos-agent-secret-file", "/dev/null"]).unwrap_err().to_string();
+        assert!(empty.contains("--mesos-agent-secret-file"), "{empty}");
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Parts {
     pub store: StoreConfig,
     /// Where Mesos is, and as whom we speak to it.
     pub gateway: gateway::Settings,
+    /// As whom we read the files of agents.
+    pub agent_credentials: Option<podium_http::Credentials>,
     /// Who this process is in elections.
     pub identity: String,
     /// Whether a process of the same identity that came before is known to be dead: its leases are given back.
@@ -62,7 +64,7 @@ impl Replica {
             mesos: Some(parts.gateway.masters.to_string()),
             failover_timeout: parts.gateway.failover_timeout_seconds,
         };
-        let agents = agents_client(parts.gateway.trust.clone())?;
+        let agents = agents_client(parts.gateway.trust.clone(), parts.agent_credentials)?;
         let tls = args.access.tls();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let api = podium_api::Server::start(ApiConfig {
@@ -94,10 +96,10 @@ impl Replica {
     }
 }
 
-/// Asks agents for logs: a person waits for the answer. Agents get no credentials: they are many, and not the master.
-fn agents_client(trust: Option<podium_http::Trust>) -> anyhow::Result<podium_http::Client> {
+/// Asks agents for logs: a person waits for the answer.
+fn agents_client(trust: Option<podium_http::Trust>, credentials: Option<podium_http::Credentials>) -> anyhow::Result<podium_http::Client> {
     let response_timeout = Duration::from_secs(10);
-    let config = podium_http::ClientConfig { response_timeout, trust, ..podium_http::ClientConfig::default() };
+    let config = podium_http::ClientConfig { response_timeout, trust, credentials, ..podium_http::ClientConfig::default() };
     Ok(podium_http::Client::new(config)?)
 }
 

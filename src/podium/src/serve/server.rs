@@ -28,12 +28,14 @@ pub struct ServerArgs {
 /// Serves until SIGINT or SIGTERM.
 pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     let gateway = args.mesos.settings(std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()))?;
+    let agent_credentials = args.mesos.agent_credentials()?;
     let mut stop = StopSignals::catch()?.first();
     let listener = bind("--listen", args.serve.listen).await?;
     let parts = Parts {
         listener,
         store: args.etcd.config(&args.serve.prefix)?,
         gateway,
+        agent_credentials,
         identity: format!("{}:{}:{}", hostname(), std::process::id(), uuid::Uuid::new_v4().simple()),
         sole_heir: false,
         default_network_name: args.default_network_name,
