@@ -127,10 +127,10 @@ impl Server {
         let ApiConfig { listener, store, index, settings, info, gateway, agents, host_names, cors_origins, access, tls, limits } = config;
         let port = listener.local_addr()?.port();
         let metrics = Metrics::new(index.clone());
-        let (guard, access) = (Guard::new(&host_names, &cors_origins), Arc::new(Access::open(access)?));
+        let (guard, access) = (Guard::new(&host_names, &cors_origins), Arc::new(Access::open(access, limits.look_again)?));
         let stop = CancellationToken::new();
         let events = Events::new(index.clone(), store.clone(), access.clone(), gateway.clone(), &limits, stop.clone());
-        let tls = tls.map(Tls::open).transpose()?;
+        let tls = tls.map(|files| Tls::open(files, limits.look_again)).transpose()?;
         let (encrypted, catch_up) = (tls.is_some(), limits.catch_up);
         let api = Arc::new(Api {
             store,

@@ -45,6 +45,8 @@ pub struct Limits {
     pub heartbeat: Duration,
     /// How long a read waits for the revision that it asks for, and a write's answer for its own.
     pub catch_up: Duration,
+    /// Between two looks whether a file of tokens, a password or a certificate has changed.
+    pub look_again: Duration,
 }
 
 impl Default for Limits {
@@ -57,6 +59,7 @@ impl Default for Limits {
             events_behind: 8_192,
             heartbeat: Duration::from_secs(15),
             catch_up: Duration::from_secs(10),
+            look_again: Duration::from_secs(1),
         }
     }
 }
@@ -179,6 +182,8 @@ async fn serve(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
+        // Who says that it sends no more still wants its answer.
+        .half_close(true)
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
@@ -29,8 +30,8 @@ pub(crate) struct Tls {
 
 impl Tls {
     /// Reads the certificate; it has to fit its key.
-    pub(crate) fn open(files: TlsFiles) -> Result<Self, AccessError> {
-        Ok(Self { config: Fresh::open(vec![files.certificate, files.key], read)? })
+    pub(crate) fn open(files: TlsFiles, look_again: Duration) -> Result<Self, AccessError> {
+        Ok(Self { config: Fresh::open(vec![files.certificate, files.key], look_again, read)? })
     }
 
     /// Agrees on an encrypted connection, by the certificate as it is now.

@@ -1,5 +1,5 @@
-//! Files that are read again when they have changed: whoever asks for their content looks whether they did, at most
-//! once a second.
+//! Files that are read again when they have changed: whoever asks for their content looks whether they did, not oftener than
+//! [`Limits::look_again`](crate::Limits::look_again) says.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,9 +13,6 @@ use parking_lot::Mutex;
 
 use super::AccessError;
 
-/// Between two looks.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
 /// No such file is larger.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -25,6 +22,8 @@ type Load<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync>;
 pub(crate) struct Fresh<T> {
     paths: Vec<PathBuf>,
     load: Load<T>,
+    /// Between two looks.
+    look_again: Duration,
     state: Mutex<State<T>>,
 }
 
@@ -47,18 +46,19 @@ impl<T> Fresh<T> {
     /// Reads the files for the first time; they have to be good.
     pub(crate) fn open(
         paths: Vec<PathBuf>,
+        look_again: Duration,
         load: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, AccessError> {
         // The stamps first: what is written while we read is then read once more.
         let stamps = paths.iter().map(stamp).collect();
         let value = Arc::new(read(&paths, &load)?);
-        Ok(Self { paths, load: Box::new(load), state: Mutex::new(State { value, stamps, looked: Instant::now() }) })
+        Ok(Self { paths, load: Box::new(load), look_again, state: Mutex::new(State { value, stamps, looked: Instant::now() }) })
     }
 
     /// What the files say; what they said before, while they cannot be used.
     pub(crate) fn get(&self) -> Arc<T> {
         let mut state = self.state.lock();
-        if state.looked.elapsed() >= LOOK_AGAIN {
+        if state.looked.elapsed() >= self.look_again {
             state.looked = Instant::now();
             self.look(&mut state);
         }
@@ -129,7 +129,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n");
         fs::write(&path, "7").unwrap();
-        let fresh = Fresh::open(vec![path.clone()], number).unwrap();
+        let fresh = Fresh::open(vec![path.clone()], Duration::ZERO, number).unwrap();
         assert_eq!(*fresh.get(), 7);
         fs::write(&path, "12").unwrap();
         assert_eq!(look_now(&fresh), 12);
@@ -146,8 +146,8 @@ mod tests {
     #[test]
     fn a_missing_or_endless_file_is_refused_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Fresh::open(vec![folder.path().join("absent")], number).unwrap_err().to_string().contains("absent"));
-        assert!(Fresh::open(vec![folder.path().to_owned()], number).is_err());
-        assert!(Fresh::open(vec!["/dev/zero".into()], number).is_err());
+        assert!(Fresh::open(vec![folder.path().join("absent")], Duration::ZERO, number).unwrap_err().to_string().contains("absent"));
+        assert!(Fresh::open(vec![folder.path().to_owned()], Duration::ZERO, number).is_err());
+        assert!(Fresh::open(vec!["/dev/zero".into()], Duration::ZERO, number).is_err());
     }
 }

@@ -9,6 +9,7 @@ mod tokens;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
@@ -90,10 +91,10 @@ impl Grant {
 
 impl Access {
     /// Reads the files.
-    pub(crate) fn open(config: AccessConfig) -> Result<Self, AccessError> {
+    pub(crate) fn open(config: AccessConfig, look_again: Duration) -> Result<Self, AccessError> {
         let open = config.is_open();
-        let file = config.credentials_file.map(|path| Fresh::open(vec![path], credentials::read)).transpose()?;
-        let tokens = config.tokens_file.map(|path| Fresh::open(vec![path], Tokens::read)).transpose()?;
+        let file = config.credentials_file.map(|path| Fresh::open(vec![path], look_again, credentials::read)).transpose()?;
+        let tokens = config.tokens_file.map(|path| Fresh::open(vec![path], look_again, Tokens::read)).transpose()?;
         Ok(Self { open, password: config.password, file, tokens })
     }
 

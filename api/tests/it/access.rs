@@ -132,12 +132,7 @@ async fn a_token_that_is_taken_out_of_the_file_is_refused_without_a_restart() {
     let world = world(&tokens).await;
     assert_eq!(ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status, 200);
     tokens.write(&[&tokens.all]);
-    let gone = async {
-        while ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status != 401 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the file is read again");
+    assert_eq!(ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status, 401);
     assert_eq!(ask(&world, &tokens.all, Method::GET, "/v2/pods", "").await.status, 200);
 }
 
@@ -212,11 +207,6 @@ async fn the_api_speaks_https_by_the_certificate_that_stands_there_now() {
     }
 
     let second = certify(folder.path());
-    let renewed = async {
-        while ask_encrypted(&world, &second, request).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), renewed).await.expect("the new certificate is taken up");
+    assert!(ask_encrypted(&world, &second, request).await.unwrap().starts_with("HTTP/1.1 200"));
     assert!(ask_encrypted(&world, &first, request).await.is_err());
 }

@@ -32,6 +32,20 @@ async fn a_client_that_sends_half_a_head_or_nothing_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_client_that_ends_its_side_after_the_request_gets_its_answer() {
+    let world = World::new().await;
+    let body = pod("/a", 1);
+    let head = "Host: localhost\r\nContent-Type: application/json\r\nConnection: close";
+    let post = format!("POST /v2/pods HTTP/1.1\r\n{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    for (request, status) in [(post.as_str(), "HTTP/1.1 201"), ("GET /v2/pods/a HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP/1.1 200")] {
+        let mut stream = connect(&world, request).await;
+        stream.shutdown().await.unwrap();
+        let answer = to_the_end(stream).await;
+        assert!(answer.starts_with(status) && answer.ends_with('}'), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_chunked_body_over_the_limit_is_refused_too() {
     let world = World::new().await;
     let head = "POST /v2/pods HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -154,9 +154,9 @@ impl World {
     }
 }
 
-/// Short enough for tests that wait for them, and long enough that a busy machine cuts off nobody else.
+/// Short enough for tests that wait for them, and long enough that a busy machine cuts off nobody else. A changed file is seen at once.
 pub fn limits() -> Limits {
-    Limits { head_timeout: Duration::from_secs(3), catch_up: Duration::from_millis(500), ..Limits::default() }
+    Limits { head_timeout: Duration::from_secs(3), catch_up: Duration::from_millis(500), look_again: Duration::ZERO, ..Limits::default() }
 }
 
 /// The documents' quick-start pod.
