@@ -165,9 +165,10 @@ fn definition(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     })
 }
 
+/// Those that are kept, of a pod that is gone too: one of them may be wanted back.
 fn versions(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     read(api, |state| {
-        let view = state.pod(id).filter(|view| in_force(view).is_some()).ok_or_else(|| Problem::no_pod(id))?;
+        let view = state.pod(id).filter(|view| !view.versions.is_empty()).ok_or_else(|| Problem::no_pod(id))?;
         Ok(json_value(StatusCode::OK, &view.versions.keys().collect::<Vec<_>>()))
     })
 }

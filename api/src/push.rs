@@ -87,6 +87,8 @@ pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Proble
 /// PUT: a pod as it should be, there or not.
 pub async fn replace(api: &Api, id: &PodId, head: &Head, body: Body) -> Result<Answer, Problem> {
     let spec = body_of(head, body).await?;
+    // What is in force, as new as the client knows it: the definition is judged by it.
+    api.caught_up(head.min_revision()?).await?;
     let present = api.index.read(|state| state.pod(id).and_then(definition_in_force));
     let reading = judged(read_as(&spec, id, present.as_deref(), &api.settings), head)
         .map_err(|problem| other_id(&spec, id, api).unwrap_or(problem))?;
