@@ -61,7 +61,6 @@ impl Group {
             body.insert("groups".to_owned(), groups.collect());
         }
         body.insert("dependencies".to_owned(), json!([]));
-        body.insert("enforceRole".to_owned(), json!(false));
         body.insert("version".to_owned(), json!(self.version));
         Value::Object(body)
     }

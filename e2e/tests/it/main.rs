@@ -9,6 +9,7 @@ mod containers;
 mod crash;
 mod gitops;
 mod logs;
+mod marathon_clients;
 mod mesos;
 mod orders;
 mod pymesos;
