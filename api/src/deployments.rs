@@ -52,14 +52,24 @@ fn running<'a>(view: &'a PodView, id: &str) -> Result<&'a Held<Deployment>, Prob
 }
 
 /// The pod is locked no longer. The controllers go on towards what is in force: that is changed by PUT, or rolled back.
+/// First it is marked, and then it goes: who sees it go must know that nothing was achieved.
 async fn drop_it(api: &Api, pod: &PodId, id: &str, head: &Head) -> Result<Answer, Problem> {
-    let plan = |state: &IndexState, _| {
-        let deployment = running(state.pod(pod).ok_or_else(|| unknown(id))?, id)?;
+    let mark = |state: &IndexState, _| {
+        let held = running(state.pod(pod).ok_or_else(|| unknown(id))?, id)?;
         let key = Key::Deployment(pod.clone());
-        let group = Group::new(pod.clone()).when(Compare::Unchanged(key.clone(), deployment.mod_revision)).then(Op::Delete(key));
+        let marked = Deployment { dropped: true, ..held.value.clone() };
+        Ok((Group::new(pod.clone()).when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::record(key, marked)), ()))
+    };
+    commit::write(api, head, pod, mark).await?.confirmed(pod)?;
+    let remove = |state: &IndexState, _| {
+        let key = Key::Deployment(pod.clone());
+        // Upgrade takes away what is marked, too, and may have been faster.
+        let left = state.pod(pod).and_then(|view| view.deployment.as_ref()).filter(|held| held.value.id == id);
+        let group = Group::new(pod.clone());
+        let group = left.map_or(group.clone(), |held| group.when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::Delete(key)));
         Ok((group, ()))
     };
-    let (revision, ()) = commit::write(api, head, pod, plan).await?.confirmed(pod)?;
+    let (revision, ()) = commit::write(api, head, pod, remove).await?.confirmed(pod)?;
     let mut answer = empty(StatusCode::ACCEPTED);
     header(&mut answer, REVISION, revision);
     Ok(answer)
@@ -107,9 +117,18 @@ fn actions(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// The plan of a deployment, as events tell it.
+/// The plan of a deployment, as events tell it. Of what stood before and shall stand after, the root group's id and version alone:
+/// clients exist that can't read a plan without the two.
 pub(crate) fn plan(pod: &PodId, deployment: &Deployment) -> Value {
-    json!({ "id": deployment.id, "version": Version::from_millis(deployment.version_ms), "steps": steps(pod, deployment) })
+    let version = Version::from_millis(deployment.version_ms);
+    let before = (deployment.previous_version_ms > 0).then(|| Version::from_millis(deployment.previous_version_ms));
+    json!({
+        "id": deployment.id,
+        "version": version,
+        "original": { "id": "/", "version": before },
+        "target": { "id": "/", "version": version },
+        "steps": steps(pod, deployment),
+    })
 }
 
 /// The step that a deployment is at: the first, as soon as there is one.

@@ -3,7 +3,7 @@
 
 use podium_proto::mesos::v1::TaskState;
 use podium_proto::records::accepted::Phase;
-use podium_proto::records::{Accepted, Deployment, Goal, Observed, observed};
+use podium_proto::records::{Accepted, Deployment, Goal, Observed, Verdict, observed};
 use podium_store::index::{InstanceRecords, PodTurn, Turn};
 use podium_types::condition::{self, Condition};
 use podium_types::id::{InstanceId, PodId, Version};
@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::deployments;
+
+/// Errors of one refusal that an event names.
+const MAX_VIOLATIONS: usize = 16;
 
 /// What happened, as Marathon tells it (reference section 2.6).
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +51,7 @@ pub(super) fn of_turn(turn: &Turn, now: i64) -> Vec<Event> {
     let mut events = Vec::new();
     for pod in &turn.pods {
         definition(pod, now, &mut events);
+        refusal(pod, &mut events);
         deployment(pod, now, &mut events);
         for (uuid, after) in &pod.after.instances {
             let nothing = InstanceRecords::default();
@@ -71,13 +75,33 @@ fn definition(pod: &PodTurn, now: i64, events: &mut Vec<Event>) {
         // Who sent it is not kept: the change may have come from the store itself.
         let fields = json!({ "clientIp": null, "uri": format!("/v2/pods{}", pod.id) });
         events.push(Event::new(kind, Some(&pod.id), at, fields));
-        let group = pod.id.as_str().rsplit_once('/').map_or("/", |(group, _)| if group.is_empty() { "/" } else { group });
-        let fields = json!({ "groupId": group, "version": Version::from_millis(at) });
+        let fields = json!({ "groupId": group(&pod.id), "version": Version::from_millis(at) });
         events.push(Event::new("group_change_success", Some(&pod.id), at, fields));
     }
     if pod.before.accepted.is_some() && pod.after.accepted.is_none() {
         events.push(Event::new("app_terminated_event", Some(&pod.id), now, json!({ "appId": pod.id })));
     }
+}
+
+/// The group that a pod is in.
+fn group(pod: &PodId) -> &str {
+    pod.as_str().rsplit_once('/').map(|(group, _)| group).filter(|group| !group.is_empty()).unwrap_or("/")
+}
+
+/// A push straight to the store that was refused. What the API refuses is told to who sent it, and stands nowhere.
+fn refusal(pod: &PodTurn, events: &mut Vec<Event>) {
+    let of = |verdict: &Option<Verdict>| verdict.as_ref().filter(|verdict| !verdict.violations.is_empty()).cloned();
+    let (before, after) = (of(&pod.before.verdict), of(&pod.after.verdict));
+    let Some(verdict) = after.filter(|after| before.as_ref() != Some(after)) else { return };
+    let told = verdict.violations.iter().take(MAX_VIOLATIONS).map(|violation| format!("{}: {}", violation.path, violation.message));
+    let more = verdict.violations.len().saturating_sub(MAX_VIOLATIONS);
+    let reasons: Vec<String> = told.chain((more > 0).then(|| format!("and {more} more"))).collect();
+    let fields = json!({
+        "groupId": group(&pod.id),
+        "version": Version::from_millis(verdict.judged_ms),
+        "reason": format!("{} is refused: {}", pod.id, reasons.join("; ")),
+    });
+    events.push(Event::new("group_change_failed", Some(&pod.id), verdict.judged_ms, fields));
 }
 
 fn deployment(pod: &PodTurn, now: i64, events: &mut Vec<Event>) {
@@ -94,11 +118,12 @@ fn deployment(pod: &PodTurn, now: i64, events: &mut Vec<Event>) {
             }
             return;
         }
-        (Some(old), Some(_)) => {
+        (Some(old), after) if after.is_some() || old.dropped => {
+            tell("deployment_step_failure", now, step(old));
             let fields = json!({ "id": old.id, "plan": plan(old), "reason": "The upgrade has been cancelled" });
             tell("deployment_failed", now, fields);
         }
-        (Some(old), None) => {
+        (Some(old), _) => {
             tell("deployment_step_success", now, step(old));
             tell("deployment_success", now, json!({ "id": old.id, "plan": plan(old) }));
         }
@@ -210,7 +235,7 @@ fn update(pod: &PodId, observed: &Observed, task: &observed::Task) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use podium_proto::records::{Instance, Reach};
+    use podium_proto::records::{Instance, Reach, verdict};
     use podium_store::index::Excerpt;
 
     use super::*;
@@ -288,8 +313,32 @@ mod tests {
         assert_eq!(next[1].json()["currentStep"], json!({"actions": [{"action": "ScalePod", "pod": "/g/web"}]}));
         assert_eq!(kinds(&turn(deploying("d", 2), none)), ["deployment_step_success", "deployment_success"]);
         let superseded = turn(deploying("d", 1), deploying("e", 0));
-        assert_eq!(kinds(&superseded), ["deployment_failed", "deployment_info"]);
-        assert_eq!((&superseded[0].json()["id"], &superseded[1].json()["plan"]["id"]), (&json!("d"), &json!("e")));
+        assert_eq!(kinds(&superseded), ["deployment_step_failure", "deployment_failed", "deployment_info"]);
+        assert_eq!((&superseded[1].json()["id"], &superseded[2].json()["plan"]["id"]), (&json!("d"), &json!("e")));
+        let mut dropped = deploying("d", 2);
+        dropped.deployment.as_mut().unwrap().dropped = true;
+        assert_eq!(kinds(&turn(deploying("d", 2), dropped.clone())), [""; 0]);
+        let failed = turn(dropped, Excerpt::default());
+        assert_eq!(kinds(&failed), ["deployment_step_failure", "deployment_failed"]);
+        assert_eq!(failed[1].json()["reason"], "The upgrade has been cancelled");
+    }
+
+    #[test]
+    fn a_refused_push_is_told_once_with_its_errors() {
+        let refused = |spec_revision: i64| {
+            let violation = |n: usize| verdict::Violation { path: format!("/containers({n})"), message: "no".to_owned() };
+            let violations = (0..MAX_VIOLATIONS + 2).map(violation).collect();
+            Excerpt { verdict: Some(Verdict { spec_revision, violations, judged_ms: 3, ..Default::default() }), ..Excerpt::default() }
+        };
+        let told = turn(Excerpt::default(), refused(5));
+        assert_eq!(kinds(&told), ["group_change_failed"]);
+        let json = told[0].json();
+        assert_eq!((&json["groupId"], &json["version"]), (&json!("/g"), &json!("1970-01-01T00:00:00.003Z")));
+        let reason = json["reason"].as_str().unwrap();
+        assert!(reason.starts_with("/g/web is refused: /containers(0): no; ") && reason.ends_with("; and 2 more"), "{reason}");
+        assert_eq!(kinds(&turn(refused(5), refused(5))), [""; 0]);
+        assert_eq!(kinds(&turn(refused(5), refused(6))), ["group_change_failed"]);
+        assert_eq!(kinds(&turn(refused(5), Excerpt::default())), [""; 0]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::derive::Event;
-use super::place::Place;
+use super::place::{Id, Place};
 use super::{Audience, Events, Happening, News, now};
 use crate::access::Caller;
 
@@ -41,7 +41,7 @@ enum Ended {
 
 impl Listener {
     /// Serves the stream to its end.
-    pub(super) async fn run(mut self, after: Option<Place>) {
+    pub(super) async fn run(mut self, after: Option<Id>) {
         let mut news = self.events.listen();
         let stop = self.events.shared.stop.clone();
         let address = json!({ "remoteAddress": self.peer });
@@ -56,7 +56,7 @@ impl Listener {
         self.events.tell_local("event_stream_detached", Audience::Whole, address);
     }
 
-    async fn serve(&mut self, news: &mut broadcast::Receiver<News>, after: Option<Place>) -> Result<(), Ended> {
+    async fn serve(&mut self, news: &mut broadcast::Receiver<News>, after: Option<Id>) -> Result<(), Ended> {
         // The head goes out with the first piece: the client shall know at once that it is heard.
         self.send(Bytes::from_static(b": welcome\n\n")).await?;
         let mut beat = interval(self.events.shared.heartbeat);
@@ -64,8 +64,8 @@ impl Listener {
         beat.reset();
         let mut last = Place { revision: 0, number: 0 };
         if let Some(after) = after {
-            last = after;
-            self.catch_up(news, &mut last, &mut beat).await?;
+            last = after.place;
+            self.catch_up(news, after, &mut last, &mut beat).await?;
         }
         loop {
             tokio::select! {
@@ -114,15 +114,24 @@ impl Listener {
     }
 
     /// Tells what happened after `last`, until the present takes over.
-    async fn catch_up(&mut self, news: &mut broadcast::Receiver<News>, last: &mut Place, beat: &mut Interval) -> Result<(), Ended> {
+    async fn catch_up(
+        &mut self,
+        news: &mut broadcast::Receiver<News>,
+        after: Id,
+        last: &mut Place,
+        beat: &mut Interval,
+    ) -> Result<(), Ended> {
         let shared = Arc::clone(&self.events.shared);
         if let Err(behind) = shared.index.wait_for(last.revision - 1, shared.catch_up).await {
             let reason = format!("this server knows the store up to revision {} only: was it restored?", behind.reached.revision);
-            return self.gap(last, &reason).await;
+            return self.gap(last, after, &reason).await;
+        }
+        if self.events.named().id(after.place) != after {
+            return self.gap(last, after, "that id is of another store, or of this one before it was restored").await;
         }
         let mut replay = match Replay::start(&shared.store, last.revision).await {
             Ok(replay) => replay,
-            Err(error) => return self.broken(error, last).await,
+            Err(error) => return self.broken(error, after, last).await,
         };
         // The first of the present that the past has to reach.
         let mut ahead: Option<Place> = None;
@@ -151,10 +160,10 @@ impl Listener {
             drop(past);
             let turn = match turn {
                 Ok(turn) => turn,
-                Err(error) => return self.broken(error, last).await,
+                Err(error) => return self.broken(error, after, last).await,
             };
             let mut piece = BytesMut::new();
-            for happening in Happening::of_turn(&turn, now()) {
+            for happening in Happening::of_turn(&turn, &self.events.named(), now()) {
                 self.add(&happening, last, &mut piece);
             }
             self.send(piece.freeze()).await?;
@@ -165,10 +174,10 @@ impl Listener {
         }
     }
 
-    async fn broken(&mut self, error: StoreError, last: &mut Place) -> Result<(), Ended> {
+    async fn broken(&mut self, error: StoreError, after: Id, last: &mut Place) -> Result<(), Ended> {
         match error {
-            StoreError::Compacted => self.gap(last, "the store's history was compacted since then").await,
-            StoreError::TooLarge(reason) => self.gap(last, &reason).await,
+            StoreError::Compacted => self.gap(last, after, "the store's history was compacted since then").await,
+            StoreError::TooLarge(reason) => self.gap(last, after, &reason).await,
             error => {
                 tracing::info!(%error, "a stream of events could not be taken up");
                 Err(Ended::Closed)
@@ -177,18 +186,18 @@ impl Listener {
     }
 
     /// Says that events are missing, and goes on from now.
-    async fn gap(&mut self, last: &mut Place, reason: &str) -> Result<(), Ended> {
+    async fn gap(&mut self, last: &mut Place, after: Id, reason: &str) -> Result<(), Ended> {
         let fields =
-            json!({ "lastEventId": last.to_string(), "message": format!("events are missing, read anew what you follow: {reason}") });
+            json!({ "lastEventId": after.to_string(), "message": format!("events are missing, read anew what you follow: {reason}") });
         *last = Place { revision: self.events.sent() + 1, number: 0 };
         let event = Event::new("event_stream_gap", None, now(), fields);
-        self.send(Happening::new(&event, Some(*last), Audience::Everyone).text).await
+        self.send(Happening::new(&event, Some(self.events.named().id(*last)), Audience::Everyone).text).await
     }
 
     /// A comment, or the place up to which everything was told: an id without an event moves the client's last id.
     async fn sign_of_life(&mut self, place: Option<Place>) -> Result<(), Ended> {
         self.caller = self.events.shared.access.caller(&self.credentials).map_err(|_| Ended::Closed)?;
-        let text = place.map_or_else(|| ":\n\n".to_owned(), |place| format!(":\nid: {place}\n\n"));
+        let text = place.map_or_else(|| ":\n\n".to_owned(), |place| format!(":\nid: {}\n\n", self.events.named().id(place)));
         self.send(text.into()).await
     }
 

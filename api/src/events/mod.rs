@@ -1,7 +1,7 @@
 //! `/v2/events`: what happens, as it happens, as Server-Sent Events.
 //!
-//! Promises: an event's id is its place in the store's history, `<revision>-<number>`, the same on every replica; a stream that is taken
-//! up with `Last-Event-ID` misses nothing and repeats nothing, or says that it can't; a reader that is too slow is cut off; nothing is
+//! Promises: an event's id is its place in the store's history, `<revision>-<number>-<store>`, the same on every replica; a stream that
+//! is taken up with `Last-Event-ID` misses nothing and repeats nothing, or says that it can't; a reader that is too slow is cut off; nothing is
 //! computed while nobody listens.
 //!
 //! ```text
@@ -35,7 +35,7 @@ use crate::content::Content;
 use crate::request::Head;
 use derive::Event;
 use listener::Listener;
-use place::Place;
+use place::{Id, Named, Place};
 
 const STREAM: HeaderValue = HeaderValue::from_static("text/event-stream");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -87,19 +87,20 @@ enum News {
 }
 
 impl Happening {
-    fn new(event: &Event, place: Option<Place>, audience: Audience) -> Self {
-        let id = place.map(|place| format!("id: {place}\n")).unwrap_or_default();
+    fn new(event: &Event, id: Option<Id>, audience: Audience) -> Self {
+        let place = id.map(|id| id.place);
+        let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
         // JSON has no line breaks but in strings, where they are escaped.
         let text = format!("event: {}\n{id}data: {}\n\n", event.kind, event.json());
         Self { place, kind: event.kind, audience, text: text.into() }
     }
 
-    /// The events of a revision, with their places.
-    fn of_turn(turn: &podium_store::index::Turn, now: i64) -> impl Iterator<Item = Self> {
+    /// The events of a revision, with their ids.
+    fn of_turn(turn: &podium_store::index::Turn, named: &Named, now: i64) -> impl Iterator<Item = Self> {
         let revision = turn.revision;
         derive::of_turn(turn, now).into_iter().zip(1_u32..).map(move |(event, number)| {
             let audience = event.pod.clone().map_or(Audience::Everyone, Audience::Readers);
-            Self::new(&event, Some(Place { revision, number }), audience)
+            Self::new(&event, Some(named.id(Place { revision, number })), audience)
         })
     }
 }
@@ -161,13 +162,12 @@ impl Events {
         if !head.accepts("text", "event-stream") {
             return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "events are told as a stream: accept text/event-stream"));
         }
-        let after =
-            match head.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
-                None => None,
-                Some(id) => Some(id.to_str().ok().and_then(|id| id.trim().parse::<Place>().ok()).ok_or_else(|| {
-                    Problem::new(StatusCode::BAD_REQUEST, "Last-Event-ID must be the id of an event: `<revision>-<number>`")
-                })?),
-            };
+        let after = match head.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
+            None => None,
+            Some(id) => Some(id.to_str().ok().and_then(|id| id.trim().parse::<Id>().ok()).ok_or_else(|| {
+                Problem::new(StatusCode::BAD_REQUEST, "Last-Event-ID must be the id of an event: `<revision>-<number>-<store>`")
+            })?),
+        };
         let mut answer = with_type(StatusCode::OK, Bytes::new(), STREAM);
         answer.headers_mut().insert(NO_BUFFERING.0, NO_BUFFERING.1);
         if head.method == Method::HEAD {
@@ -209,6 +209,11 @@ impl Events {
         receiver
     }
 
+    /// The names of the store, as it is now.
+    fn named(&self) -> Named {
+        self.shared.index.read(Named::of)
+    }
+
     /// Everything up to this revision has been sent to whoever listens.
     fn sent(&self) -> i64 {
         self.shared.sent.load(Ordering::Acquire)
@@ -246,7 +251,7 @@ async fn hub(events: Events, mut turns: Turns) {
             () = shared.stop.cancelled() => return,
             turn = turns.next() => match turn {
                 Some(Told::Turn(turn)) => {
-                    for happening in Happening::of_turn(&turn, now()) {
+                    for happening in Happening::of_turn(&turn, &events.named(), now()) {
                         events.tell(happening);
                     }
                     shared.sent.store(turn.revision, Ordering::Release);

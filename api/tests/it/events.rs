@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use podium_api::{AccessConfig, Limits, NewToken, Right};
 use podium_controllers::gateway::GatewayState;
 use podium_http::{Body, Client, ClientConfig, Method};
-use podium_proto::records::Accepted;
+use podium_proto::records::{Accepted, Verdict, verdict};
 use podium_store::Key;
 use podium_store::writer::{Group, Op};
 use podium_types::id::PodId;
@@ -96,7 +96,8 @@ const CREATED: [&str; 3] = ["pod_created_event", "group_change_success", "deploy
 
 #[tokio::test]
 async fn what_happens_to_a_pod_is_told_in_order_with_ids_made_of_the_revision() {
-    let world = World::new().await;
+    // Who has left is noticed when nothing can be sent any more.
+    let world = World::with(1, Limits { heartbeat: Duration::from_millis(100), ..limits() }).await;
     let mut stream = Stream::open(&world, 0, "", &[]).await;
     let attached = stream.next().await.unwrap();
     assert_eq!(
@@ -108,16 +109,49 @@ async fn what_happens_to_a_pod_is_told_in_order_with_ids_made_of_the_revision() 
     assert_eq!(kinds(&events), CREATED);
     let revision = created.header("x-podium-revision");
     let ids: Vec<String> = events.iter().map(|event| event.id.clone().unwrap()).collect();
-    assert_eq!(ids, [format!("{revision}-1"), format!("{revision}-2"), format!("{revision}-3")]);
+    let store = ids[0].rsplit('-').next().unwrap();
+    assert_eq!(ids, [1, 2, 3].map(|number| format!("{revision}-{number}-{store}")));
     assert_eq!((events[0].data["uri"].as_str(), events[1].data["groupId"].as_str()), (Some("/v2/pods/g/a"), Some("/g")));
     assert_eq!(events[2].data["plan"]["id"].as_str(), Some(created.header("marathon-deployment-id")));
     world.push(Method::PUT, "/v2/pods/g/a?force=true", &pod("/g/a", 2)).await;
-    assert_eq!(kinds(&stream.take(4).await), ["pod_updated_event", "group_change_success", "deployment_failed", "deployment_info"]);
+    let events = stream.take(5).await;
+    assert_eq!(kinds(&events)[..4], ["pod_updated_event", "group_change_success", "deployment_step_failure", "deployment_failed"]);
+    // The plan says from which version it leads to which.
+    let plan = &events[4].data["plan"];
+    assert_eq!((&plan["original"]["version"], &plan["target"]["version"]), (&created.json()["version"], &plan["version"]));
     world.send(Method::DELETE, "/v2/pods/g/a?force=true", &[], "").await;
-    assert_eq!(kinds(&stream.take(4).await), ["pod_deleted_event", "group_change_success", "deployment_failed", "deployment_info"]);
+    assert_eq!(kinds(&stream.take(5).await)[2..], ["deployment_step_failure", "deployment_failed", "deployment_info"]);
     let mut second = Stream::open(&world, 0, "?event_type=event_stream_detached", &[]).await;
     drop(stream);
     assert_eq!(second.next().await.unwrap().kind, "event_stream_detached");
+}
+
+#[tokio::test]
+async fn a_deployment_that_is_dropped_has_failed_and_a_refused_push_is_told_of() {
+    let world = World::with(2, limits()).await;
+    let mut stream = Stream::open(&world, 1, "", &[]).await;
+    assert_eq!(stream.next().await.unwrap().kind, "event_stream_attached");
+    let created = world.push(Method::POST, "/v2/pods", &pod("/g/a", 1)).await;
+    assert_eq!(kinds(&stream.take(3).await), CREATED);
+    let id = created.header("marathon-deployment-id");
+    let dropped = world.send(Method::DELETE, &format!("/v2/deployments/{id}?force=true"), &[], "").await;
+    assert_eq!(dropped.status, 202);
+    let failed = stream.take(2).await;
+    assert_eq!(kinds(&failed), ["deployment_step_failure", "deployment_failed"]);
+    assert_eq!((failed[1].data["id"].as_str(), &failed[1].data["reason"]), (Some(id), &"The upgrade has been cancelled".into()));
+    assert_eq!(world.get("/v2/deployments").await.json(), serde_json::json!([]));
+
+    let violation = verdict::Violation { path: "/containers".to_owned(), message: "must not be empty".to_owned() };
+    let verdict = Verdict { spec_revision: 9, violations: vec![violation], ..Verdict::default() };
+    let refusal = Group::global().then(Op::record(Key::Verdict(PodId::new("/g/a").unwrap()), verdict));
+    world.store().await.commit(refusal).await.committed().unwrap();
+    let refused = stream.next().await.unwrap();
+    assert_eq!((refused.kind.as_str(), refused.data["groupId"].as_str()), ("group_change_failed", Some("/g")));
+    assert_eq!(refused.data["reason"], "/g/a is refused: /containers: must not be empty");
+    // The past tells the same.
+    let last = failed[1].id.clone().unwrap();
+    let mut resumed = Stream::open(&world, 0, "?event_type=group_change_failed", &[("last-event-id", &last)]).await;
+    assert_eq!(resumed.next().await.unwrap(), Event { data: refused.data.clone(), ..refused });
 }
 
 #[tokio::test]
@@ -152,10 +186,14 @@ async fn a_sign_of_life_moves_the_place_from_which_a_stream_is_taken_up() {
     let world = World::with(1, limits).await;
     let mut stream = Stream::open(&world, 0, "?event_type=deployment_success", &[]).await;
     let revision: i64 = world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await.header("x-podium-revision").parse().unwrap();
-    let place = format!("id: {}-0", revision + 1);
-    while !stream.block().await.expect("the stream lives").contains(&place) {}
+    let sign = format!(":\nid: {}-0-", revision + 1);
+    let place = loop {
+        if let Some(store) = stream.block().await.expect("the stream lives").strip_prefix(&sign) {
+            break format!("{}-0-{store}", revision + 1);
+        }
+    };
     world.push(Method::POST, "/v2/pods", &pod("/b", 1)).await;
-    let mut resumed = Stream::open(&world, 0, "?event_type=pod_created_event", &[("last-event-id", &place[4..])]).await;
+    let mut resumed = Stream::open(&world, 0, "?event_type=pod_created_event", &[("last-event-id", &place)]).await;
     assert_eq!(resumed.next().await.unwrap().data["uri"], "/v2/pods/b");
 }
 
@@ -167,7 +205,12 @@ async fn what_cannot_be_repeated_is_said_to_be_missing() {
     let last: i64 = world.push(Method::POST, "/v2/pods", &pod("/c", 1)).await.header("x-podium-revision").parse().unwrap();
     let mut etcd = world.etcd_client().await;
     etcd.compact(last, None).await.unwrap();
-    for id in [format!("{revision}-1"), format!("{}-1", last + 1_000)] {
+    let mut now = Stream::open(&world, 0, "?event_type=pod_created_event", &[]).await;
+    world.push(Method::POST, "/v2/pods", &pod("/now", 1)).await;
+    let id = now.next().await.unwrap().id.unwrap();
+    let store = id.rsplit('-').next().unwrap();
+    let other = format!("{:08x}", !u32::from_str_radix(store, 16).unwrap());
+    for id in [format!("{revision}-1-{store}"), format!("{}-1-{store}", last + 1_000), format!("{last}-1-{other}")] {
         // A gap is told whatever kinds are asked for.
         let asked = format!("?event_type={}", CREATED.join("&event_type="));
         let mut stream = Stream::open(&world, 0, &asked, &[("last-event-id", &id)]).await;
@@ -179,7 +222,7 @@ async fn what_cannot_be_repeated_is_said_to_be_missing() {
         let mut resumed = Stream::open(&world, 0, "?event_type=pod_created_event", &[("last-event-id", &gap.id.unwrap())]).await;
         assert_eq!(resumed.next().await.unwrap().data["uri"], format!("/v2/pods/d{id}"));
     }
-    for bad in ["7", "x", "-1-1", "1-1-1"] {
+    for bad in ["7", "x", "-1-1", "1-1", "1-1-1"] {
         let got = world.send(Method::GET, "/v2/events", &[("last-event-id", bad)], "").await;
         assert_eq!(got.status, 400, "{bad}");
     }

@@ -303,6 +303,7 @@ fn put_deployment(view: &PodView, id: Uuid, kind: DeploymentKind, version: Versi
         previous_version_ms,
         started_ms: now_ms,
         current_step: 0,
+        dropped: false,
     };
     Op::record(Key::Deployment(view.id.clone()), deployment)
 }

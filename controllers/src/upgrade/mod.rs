@@ -42,7 +42,7 @@ pub enum Intent {
         /// The deployment's step, if it is another than before.
         step: Option<u32>,
     },
-    /// What runs is what is wanted: the deployment goes.
+    /// What runs is what is wanted, or the deployment was dropped: it goes.
     EndDeployment,
     /// No instance is left of a pod that is being deleted: its last keys go.
     FinishDeletion,
@@ -80,6 +80,9 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
     let nobody_left = view.instances.is_empty() && !any_without_instance(view);
     if deleting && view.quarantine.is_none() && nobody_left && view.sets.values().all(|set| set.value.wanted == 0) {
         return Decision::now(vec![Intent::FinishDeletion]);
+    }
+    if view.deployment.as_ref().is_some_and(|held| held.value.dropped) {
+        return Decision::now(vec![Intent::EndDeployment]);
     }
     let capacity = match (deleting, definition_in_force(view)) {
         (true, _) => Capacity::none(),
@@ -243,5 +246,26 @@ impl<'a> Rollout<'a> {
         new.wanted == self.capacity.instances
             && new.healthy == self.capacity.instances
             && u32::try_from(occupied) == Ok(self.capacity.instances)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podium_proto::records::Deployment;
+    use podium_store::view::Held;
+    use podium_types::id::PodId;
+
+    use super::*;
+
+    #[test]
+    fn a_deployment_that_was_dropped_goes_though_it_has_achieved_nothing() {
+        let mut view = PodView::new(PodId::new("/a").unwrap());
+        view.accepted =
+            Some(Held { value: Accepted { version_ms: 7, config_ms: 7, ..Accepted::default() }, mod_revision: 3, create_revision: 3 });
+        let deployment = |dropped| Held { value: Deployment { dropped, ..Deployment::default() }, mod_revision: 4, create_revision: 4 };
+        view.deployment = Some(deployment(false));
+        assert_eq!(decide(&view, Now(9)).intents, []);
+        view.deployment = Some(deployment(true));
+        assert_eq!(decide(&view, Now(9)).intents, [Intent::EndDeployment]);
     }
 }

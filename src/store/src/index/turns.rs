@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use etcd_client::proto::PbEvent;
-use podium_proto::records::{Accepted, Deployment, Instance, Observed, Reach};
+use podium_proto::records::{Accepted, Deployment, Instance, Observed, Reach, Verdict};
 use podium_types::id::PodId;
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -39,11 +39,14 @@ pub struct PodTurn {
     pub after: Excerpt,
 }
 
-/// Of a pod, what is told of: the version in force, the deployment, and the instances that a revision touched.
+/// Of a pod, what is told of: the version in force, the verdict on the last push, the deployment, and the instances that a
+/// revision touched.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Excerpt {
     /// The version in force.
     pub accepted: Option<Accepted>,
+    /// Why the last push was refused.
+    pub verdict: Option<Verdict>,
     /// The running deployment.
     pub deployment: Option<Deployment>,
     /// All records of the touched instances.
@@ -107,7 +110,7 @@ impl Touched {
         let mut touched = Self::default();
         for key in events.iter().filter_map(|event| keys.parse(&event.kv.as_ref()?.key)) {
             match key {
-                Key::Accepted(pod) | Key::Deployment(pod) => drop(touched.0.entry(pod).or_default()),
+                Key::Accepted(pod) | Key::Verdict(pod) | Key::Deployment(pod) => drop(touched.0.entry(pod).or_default()),
                 Key::Instance(pod, uuid) | Key::Observed(pod, uuid) | Key::Reach(pod, uuid) => {
                     touched.0.entry(pod).or_default().insert(uuid);
                 }
@@ -122,7 +125,9 @@ impl Touched {
         self.0.iter().flat_map(|(pod, uuids)| {
             let of_instance =
                 |uuid: &Uuid| [Key::Instance(pod.clone(), *uuid), Key::Observed(pod.clone(), *uuid), Key::Reach(pod.clone(), *uuid)];
-            [Key::Accepted(pod.clone()), Key::Deployment(pod.clone())].into_iter().chain(uuids.iter().flat_map(of_instance))
+            [Key::Accepted(pod.clone()), Key::Verdict(pod.clone()), Key::Deployment(pod.clone())]
+                .into_iter()
+                .chain(uuids.iter().flat_map(of_instance))
         })
     }
 
@@ -150,6 +155,7 @@ fn excerpt(state: &IndexState, pod: &PodId, uuids: &BTreeSet<Uuid>) -> Excerpt {
     };
     Excerpt {
         accepted: view.accepted.as_ref().map(|held| held.value),
+        verdict: view.verdict.as_ref().map(|held| held.value.clone()),
         deployment: view.deployment.as_ref().map(|held| held.value.clone()),
         instances: uuids.iter().map(|uuid| (*uuid, of_instance(uuid))).collect(),
     }
