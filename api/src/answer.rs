@@ -2,6 +2,8 @@
 //!
 //! An error is `{"message": …}`, with `details` where there is more to say (reference section 1.2).
 
+use std::iter::once;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPIRES, HeaderName, HeaderValue, PRAGMA, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
 use http::{Response, StatusCode};
@@ -95,8 +97,21 @@ pub fn json_bytes(status: StatusCode, body: Bytes) -> Answer {
 /// An answer of a JSON array whose values are serialized already, each but for the `opening` that all have in common; in pieces
 /// if it is long.
 pub fn json_array(opening: Bytes, values: Vec<Bytes>) -> Answer {
+    json_list("[", opening, values, "]")
+}
+
+/// As [`json_array`], with what stands before and after the values, brackets included.
+pub fn json_list(before: &'static str, opening: Bytes, values: Vec<Bytes>, after: &'static str) -> Answer {
+    let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+    let size = values.iter().map(|value| opening.len() + value.len() + 1).sum::<usize>() + before.len() + after.len();
+    let values = values.into_iter().enumerate().flat_map(move |(at, value)| [text(if at == 0 { "" } else { "," }), opening.clone(), value]);
+    json_parts(once(text(before)).chain(values).chain(once(text(after))), size)
+}
+
+/// An answer of JSON that is serialized already, in parts of `size` bytes together; in pieces if it is long.
+pub fn json_parts(parts: impl Iterator<Item = Bytes> + Send + 'static, size: usize) -> Answer {
     let mut answer = json_bytes(StatusCode::OK, Bytes::new());
-    *answer.body_mut() = Content::array(opening, values);
+    *answer.body_mut() = Content::joined(parts, size);
     answer
 }
 

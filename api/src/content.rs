@@ -47,21 +47,18 @@ impl From<Bytes> for Content {
 }
 
 impl Content {
-    /// A JSON array of values that are JSON already, each but for its `opening`, which all have in common. A long one is never put together as a whole: its pieces follow each other
+    /// Parts of `size` bytes together, one after the other. Long ones are never put together as a whole: they follow each other
     /// as the client takes them. Needs a tokio runtime.
-    pub(crate) fn array(opening: Bytes, values: Vec<Bytes>) -> Self {
-        let size = values.iter().map(|value| opening.len() + value.len() + 1).sum::<usize>();
-        let mut pieces = ArrayPieces { opening, values: values.into_iter(), begun: false, ended: false };
+    pub(crate) fn joined(parts: impl Iterator<Item = Bytes> + Send + 'static, size: usize) -> Self {
         if size < 4 * PIECE {
-            let mut whole = BytesMut::with_capacity(size + 2);
-            while let Some(piece) = pieces.next_piece() {
-                whole.extend_from_slice(&piece);
-            }
+            let mut whole = BytesMut::with_capacity(size);
+            parts.for_each(|part| whole.extend_from_slice(&part));
             return Self::Whole(whole.freeze());
         }
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
-            while let Some(piece) = pieces.next_piece() {
+            let mut parts = parts;
+            while let Some(piece) = next_piece(&mut parts) {
                 if sender.send(piece).await.is_err() {
                     return;
                 }
@@ -80,36 +77,16 @@ impl Content {
     }
 }
 
-/// The text of an array, piece by piece.
-struct ArrayPieces {
-    opening: Bytes,
-    values: std::vec::IntoIter<Bytes>,
-    begun: bool,
-    ended: bool,
-}
-
-impl ArrayPieces {
-    fn next_piece(&mut self) -> Option<Bytes> {
-        if self.ended {
-            return None;
-        }
-        let mut piece = BytesMut::with_capacity(PIECE + PIECE / 4);
-        while piece.len() < PIECE && !self.ended {
-            match self.values.next() {
-                Some(value) => {
-                    piece.extend_from_slice(if self.begun { b"," } else { b"[" });
-                    piece.extend_from_slice(&self.opening);
-                    piece.extend_from_slice(&value);
-                }
-                None => {
-                    piece.extend_from_slice(if self.begun { b"]" } else { b"[]" });
-                    self.ended = true;
-                }
-            }
-            self.begun = true;
-        }
-        Some(piece.freeze())
+/// Parts of about [`PIECE`] bytes together; `None` behind the last.
+fn next_piece(parts: &mut impl Iterator<Item = Bytes>) -> Option<Bytes> {
+    let mut piece = BytesMut::new();
+    while piece.len() < PIECE
+        && let Some(part) = parts.next()
+    {
+        piece.reserve(part.len().max(PIECE));
+        piece.extend_from_slice(&part);
     }
+    (!piece.is_empty()).then(|| piece.freeze())
 }
 
 /// Compresses an answer for a client that takes gzip, where it is worth it. Streams of events stay as they are: a proxy or a
@@ -272,7 +249,7 @@ mod tests {
             let values: Vec<Bytes> = (0..count).map(|_| Bytes::from(format!("\"{}\"", "x".repeat(size)))).collect();
             let text = format!("[{}]", values.iter().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>().join(","));
             let mut sent = Vec::new();
-            match Content::array(Bytes::new(), values) {
+            match crate::answer::json_array(Bytes::new(), values).into_body() {
                 Content::Whole(whole) => sent.extend_from_slice(&whole),
                 Content::Pieces(mut pieces) => {
                     assert!(text.len() > 4 * PIECE);

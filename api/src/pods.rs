@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::header::ETAG;
 use http::{Method, StatusCode};
 use podium_controllers::admission::is_active;
-use podium_controllers::health::status::{PodStatus, pod_status};
 use podium_store::index::IndexState;
 use podium_store::view::PodView;
 use podium_types::id::{PodId, Version};
@@ -129,31 +128,21 @@ fn all_status(api: &Api, caller: &Caller) -> Answer {
     answer
 }
 
-/// The status of every pod whose id is wanted. Looks at one pod at a time, so that the index is never held for long: each
-/// status is of one revision, the one that is told or a later one.
-pub(crate) fn statuses(api: &Api, wanted: impl Fn(&PodId) -> bool) -> (Vec<PodStatus>, i64) {
-    let now = jiff::Timestamp::now().as_millisecond();
-    let (ids, revision) = api.index.read(|state| {
-        let ids: Vec<PodId> = state.pods().filter(|view| is_active(view)).map(|view| &view.id).filter(|id| wanted(id)).cloned().collect();
-        (ids, state.revision())
-    });
-    (ids.iter().filter_map(|id| Some(status_of(api, id, now)?.0)).collect(), revision)
+/// The pods there are whose id is wanted, each with its version in force, and the revision of that.
+pub(crate) fn versions_in_force(api: &Api, wanted: impl Fn(&PodId) -> bool) -> (Vec<(PodId, Version)>, i64) {
+    api.index.read(|state| {
+        let pods = state.pods().filter(|view| wanted(&view.id));
+        let pods = pods.filter_map(|view| Some((view.id.clone(), in_force(view)?.0)));
+        (pods.collect(), state.revision())
+    })
 }
 
 fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     let now = jiff::Timestamp::now().as_millisecond();
-    let (body, revision) = api.statuses.one(&api.index, id, now).ok_or_else(|| Problem::no_pod(id))?;
-    let mut answer = json_bytes(StatusCode::OK, body);
+    let (members, revision) = api.statuses.one(&api.index, id, now).ok_or_else(|| Problem::no_pod(id))?;
+    let mut answer = json_bytes(StatusCode::OK, [statuses::opening(now), members].concat().into());
     header(&mut answer, REVISION, revision);
     Ok(answer)
-}
-
-/// A pod's status, and the revision that it is of.
-fn status_of(api: &Api, id: &PodId, now: i64) -> Option<(PodStatus, i64)> {
-    api.index.read(|state| {
-        let view = state.pod(id).filter(|view| is_active(view))?;
-        Some((pod_status(view, now)?, state.revision()))
-    })
 }
 
 fn definition(api: &Api, id: &PodId) -> Result<Answer, Problem> {

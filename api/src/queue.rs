@@ -1,5 +1,6 @@
 //! `/v2/queue`: pods that have something to launch, and why it waits (reference section 2.5).
 
+use bytes::Bytes;
 use http::StatusCode;
 use podium_controllers::admission::is_active;
 use podium_controllers::runtime::{Census, Member, definition_in_force};
@@ -14,21 +15,19 @@ use podium_types::id::{PodId, Version};
 use serde_json::{Map, Value, json};
 
 use crate::Api;
-use crate::answer::{Answer, Problem, REVISION, empty, header, json_value};
-use crate::commit;
+use crate::answer::{Answer, Problem, REVISION, empty, header, json_list};
 use crate::path::decode;
 use crate::request::Head;
+use crate::{commit, pods};
 
-/// GET.
+/// GET. Looks at one pod at a time, so that the index is never held for long: each is as of the revision that is told or a later one.
 pub fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
     let now = jiff::Timestamp::now().as_millisecond();
     let offers = head.values("embed").iter().any(|what| what == "lastUnusedOffers");
-    let (items, revision) = api.index.read(|state| {
-        let pods = state.pods().filter(|view| head.caller.may_read(&view.id));
-        let items: Vec<Value> = pods.filter_map(|view| item(view, offers, now)).collect();
-        (items, state.revision())
-    });
-    let mut answer = json_value(StatusCode::OK, &json!({ "queue": items }));
+    let (pods, revision) = pods::versions_in_force(api, |id| head.caller.may_read(id));
+    let items = pods.iter().filter_map(|(id, _)| api.index.read(|state| item(state.pod(id)?, offers, now)));
+    let items: Vec<Bytes> = items.filter_map(|item| Some(serde_json::to_vec(&item).ok()?.into())).collect();
+    let mut answer = json_list("{\"queue\":[", Bytes::new(), items, "]}");
     header(&mut answer, REVISION, revision);
     Ok(answer)
 }

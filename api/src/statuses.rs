@@ -33,22 +33,25 @@ pub(crate) struct Statuses {
 }
 
 impl Statuses {
-    /// The status of one pod, and the revision that it is of; `None` for one that is not there, or on its way out.
+    /// The status of one pod but for its [`opening`], and the revision that it is of; `None` for one that is not there, or on its
+    /// way out.
     pub fn one(&self, index: &Index, id: &PodId, now: i64) -> Option<(Bytes, i64)> {
         let (fragment, revision) = index.read(|state| (self.of(state, id, now), state.revision()));
-        Some(([opening(now), fragment?.members.clone()].concat().into(), revision))
+        Some((fragment?.members.clone(), revision))
     }
 
     /// The statuses of all pods that `wanted` lets pass, each but for its [`opening`], and a revision that they are not older
     /// than. Those to be made anew are made one at a time, so that the index is never held for long.
     pub fn all(&self, index: &Index, now: i64, wanted: impl Fn(&PodId) -> bool) -> (Vec<Bytes>, i64) {
+        let mut active = 0;
         let (mut found, revision) = index.read(|state| {
             let fragments = self.fragments.lock();
             let known = |view: &PodView| match fragments.get(&view.id) {
                 Some(fragment) if fragment.holds(view, now) => Ok(Arc::clone(fragment)),
                 _ => Err(view.id.clone()),
             };
-            let found: Vec<_> = state.pods().filter(|view| is_active(view) && wanted(&view.id)).map(known).collect();
+            let pods = state.pods().filter(|view| is_active(view)).inspect(|_| active += 1);
+            let found: Vec<_> = pods.filter(|view| wanted(&view.id)).map(known).collect();
             (found, state.revision())
         });
         for one in &mut found {
@@ -58,7 +61,7 @@ impl Statuses {
                 *one = Ok(fragment);
             }
         }
-        self.forget_gone(index);
+        self.forget_gone(index, active);
         (found.into_iter().filter_map(|one| Some(one.ok()?.members.clone())).collect(), revision)
     }
 
@@ -73,12 +76,13 @@ impl Statuses {
         Some(made)
     }
 
-    /// Drops what is kept of pods that are gone, once they are as many as those that are there.
-    fn forget_gone(&self, index: &Index) {
+    /// Drops what is kept of pods that are gone, once they are as many as the `active` ones. Their views stay for as long as their
+    /// versions do.
+    fn forget_gone(&self, index: &Index, active: usize) {
         index.read(|state| {
             let mut fragments = self.fragments.lock();
-            if fragments.len() > 2 * state.pods().len() + 16 {
-                fragments.retain(|id, _| state.pod(id).is_some());
+            if fragments.len() > 2 * active + 16 {
+                fragments.retain(|id, _| state.pod(id).is_some_and(is_active));
             }
         });
     }
