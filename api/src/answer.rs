@@ -94,21 +94,27 @@ pub fn json_bytes(status: StatusCode, body: Bytes) -> Answer {
     with_type(status, body, JSON)
 }
 
-/// An answer of a JSON array whose values are serialized already, each but for the `opening` that all have in common; in pieces
-/// if it is long.
-pub fn json_array(opening: Bytes, values: Vec<Bytes>) -> Answer {
-    json_list("[", opening, values, "]")
+/// An answer of a JSON array whose values are serialized already; in pieces if it is long.
+pub fn json_array(values: Vec<Bytes>) -> Answer {
+    let size = values.iter().map(Bytes::len).sum();
+    json_list("[", Bytes::new(), values.into_iter(), size, "]")
 }
 
-/// As [`json_array`], with what stands before and after the values, brackets included.
-pub fn json_list(before: &'static str, opening: Bytes, values: Vec<Bytes>, after: &'static str) -> Answer {
+/// An answer of JSON with a list of values of about `size` bytes together, each but for the `opening` that all have in common, and
+/// what stands before and after them, brackets included; in pieces if it is long.
+pub fn json_list(
+    before: &'static str,
+    opening: Bytes,
+    values: impl Iterator<Item = Bytes> + Send + 'static,
+    size: usize,
+    after: &'static str,
+) -> Answer {
     let text = |text: &'static str| Bytes::from_static(text.as_bytes());
-    let size = values.iter().map(|value| opening.len() + value.len() + 1).sum::<usize>() + before.len() + after.len();
-    let values = values.into_iter().enumerate().flat_map(move |(at, value)| [text(if at == 0 { "" } else { "," }), opening.clone(), value]);
+    let values = values.enumerate().flat_map(move |(at, value)| [text(if at == 0 { "" } else { "," }), opening.clone(), value]);
     json_parts(once(text(before)).chain(values).chain(once(text(after))), size)
 }
 
-/// An answer of JSON that is serialized already, in parts of `size` bytes together; in pieces if it is long.
+/// An answer of JSON that is serialized already, in parts of about `size` bytes together; in pieces if it is long.
 pub fn json_parts(parts: impl Iterator<Item = Bytes> + Send + 'static, size: usize) -> Answer {
     let mut answer = json_bytes(StatusCode::OK, Bytes::new());
     *answer.body_mut() = Content::joined(parts, size);

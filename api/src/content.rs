@@ -47,7 +47,7 @@ impl From<Bytes> for Content {
 }
 
 impl Content {
-    /// Parts of `size` bytes together, one after the other. Long ones are never put together as a whole: they follow each other
+    /// Parts of about `size` bytes together, one after the other. Long ones are never put together as a whole: they follow each other
     /// as the client takes them. Needs a tokio runtime.
     pub(crate) fn joined(parts: impl Iterator<Item = Bytes> + Send + 'static, size: usize) -> Self {
         if size < 4 * PIECE {
@@ -249,7 +249,7 @@ mod tests {
             let values: Vec<Bytes> = (0..count).map(|_| Bytes::from(format!("\"{}\"", "x".repeat(size)))).collect();
             let text = format!("[{}]", values.iter().map(|value| String::from_utf8_lossy(value)).collect::<Vec<_>>().join(","));
             let mut sent = Vec::new();
-            match crate::answer::json_array(Bytes::new(), values).into_body() {
+            match crate::answer::json_array(values).into_body() {
                 Content::Whole(whole) => sent.extend_from_slice(&whole),
                 Content::Pieces(mut pieces) => {
                     assert!(text.len() > 4 * PIECE);

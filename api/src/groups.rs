@@ -94,7 +94,7 @@ pub fn get(api: &Api, tail: &str, head: &Head) -> Result<Answer, Problem> {
     }
     let now = jiff::Timestamp::now().as_millisecond();
     let opening = statuses::opening(now);
-    let status = |id: &PodId| Some([opening.clone(), api.statuses.one(&api.index, id, now)?.0]);
+    let status = |id: &PodId| Some([opening.clone(), api.statuses.one(id, now)?.0]);
     let mut parts = Vec::new();
     group.json(&wanted, Embed::of(head), &status, &mut parts);
     let size = parts.iter().map(Bytes::len).sum();

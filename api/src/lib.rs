@@ -134,12 +134,12 @@ impl Server {
         let (encrypted, catch_up) = (tls.is_some(), limits.catch_up);
         let api = Arc::new(Api {
             store,
+            statuses: Statuses::new(index.clone()),
             index,
             settings,
             info,
             gateway,
             agents,
-            statuses: Statuses::default(),
             port,
             encrypted,
             guard,

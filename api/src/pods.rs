@@ -12,7 +12,7 @@ use podium_types::id::{PodId, Version};
 use serde_json::json;
 
 use crate::access::Caller;
-use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_value};
+use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_list, json_value};
 use crate::openapi::route;
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::request::{Body, Head};
@@ -114,7 +114,7 @@ fn all(api: &Api, caller: &Caller) -> Answer {
             state.pods().filter(|view| caller.may_read(&view.id)).filter_map(in_force).map(|(_, json)| json.clone()).collect();
         (fragments, state.revision())
     });
-    let mut answer = json_array(Bytes::new(), fragments);
+    let mut answer = json_array(fragments);
     header(&mut answer, REVISION, revision);
     answer
 }
@@ -122,8 +122,9 @@ fn all(api: &Api, caller: &Caller) -> Answer {
 /// The status of every pod that the caller may see.
 fn all_status(api: &Api, caller: &Caller) -> Answer {
     let now = jiff::Timestamp::now().as_millisecond();
-    let (statuses, revision) = api.statuses.all(&api.index, now, |id| caller.may_read(id));
-    let mut answer = json_array(statuses::opening(now), statuses);
+    let listing = api.statuses.all(now, |id| caller.may_read(id));
+    let (revision, size) = (listing.revision, listing.size());
+    let mut answer = json_list("[", statuses::opening(now), listing.values(), size, "]");
     header(&mut answer, REVISION, revision);
     answer
 }
@@ -139,7 +140,7 @@ pub(crate) fn versions_in_force(api: &Api, wanted: impl Fn(&PodId) -> bool) -> (
 
 fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     let now = jiff::Timestamp::now().as_millisecond();
-    let (members, revision) = api.statuses.one(&api.index, id, now).ok_or_else(|| Problem::no_pod(id))?;
+    let (members, revision) = api.statuses.one(id, now).ok_or_else(|| Problem::no_pod(id))?;
     let mut answer = json_bytes(StatusCode::OK, [statuses::opening(now), members].concat().into());
     header(&mut answer, REVISION, revision);
     Ok(answer)

@@ -27,7 +27,8 @@ pub fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
     let (pods, revision) = pods::versions_in_force(api, |id| head.caller.may_read(id));
     let items = pods.iter().filter_map(|(id, _)| api.index.read(|state| item(state.pod(id)?, offers, now)));
     let items: Vec<Bytes> = items.filter_map(|item| Some(serde_json::to_vec(&item).ok()?.into())).collect();
-    let mut answer = json_list("{\"queue\":[", Bytes::new(), items, "]}");
+    let size = items.iter().map(Bytes::len).sum();
+    let mut answer = json_list("{\"queue\":[", Bytes::new(), items.into_iter(), size, "]}");
     header(&mut answer, REVISION, revision);
     Ok(answer)
 }

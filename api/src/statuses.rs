@@ -14,6 +14,9 @@ use podium_store::index::{Index, IndexState};
 use podium_store::view::PodView;
 use podium_types::id::{PodId, Version};
 
+/// Bytes of a status that was not made yet, for the choice of how to send it: that of a pod with one instance.
+const USUAL_SIZE: usize = 2_000;
+
 /// One pod's status but for its [`opening`].
 #[derive(Debug)]
 pub(crate) struct Fragment {
@@ -25,26 +28,39 @@ pub(crate) struct Fragment {
     members: Bytes,
 }
 
-/// The fragments of all pods that were asked for.
-#[derive(Debug, Default)]
+/// The fragments of all pods that were asked for. Cheap to clone.
+#[derive(Clone)]
 pub(crate) struct Statuses {
+    index: Index,
     /// Locked only by who reads the index already: the other way round, two readers and the index' writer could wait for each other.
-    fragments: Mutex<HashMap<PodId, Arc<Fragment>>>,
+    fragments: Arc<Mutex<HashMap<PodId, Arc<Fragment>>>>,
+}
+
+/// The statuses that a listing is of: what is at hand, and the pods whose status is made when the client comes to it.
+pub(crate) struct Listing {
+    found: Vec<Result<Arc<Fragment>, PodId>>,
+    /// None of the statuses is older.
+    pub(crate) revision: i64,
+    now: i64,
+    statuses: Statuses,
 }
 
 impl Statuses {
+    pub(crate) fn new(index: Index) -> Self {
+        Self { index, fragments: Arc::default() }
+    }
+
     /// The status of one pod but for its [`opening`], and the revision that it is of; `None` for one that is not there, or on its
     /// way out.
-    pub fn one(&self, index: &Index, id: &PodId, now: i64) -> Option<(Bytes, i64)> {
-        let (fragment, revision) = index.read(|state| (self.of(state, id, now), state.revision()));
+    pub(crate) fn one(&self, id: &PodId, now: i64) -> Option<(Bytes, i64)> {
+        let (fragment, revision) = self.index.read(|state| (self.of(state, id, now), state.revision()));
         Some((fragment?.members.clone(), revision))
     }
 
-    /// The statuses of all pods that `wanted` lets pass, each but for its [`opening`], and a revision that they are not older
-    /// than. Those to be made anew are made one at a time, so that the index is never held for long.
-    pub fn all(&self, index: &Index, now: i64, wanted: impl Fn(&PodId) -> bool) -> (Vec<Bytes>, i64) {
+    /// The statuses of all pods that `wanted` lets pass.
+    pub(crate) fn all(&self, now: i64, wanted: impl Fn(&PodId) -> bool) -> Listing {
         let mut active = 0;
-        let (mut found, revision) = index.read(|state| {
+        let (found, revision) = self.index.read(|state| {
             let fragments = self.fragments.lock();
             let known = |view: &PodView| match fragments.get(&view.id) {
                 Some(fragment) if fragment.holds(view, now) => Ok(Arc::clone(fragment)),
@@ -54,15 +70,8 @@ impl Statuses {
             let found: Vec<_> = pods.filter(|view| wanted(&view.id)).map(known).collect();
             (found, state.revision())
         });
-        for one in &mut found {
-            if let Err(id) = one
-                && let Some(fragment) = index.read(|state| self.of(state, id, now))
-            {
-                *one = Ok(fragment);
-            }
-        }
-        self.forget_gone(index, active);
-        (found.into_iter().filter_map(|one| Some(one.ok()?.members.clone())).collect(), revision)
+        self.forget_gone(active);
+        Listing { found, revision, now, statuses: self.clone() }
     }
 
     /// The kept one if it still holds, else a new one.
@@ -78,13 +87,30 @@ impl Statuses {
 
     /// Drops what is kept of pods that are gone, once they are as many as the `active` ones. Their views stay for as long as their
     /// versions do.
-    fn forget_gone(&self, index: &Index, active: usize) {
-        index.read(|state| {
+    fn forget_gone(&self, active: usize) {
+        self.index.read(|state| {
             let mut fragments = self.fragments.lock();
             if fragments.len() > 2 * active + 16 {
                 fragments.retain(|id, _| state.pod(id).is_some_and(is_active));
             }
         });
+    }
+}
+
+impl Listing {
+    /// About how many bytes they are.
+    pub(crate) fn size(&self) -> usize {
+        self.found.iter().map(|one| one.as_ref().map_or(USUAL_SIZE, |fragment| fragment.members.len())).sum()
+    }
+
+    /// Each status but for its [`opening`]. Those that are not at hand are made one at a time, so that the index is never held for
+    /// long and the first client of a new process does not wait for all of them; pods that are gone by then are left out.
+    pub(crate) fn values(self) -> impl Iterator<Item = Bytes> + Send + 'static {
+        let Self { found, now, statuses, .. } = self;
+        found.into_iter().filter_map(move |one| match one {
+            Ok(fragment) => Some(fragment.members.clone()),
+            Err(id) => Some(statuses.one(&id, now)?.0),
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What ended lately, kept for people: a pod's last terminations with exit codes and messages.
 
-use podium_proto::records::{Termination, observed, termination};
+use podium_proto::records::{Observed, Termination, observed, termination};
 use podium_types::condition::{self, Condition};
 use podium_types::id::{InstanceId, PodId};
 
@@ -30,12 +30,19 @@ fn termination(pod: &PodId, member: &Member<'_>) -> Option<Termination> {
     Some(Termination {
         instance_id: InstanceId { pod: pod.clone(), uuid: member.uuid }.to_string(),
         incarnation: observed.incarnation,
-        started_ms: member.since_ms(),
+        started_ms: started_ms(observed).unwrap_or(member.held.value.created_ms),
         terminated_ms: tasks.iter().map(|task| task.since_ms).max().unwrap_or(observed.provisioned_ms),
         message: first.unwrap_or_else(|| shorten(&observed.message)),
         agent_url: observed.agent_url.clone(),
         containers: tasks.into_iter().take(CONTAINERS).map(container).collect(),
     })
+}
+
+/// When this incarnation began to run; when it never did, its launch.
+fn started_ms(observed: &Observed) -> Option<i64> {
+    let known = |ms: &i64| *ms > 0;
+    let running = observed.tasks.iter().map(|task| task.running_ms).filter(known).min();
+    running.or(Some(observed.provisioned_ms).filter(known))
 }
 
 fn container(task: &observed::Task) -> termination::Container {
@@ -80,6 +87,15 @@ mod tests {
     use podium_proto::mesos::v1::TaskState;
 
     use super::*;
+
+    #[test]
+    fn an_incarnation_started_when_it_ran_or_else_when_it_was_launched() {
+        let ran = |running_ms| observed::Task { running_ms, ..Default::default() };
+        let observed = |tasks| Observed { provisioned_ms: 5, tasks, ..Default::default() };
+        assert_eq!(started_ms(&observed(vec![ran(9), ran(7), ran(0)])), Some(7));
+        assert_eq!(started_ms(&observed(vec![ran(0)])), Some(5), "each end of a pod that never runs has a time of its own");
+        assert_eq!(started_ms(&Observed::default()), None);
+    }
 
     #[test]
     fn a_kill_for_a_failed_health_check_says_so() {
