@@ -12,3 +12,4 @@ pub mod mesos_server;
 pub mod process;
 pub mod sandbox;
 pub mod wait;
+pub mod zookeeper;

@@ -36,8 +36,14 @@ impl MesosServer {
 
     /// Starts etcd and `podium server` beside a Mesos that runs below `folder`.
     pub fn start_on(binary: &Path, folder: TempDir, mesos: RealMesos, options: &[&str]) -> Self {
+        let address = mesos.address.clone();
+        Self::start_at(binary, folder, mesos, &address, options)
+    }
+
+    /// The same, where `--mesos` is told this `address`.
+    pub fn start_at(binary: &Path, folder: TempDir, mesos: RealMesos, address: &str, options: &[&str]) -> Self {
         let etcd = etcd::start(folder.path());
-        let mut endpoints = Endpoints { etcd: etcd.address.clone(), mesos: mesos.address.clone(), ..Endpoints::default() };
+        let mut endpoints = Endpoints { etcd: etcd.address.clone(), mesos: address.to_owned(), ..Endpoints::default() };
         let (server, line) = start_server(binary, folder.path(), &endpoints, &with_a_long_lease(options));
         endpoints.api = address_in(&line);
         Self { mesos, server, etcd, endpoints, binary: binary.to_owned(), folder }

@@ -57,15 +57,23 @@ const BESIDE: &[(&str, Own)] = &[
 /// Examples of the documents, and what they become.
 const DOCUMENTS: &[(&str, Outcome)] = &[
     ("fragment-executor-resources", Outcome::Stable(1)),
-    ("fragment-host-volume", Outcome::Words("cannot mount the machine's path '/user/local'")),
+    ("fragment-host-volume", Outcome::Words(NO_SUCH_FOLDER)),
     ("fragment-secrets", Outcome::Stable(1)),
-    ("fragment-volume-mounts", Outcome::Words("cannot mount a volume at the absolute path '/mnt/etc'")),
-    ("fragment-volumes", Outcome::Words("cannot mount a volume at the absolute path '/mnt/etc'")),
+    ("fragment-volume-mounts", Outcome::Words(NO_IMAGE)),
+    ("fragment-volumes", Outcome::Words(NO_IMAGE)),
     ("pod-with-multiple-containers", Outcome::Stable(10)),
     ("simplepod-quick-start", Outcome::Stable(1)),
     ("simplepod2-sample-answer", Outcome::Stable(2)),
     ("with-ephemeral-vol", Outcome::Stable(1)),
 ];
+
+/// The documents speak of a file or folder that is there already.
+const NO_SUCH_FOLDER: &str = "cannot mount the machine's path '/user/local': No such file or directory (os error 2); a host volume has to be \
+     there on every agent that may run this";
+
+/// The documents' whole examples of such a mount have an image.
+const NO_IMAGE: &str = "cannot mount a volume at the absolute path '/mnt/etc' in a container without an image, which has the machine's \
+     own files; mount it at a path relative to the sandbox, such as 'mnt/etc'";
 
 #[derive(Clone, Copy)]
 enum Outcome {

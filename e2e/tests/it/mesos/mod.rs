@@ -5,3 +5,4 @@ mod failover;
 mod features;
 mod ground;
 mod logs;
+mod masters;

@@ -179,7 +179,12 @@ enum Content<'a> {
 fn mount(sandbox: &Path, directory: &Path, volume: &Volume, account: Option<Account>) -> Result<(), String> {
     let name = &volume.container_path;
     if Path::new(name).is_absolute() {
-        return Err(cannot(&format!("mount a volume at the absolute path '{name}', only at a path relative to the sandbox")));
+        // Nor would Mesos' own executor, unless the agent isolates file systems and the machine has that folder.
+        let instead = name.trim_start_matches('/');
+        return Err(format!(
+            "cannot mount a volume at the absolute path '{name}' in a container without an image, which has the machine's own files; \
+             mount it at a path relative to the sandbox, such as '{instead}'"
+        ));
     }
     let target = directory.join(inside(name).ok_or_else(|| format!("the volume's path '{name}' leads out of the sandbox"))?);
     let content = content(sandbox, volume)?;
@@ -193,7 +198,12 @@ fn mount(sandbox: &Path, directory: &Path, volume: &Volume, account: Option<Acco
             symlink(path, target).map_err(failed)
         }
         Content::Host(path) => {
-            fs::metadata(path).map_err(|error| format!("cannot mount the machine's path '{}': {error}", path.display()))?;
+            fs::metadata(path).map_err(|error| {
+                format!(
+                    "cannot mount the machine's path '{}': {error}; a host volume has to be there on every agent that may run this",
+                    path.display()
+                )
+            })?;
             symlink(path, target).map_err(failed)
         }
         Content::Secret(data) => {

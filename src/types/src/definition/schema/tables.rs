@@ -221,7 +221,8 @@ pub(super) static VOLUME_MOUNT: Shape = Shape {
     kind: Kind::Bounded,
     members: &[
         member("name", NAME, "One of the pod's volumes.").required(),
-        member("mountPath", PATH, "Relative to the container's sandbox, or absolute; without `..`.").required(),
+        member("mountPath", PATH, "Relative to the container's sandbox; or absolute, in a container with an image. Without `..`.")
+            .required(),
         member("readOnly", Of::Flag, "Whether writing is refused.").or(FALSE),
     ],
 };
