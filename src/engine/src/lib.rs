@@ -7,6 +7,7 @@
 //! ```
 
 pub mod agent;
+mod beneath;
 mod engine;
 pub mod executor;
 pub mod link;

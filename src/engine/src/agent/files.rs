@@ -1,14 +1,15 @@
 //! Files of the sandboxes, and of nothing else: what leads out of them, by `..` or by a link, is refused.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::fs::MetadataExt as _,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use podium_proto::mesos::v1::{FileInfo, TimeInfo};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::beneath::Folder;
 
 /// The most that one answer holds: sixteen pages.
 pub(super) const MAX_READ: usize = 64 << 10;
@@ -60,11 +61,8 @@ impl Files {
     fn open(&self, real: &Path) -> Result<File, Denied> {
         let root = fs::canonicalize(&self.root).map_err(denied)?;
         let within = real.strip_prefix(&root).map_err(|_| Denied::Forbidden)?;
-        let folder = File::open(&root).map_err(denied)?;
         let within = if within.as_os_str().is_empty() { Path::new(".") } else { within };
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat2(&folder, within, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS);
-        Ok(file.map_err(|error| denied(error.into()))?.into())
+        Folder::open(&root).and_then(|folder| folder.read(within)).map_err(denied)
     }
 
     /// The size of a file, and up to `length` of its bytes from `offset`.
@@ -87,25 +85,28 @@ impl Files {
     pub fn list(&self, path: &str) -> Result<Vec<FileInfo>, Denied> {
         let real = self.resolve(path)?;
         let shown = path.trim_end_matches('/');
-        if !real.is_dir() {
-            return Ok(vec![info(shown.to_owned(), &real).map_err(denied)?]);
+        let opened = self.open(&real)?;
+        let data = opened.metadata().map_err(denied)?;
+        if !data.is_dir() {
+            return Ok(vec![info(shown.to_owned(), &data)]);
         }
         let mut infos = Vec::new();
-        for entry in fs::read_dir(&real).map_err(denied)?.take(MAX_ENTRIES) {
+        // The folder that was opened, whatever stands at its path by now.
+        let folder = format!("/proc/self/fd/{}", opened.as_raw_fd());
+        for entry in fs::read_dir(folder).map_err(denied)?.take(MAX_ENTRIES) {
             let Ok(entry) = entry else { continue };
             let name = format!("{shown}/{}", entry.file_name().to_string_lossy());
             // One that vanished meanwhile is not there.
-            infos.extend(info(name, &entry.path()));
+            infos.extend(entry.metadata().map(|data| info(name, &data)));
         }
         infos.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(infos)
     }
 }
 
-fn info(name: String, path: &Path) -> io::Result<FileInfo> {
-    let data = fs::symlink_metadata(path)?;
+fn info(name: String, data: &Metadata) -> FileInfo {
     let nanoseconds = data.mtime().saturating_mul(1_000_000_000).saturating_add(data.mtime_nsec());
-    Ok(FileInfo {
+    FileInfo {
         path: name,
         nlink: i32::try_from(data.nlink()).ok(),
         size: Some(data.len()),
@@ -113,7 +114,7 @@ fn info(name: String, path: &Path) -> io::Result<FileInfo> {
         mode: Some(data.mode()),
         uid: Some(data.uid().to_string()),
         gid: Some(data.gid().to_string()),
-    })
+    }
 }
 
 #[allow(clippy::needless_pass_by_value)]
@@ -173,7 +174,7 @@ mod tests {
         let (_folder, files, run) = sandbox();
         assert_eq!(files.read(run.to_str().unwrap(), 0, None), Err(Denied::NotAFile));
         let pipe = run.join("pipe");
-        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0).unwrap();
         assert_eq!(files.read(pipe.to_str().unwrap(), 0, None), Err(Denied::NotAFile));
     }
 }

@@ -76,7 +76,8 @@ impl Driver {
 
     fn errand(&self, id: &str, program: &Program) -> Option<Errand> {
         let uris = self.tasks.get(id)?.info.command.as_ref()?.uris.clone();
-        let errand = Errand { task: id.to_owned(), uris, directory: program.directory.clone(), account: program.account };
+        let (directory, folder) = (program.directory.clone(), program.logs.folder.clone());
+        let errand = Errand { task: id.to_owned(), uris, directory, folder, account: program.account };
         (!errand.uris.is_empty()).then_some(errand)
     }
 

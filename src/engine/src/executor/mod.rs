@@ -30,6 +30,7 @@ pub use settings::MARKER;
 pub(crate) use settings::{ADDRESS_FILE, OPEN_FILES};
 pub(crate) use spawn::share_no_descriptors;
 pub(crate) use status::now;
+pub(crate) use users::Account;
 
 /// Runs the executor that the environment describes (`MESOS_*`) until its last container has ended and
 /// every update is acknowledged. What it has to say goes to standard error: the sandbox's `stderr` file.

@@ -1,13 +1,12 @@
 //! Lays out a container's sandbox as Mesos does, and says what to run in it. All paths that come from a
-//! task stay inside the executor's sandbox, host paths aside.
+//! task stay inside the executor's sandbox, host paths aside, and lead through no links that containers may have made.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::{self, DirBuilder, OpenOptions, Permissions},
+    fs,
     io::{self, Write as _},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown, symlink},
     path::{Component, Path, PathBuf},
 };
 
@@ -19,6 +18,7 @@ use super::{
     support::cannot,
     users::{self, Account},
 };
+use crate::beneath::Folder;
 
 /// Mesos' own default.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -54,33 +54,34 @@ pub(crate) fn prepare(ground: &Ground<'_>, nested: &str, task: &TaskInfo) -> Res
     let command = task.command.as_ref().ok_or("the task has no command")?;
     let account = users::account(task, ground.framework_user)?;
     let directory = ground.directory(nested);
-    make_directory(&directory, account).map_err(|error| format!("cannot make the sandbox {}: {error}", directory.display()))?;
+    let failed = |error: io::Error| format!("cannot make the sandbox {}: {error}", directory.display());
+    let sandbox = Folder::open(ground.sandbox).map_err(failed)?;
+    // Not the account's: it would move its siblings' sandboxes about.
+    let containers = sandbox.make(Path::new("containers"), None).map_err(failed)?;
+    let folder = containers.make(Path::new(nested), account).map_err(failed)?;
     if account.is_some() {
         // Another user than the executor's has to get through to its own sandbox, without seeing others'.
-        for path in [ground.sandbox, &ground.sandbox.join("containers")] {
-            fs::set_permissions(path, Permissions::from_mode(0o751))
-                .map_err(|error| format!("cannot open {} to users: {error}", path.display()))?;
-        }
+        sandbox.let_through().and_then(|()| containers.let_through()).map_err(failed)?;
     }
     for name in ["stdout", "stderr"] {
-        log_file(&directory.join(name), account).map_err(|error| format!("cannot make the file {name} in the sandbox: {error}"))?;
+        let made = folder.append(Path::new(name), 0o644, account);
+        made.map_err(|error| format!("cannot make the file {name} in the sandbox: {error}"))?;
     }
     for volume in task.container.iter().flat_map(|container| &container.volumes) {
-        mount(ground.sandbox, &directory, volume, account)?;
+        mount(ground.sandbox, &sandbox, &folder, volume, account)?;
     }
     let environment = environment(ground, nested, &directory, task, command)?;
     let (executable, argv) = command_line(command)?;
-    let logs = Logs { directory: directory.clone(), append: true };
+    let logs = Logs { folder, append: true };
     Ok(Program { executable, argv, environment, directory, logs, account })
 }
 
 /// `tasks/<task id>`, the way from a task's name to its sandbox.
 pub(crate) fn link_task(ground: &Ground<'_>, nested: &str, task: &TaskInfo) -> io::Result<()> {
-    let tasks = ground.sandbox.join("tasks");
-    DirBuilder::new().recursive(true).mode(0o750).create(&tasks)?;
+    let tasks = Folder::open(ground.sandbox)?.make(Path::new("tasks"), None)?;
     let name = inside(&task.task_id.value).filter(|name| name.components().count() == 1);
     let name = name.ok_or_else(|| io::Error::other("the task's id cannot name a file"))?;
-    symlink(ground.directory(nested), tasks.join(name))
+    tasks.link(&ground.directory(nested), &name)
 }
 
 /// A program of the task's own kind for a health check: the task's environment and directory. What the
@@ -89,9 +90,8 @@ pub(crate) fn probe(task: &Program, command: &CommandInfo) -> Result<Program, St
     let (executable, argv) = command_line(command)?;
     let mut environment = task.environment.clone();
     environment.extend(variables(command.environment.as_ref())?);
-    let logs = task.directory.join("containers").join("check");
-    make_directory(&logs, task.account).map_err(|error| format!("cannot make the check's sandbox: {error}"))?;
-    let logs = Logs { directory: logs, append: false };
+    let folder = task.logs.folder.make(Path::new("containers/check"), task.account);
+    let logs = Logs { folder: folder.map_err(|error| format!("cannot make the check's sandbox: {error}"))?, append: false };
     Ok(Program { executable, argv, environment, directory: task.directory.clone(), logs, account: task.account })
 }
 
@@ -168,7 +168,7 @@ fn secret_data(secret: &Secret) -> Option<&[u8]> {
 /// What a volume shows in the sandbox.
 #[derive(Debug, PartialEq, Eq)]
 enum Content<'a> {
-    /// A folder of the executor's sandbox, made when missing.
+    /// A folder of the executor's sandbox, relative to that, made when missing.
     Shared(PathBuf),
     /// A path of the machine, which must exist.
     Host(&'a Path),
@@ -176,7 +176,8 @@ enum Content<'a> {
     Secret(&'a [u8]),
 }
 
-fn mount(sandbox: &Path, directory: &Path, volume: &Volume, account: Option<Account>) -> Result<(), String> {
+/// `root` is where `sandbox` is, the executor's; `folder` is the container's.
+fn mount(root: &Path, sandbox: &Folder, folder: &Folder, volume: &Volume, account: Option<Account>) -> Result<(), String> {
     let name = &volume.container_path;
     if Path::new(name).is_absolute() {
         // Nor would Mesos' own executor, unless the agent isolates file systems and the machine has that folder.
@@ -186,16 +187,16 @@ fn mount(sandbox: &Path, directory: &Path, volume: &Volume, account: Option<Acco
              mount it at a path relative to the sandbox, such as '{instead}'"
         ));
     }
-    let target = directory.join(inside(name).ok_or_else(|| format!("the volume's path '{name}' leads out of the sandbox"))?);
-    let content = content(sandbox, volume)?;
+    let target = inside(name).ok_or_else(|| format!("the volume's path '{name}' leads out of the sandbox"))?;
+    let content = content(volume)?;
     let failed = |error: io::Error| format!("cannot mount the volume at '{name}': {error}");
-    if let Some(parent) = target.parent() {
-        make_directory(parent, account).map_err(failed)?;
+    if let Some(parent) = target.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        folder.make(parent, account).map_err(failed)?;
     }
     match content {
         Content::Shared(path) => {
-            make_directory(&path, account).map_err(failed)?;
-            symlink(path, target).map_err(failed)
+            sandbox.make(&path, account).map_err(failed)?;
+            folder.link(&root.join(path), &target).map_err(failed)
         }
         Content::Host(path) => {
             fs::metadata(path).map_err(|error| {
@@ -204,17 +205,16 @@ fn mount(sandbox: &Path, directory: &Path, volume: &Volume, account: Option<Acco
                     path.display()
                 )
             })?;
-            symlink(path, target).map_err(failed)
+            folder.link(path, &target).map_err(failed)
         }
         Content::Secret(data) => {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(&target).map_err(failed)?;
-            file.write_all(data).map_err(failed)?;
-            own(&target, account).map_err(failed)
+            let mut file = folder.create(&target, 0o400, account).map_err(failed)?;
+            file.write_all(data).map_err(failed)
         }
     }
 }
 
-fn content<'a>(sandbox: &Path, volume: &'a Volume) -> Result<Content<'a>, String> {
+fn content(volume: &Volume) -> Result<Content<'_>, String> {
     use volume::source::{Type, sandbox_path};
     let at = &volume.container_path;
     if volume.image.is_some() {
@@ -231,7 +231,7 @@ fn content<'a>(sandbox: &Path, volume: &'a Volume) -> Result<Content<'a>, String
                 return Err(cannot(&format!("mount the container's own sandbox as a volume (at '{at}')")));
             }
             let inner = inside(&path.path).ok_or_else(|| format!("the shared volume's path '{}' leads out of the sandbox", path.path))?;
-            Ok(Content::Shared(sandbox.join(inner)))
+            Ok(Content::Shared(inner))
         }
         Some(Ok(Type::HostPath)) => host(source.host_path.as_ref().map_or("", |host| host.path.as_str())),
         Some(Ok(Type::Secret)) => {
@@ -262,28 +262,4 @@ pub(crate) fn inside(path: &str) -> Option<PathBuf> {
         })
         .collect();
     parts.filter(|parts| !parts.as_os_str().is_empty())
-}
-
-/// Makes a folder for the account, and those above it that are missing: others may pass through these.
-pub(crate) fn make_directory(path: &Path, account: Option<Account>) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.is_dir()).collect();
-    for above in missing.into_iter().rev() {
-        DirBuilder::new().mode(0o751).create(above)?;
-        own(above, account)?;
-    }
-    DirBuilder::new().mode(0o750).create(path)?;
-    own(path, account)
-}
-
-fn log_file(path: &Path, account: Option<Account>) -> io::Result<()> {
-    OpenOptions::new().create(true).append(true).mode(0o644).open(path)?;
-    own(path, account)
-}
-
-/// Gives a path to the account that will use it.
-pub(crate) fn own(path: &Path, account: Option<Account>) -> io::Result<()> {
-    account.map_or(Ok(()), |account| chown(path, Some(account.uid), Some(account.gid)))
 }

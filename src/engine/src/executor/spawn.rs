@@ -6,16 +6,17 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::File,
     io,
-    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
-    path::PathBuf,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use rustix::process::{Pid, Signal};
 
 use super::users::Account;
+use crate::beneath::Folder;
 
 /// All that a container's process needs.
 #[derive(Debug, Clone)]
@@ -36,21 +37,16 @@ pub(crate) struct Program {
 /// The files `stdout` and `stderr` of one directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Logs {
-    pub directory: PathBuf,
+    pub folder: Folder,
     /// Else what an earlier program wrote is lost.
     pub append: bool,
 }
 
 impl Logs {
-    fn open(&self, name: &str) -> io::Result<File> {
-        let mut options = OpenOptions::new();
-        options.create(true).mode(0o644);
-        if self.append {
-            options.append(true)
-        } else {
-            options.write(true).truncate(true)
-        };
-        options.open(self.directory.join(name))
+    /// The folder is its containers': what bears the name may be anything.
+    fn open(&self, name: &str, account: Option<Account>) -> io::Result<File> {
+        let name = Path::new(name);
+        if self.append { self.folder.append(name, 0o644, account) } else { self.folder.replace(name, 0o644, account) }
     }
 }
 
@@ -62,7 +58,7 @@ pub(crate) fn spawn(program: &Program) -> io::Result<Pid> {
     }
     command.env_clear().envs(&program.environment).current_dir(&program.directory);
     command.stdin(Stdio::null());
-    command.stdout(program.logs.open("stdout")?).stderr(program.logs.open("stderr")?);
+    command.stdout(program.logs.open("stdout", program.account)?).stderr(program.logs.open("stderr", program.account)?);
     if let Some(account) = &program.account {
         command.uid(account.uid).gid(account.gid);
     }

@@ -7,7 +7,8 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::Permissions,
+    fs::{File, Permissions},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -16,18 +17,18 @@ use std::{
 use podium_http::{Client, ClientConfig, Response, StatusCode, Url, header};
 use podium_proto::mesos::v1::command_info::Uri;
 use tokio::{
-    fs::{self, File},
     io::AsyncWriteExt as _,
     sync::{mpsc, oneshot},
 };
 use tokio_stream::StreamExt as _;
 
 use super::{
-    sandbox::{inside, make_directory, own},
+    sandbox::inside,
     spawn::{Logs, Program},
     support::cannot,
-    users::Account,
+    users::{self, Account},
 };
+use crate::beneath::Folder;
 
 /// As much as Mesos' own fetcher waits for a server that sends nothing.
 const STALL: Duration = Duration::from_secs(60);
@@ -40,8 +41,9 @@ const REDIRECTIONS: usize = 10;
 pub(crate) struct Errand {
     pub task: String,
     pub uris: Vec<Uri>,
-    /// Its sandbox, which exists.
+    /// Its sandbox, which exists, and may hold whatever an archive before has put there.
     pub directory: PathBuf,
+    pub folder: Folder,
     pub account: Option<Account>,
 }
 
@@ -74,42 +76,42 @@ struct Fetcher {
     group: u64,
     words: mpsc::Sender<Word>,
     client: Option<Client>,
-    /// Where the URIs to be cached are.
-    cache: BTreeMap<String, PathBuf>,
+    /// What was brought for the URIs to be cached.
+    cache: BTreeMap<String, File>,
 }
 
 impl Fetcher {
     async fn fetch(&mut self, uri: &Uri, errand: &Errand) -> Result<(), String> {
-        let target = errand.directory.join(target(uri)?);
-        if let Some(parent) = target.parent() {
-            make_directory(parent, errand.account).map_err(|error| error.to_string())?;
-        }
-        self.bring(uri, &target).await?;
-        own(&target, errand.account).map_err(|error| error.to_string())?;
+        let name = target(uri)?;
         let executable = uri.executable.unwrap_or(false);
+        let file = self.bring(uri, &name, errand).await?;
         let mode = Permissions::from_mode(if executable { 0o755 } else { 0o644 });
-        fs::set_permissions(&target, mode).await.map_err(|error| error.to_string())?;
-        match extraction(&target, &errand.directory) {
+        file.set_permissions(mode).map_err(|error| error.to_string())?;
+        if uri.cache.unwrap_or(false) {
+            self.cache.insert(uri.value.clone(), file);
+        }
+        match extraction(&errand.directory.join(name), &errand.directory) {
             Some(argv) if !executable && uri.extract.unwrap_or(true) => self.extract(argv, errand).await,
             _ => Ok(()),
         }
     }
 
-    /// Makes `target` the content of the URI.
-    async fn bring(&mut self, uri: &Uri, target: &Path) -> Result<(), String> {
-        let cached = self.cache.get(&uri.value).filter(|path| path.as_path() != target);
-        if let Some(source) = cached.cloned().map_or_else(|| local(&uri.value), |path| Ok(Some(path)))? {
-            fs::copy(&source, target).await.map_err(|error| format!("{}: {error}", source.display()))?;
-        } else {
-            self.download(&uri.value, target).await?;
+    /// Makes the content of the URI a new file `name` in the sandbox.
+    async fn bring(&mut self, uri: &Uri, name: &Path, errand: &Errand) -> Result<File, String> {
+        let source = match (local(&uri.value)?, self.cache.get(&uri.value)) {
+            // Each task has to be allowed to read it: never cached.
+            (Some(path), _) => Some(open(path, errand.account).await?),
+            (None, Some(cached)) => Some(cached.try_clone().map_err(|error| error.to_string())?),
+            (None, None) => None,
+        };
+        let target = make(name, errand).map_err(|error| error.to_string())?;
+        match source {
+            Some(source) => copy(source, target).await,
+            None => self.download(&uri.value, target).await,
         }
-        if uri.cache.unwrap_or(false) {
-            self.cache.insert(uri.value.clone(), target.to_owned());
-        }
-        Ok(())
     }
 
-    async fn download(&mut self, uri: &str, target: &Path) -> Result<(), String> {
+    async fn download(&mut self, uri: &str, target: File) -> Result<File, String> {
         let mut url = podium_http::parse_url(uri).map_err(|error| error.to_string())?;
         for _ in 0..=REDIRECTIONS {
             let response = self.client()?.get(&url).await.map_err(|error| error.to_string())?;
@@ -144,7 +146,7 @@ impl Fetcher {
             argv,
             environment: BTreeMap::from([("PATH".to_owned(), super::sandbox::PATH.to_owned())]),
             directory: errand.directory.clone(),
-            logs: Logs { directory: errand.directory.clone(), append: true },
+            logs: Logs { folder: errand.folder.clone(), append: true },
             account: errand.account,
         };
         let name = name.to_string_lossy();
@@ -153,9 +155,7 @@ impl Fetcher {
         self.words.send(Word::Run { group: self.group, program, reply }).await.map_err(|_| ending())?;
         match answer.await.map_err(|_| ending())?.map_err(|error| format!("cannot extract it by '{name}': {error}"))? {
             0 => Ok(()),
-            code => {
-                Err(format!("'{name}' could not extract it and exited with status {code}{}", last_line(&errand.directory.join("stderr"))))
-            }
+            code => Err(format!("'{name}' could not extract it and exited with status {code}{}", last_line(&errand.folder))),
         }
     }
 }
@@ -194,15 +194,53 @@ fn redirection(asked: &Url, response: &Response) -> Option<Url> {
     (response.status.is_redirection() && safe).then_some(next)
 }
 
-async fn save(mut response: Response, target: &Path) -> Result<(), String> {
-    let mut file = File::create(target).await.map_err(|error| error.to_string())?;
+/// A new file, with the folders on the way to it.
+fn make(name: &Path, errand: &Errand) -> io::Result<File> {
+    if let Some(parent) = name.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        errand.folder.make(parent, errand.account)?;
+    }
+    errand.folder.replace(name, 0o644, errand.account)
+}
+
+/// A plain file of this machine that the task's user may read.
+async fn open(path: PathBuf, account: Option<Account>) -> Result<File, String> {
+    let shown = path.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || users::open(&path, account)).await;
+    let who = if account.is_some() { "the task's user" } else { "the executor" };
+    let file = opened.unwrap_or_else(|error| Err(error.into())).map_err(|error| format!("{who} cannot read {shown}: {error}"))?;
+    match file.metadata() {
+        Ok(data) if data.is_file() => Ok(file),
+        Ok(_) => Err(format!("{shown} is no plain file")),
+        Err(error) => Err(format!("{shown}: {error}")),
+    }
+}
+
+/// All of one file at the end of another.
+async fn copy(mut source: File, mut target: File) -> Result<File, String> {
+    let copied = tokio::task::spawn_blocking(move || {
+        source.seek(SeekFrom::Start(0))?;
+        if io::copy(&mut source.take(LARGEST), &mut target)? == LARGEST {
+            return Err(too_large());
+        }
+        Ok(target)
+    });
+    copied.await.unwrap_or_else(|error| Err(error.into())).map_err(|error| error.to_string())
+}
+
+fn too_large() -> io::Error {
+    io::Error::other(format!("it is larger than {LARGEST} bytes"))
+}
+
+async fn save(mut response: Response, target: File) -> Result<File, String> {
+    let mut file = tokio::fs::File::from_std(target);
     let mut left = LARGEST;
     while let Some(piece) = response.body.next().await {
         let piece = piece.map_err(|error| error.to_string())?;
-        left = left.checked_sub(piece.len() as u64).ok_or_else(|| format!("it is larger than {LARGEST} bytes"))?;
+        left = left.checked_sub(piece.len() as u64).ok_or_else(|| too_large().to_string())?;
         file.write_all(&piece).await.map_err(|error| error.to_string())?;
     }
-    file.flush().await.map_err(|error| error.to_string())
+    file.flush().await.map_err(|error| error.to_string())?;
+    Ok(file.into_std().await)
 }
 
 /// The command that extracts a file, if its name says that it is an archive.
@@ -234,10 +272,22 @@ fn shown(uri: &str) -> String {
 }
 
 /// `: ` and what a program said last, if it said anything.
-fn last_line(log: &Path) -> String {
-    let text = std::fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(1000)..]);
-    text.lines().next_back().map_or_else(String::new, |line| format!(": {line}"))
+fn last_line(sandbox: &Folder) -> String {
+    let text = tail(sandbox, Path::new("stderr")).unwrap_or_default();
+    String::from_utf8_lossy(&text).lines().next_back().map_or_else(String::new, |line| format!(": {line}"))
+}
+
+/// The last of a file; of anything else nothing.
+fn tail(sandbox: &Folder, name: &Path) -> io::Result<Vec<u8>> {
+    const TAIL: u64 = 1000;
+    let mut file = sandbox.read(name)?;
+    let data = file.metadata()?;
+    let mut text = Vec::new();
+    if data.is_file() {
+        file.seek(SeekFrom::Start(data.len().saturating_sub(TAIL)))?;
+        file.take(TAIL).read_to_end(&mut text)?;
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -1,14 +1,55 @@
 //! Who a container runs as.
 
-use std::fs;
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use podium_proto::mesos::v1::TaskInfo;
+use rustix::{
+    fs::{Gid, Uid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
 
 /// A line of the machine's account list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Account {
     pub uid: u32,
     pub gid: u32,
+}
+
+impl Account {
+    pub fn user(self) -> Uid {
+        Uid::from_raw(self.uid)
+    }
+
+    pub fn group(self) -> Gid {
+        Gid::from_raw(self.gid)
+    }
+
+    /// Gives up the rights of the calling thread for this account's. Who it really is stays, so that the account can
+    /// neither signal nor trace it.
+    fn borrow(self) -> io::Result<()> {
+        set_thread_groups(&[])?;
+        set_thread_res_gid(None, self.group(), None)?;
+        Ok(set_thread_res_uid(None, self.user(), None)?)
+    }
+}
+
+/// Opens a file of the machine, to be read, if the account may read it; `None` is who we are. Waits for nobody on the
+/// other side of a pipe.
+pub(crate) fn open(path: &Path, account: Option<Account>) -> io::Result<File> {
+    let path = path.to_owned();
+    let open = move |path: PathBuf| File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    let Some(account) = account else { return open(path) };
+    // Rights are a thread's: this one ends with what it has given up.
+    let thread = std::thread::Builder::new().name("borrowed-rights".to_owned()).spawn(move || {
+        account.borrow()?;
+        open(path)
+    })?;
+    thread.join().map_err(|_| io::Error::other("the thread that was to open it has failed"))?
 }
 
 /// Whom to become for `task`: `None` stays who we are. Only root can become someone else: for others the

@@ -6,5 +6,6 @@ mod artifacts;
 mod groups;
 mod health;
 mod kills;
+mod links;
 mod recovery;
 mod rig;
