@@ -79,6 +79,10 @@ fn item(view: &PodView, offers: bool, now: i64) -> Option<Value> {
         "delay": { "timeLeftSeconds": left.saturating_add(999) / 1000, "overdue": left == 0 },
         "processedOffersSummary": summary(&queue),
     });
+    // Marathon knows no such thing: a role that it may not have ends it.
+    if !queue.role_refused.is_empty() {
+        item["refusedRole"] = json!({ "reason": Reason::UnfulfilledRole.as_str(), "message": queue.role_refused });
+    }
     if offers {
         item["lastUnusedOffers"] = queue.unused.iter().map(unused).collect();
     }

@@ -23,6 +23,7 @@ pub struct MesosServer {
     /// Where things listen.
     pub endpoints: Endpoints,
     binary: PathBuf,
+    options: Vec<String>,
     folder: TempDir,
 }
 
@@ -44,9 +45,18 @@ impl MesosServer {
     pub fn start_at(binary: &Path, folder: TempDir, mesos: RealMesos, address: &str, options: &[&str]) -> Self {
         let etcd = etcd::start(folder.path());
         let mut endpoints = Endpoints { etcd: etcd.address.clone(), mesos: address.to_owned(), ..Endpoints::default() };
-        let (server, line) = start_server(binary, folder.path(), &endpoints, &with_a_long_lease(options));
+        let options = with_a_long_lease(options);
+        let (server, line) = start_server(binary, folder.path(), &endpoints, &options);
         endpoints.api = address_in(&line);
-        Self { mesos, server, etcd, endpoints, binary: binary.to_owned(), folder }
+        Self { mesos, server, etcd, endpoints, binary: binary.to_owned(), options, folder }
+    }
+
+    /// `kill -9` of the server, and another in its place.
+    pub fn restart_server(&mut self) {
+        self.server.kill();
+        let (server, line) = start_server(&self.binary, self.folder.path(), &self.endpoints, &self.options);
+        self.server = server;
+        self.endpoints.api = address_in(&line);
     }
 
     /// The API.

@@ -21,6 +21,7 @@ use super::pod::{Pod, Ready};
 use super::quarantine::Custody;
 use super::queue::QueueWrite;
 use super::reconcile::Reconciliation;
+use super::roles::Roles;
 use super::state::GatewayState;
 use super::strays::Strays;
 use super::survey::Survey;
@@ -65,13 +66,12 @@ pub(super) struct Core {
     pub custody: Custody,
     demand: Demand,
     pub reconciliation: Reconciliation,
-    roles: BTreeSet<String>,
+    roles: Roles,
     pub out: Vec<Output>,
 }
 
 impl Core {
     pub fn new(settings: Settings, identity: Identity) -> Self {
-        let roles = [settings.default_role.clone()].into();
         Core {
             settings,
             identity,
@@ -92,14 +92,21 @@ impl Core {
             custody: Custody::default(),
             demand: Demand::default(),
             reconciliation: Reconciliation::default(),
-            roles,
+            roles: Roles::default(),
             out: Vec::new(),
         }
     }
 
-    /// Roles to subscribe for; they only grow.
-    pub fn roles(&self) -> &BTreeSet<String> {
-        &self.roles
+    /// Roles to subscribe for.
+    pub fn roles_to_subscribe(&self) -> Vec<String> {
+        self.roles.to_subscribe(&self.settings.default_role)
+    }
+
+    /// Mesos has answered a change of our roles.
+    pub fn roles_answered(&mut self, answer: Result<(), String>, now: i64) {
+        for role in self.roles.answered(answer, now) {
+            self.demand.granted(&role);
+        }
     }
 
     /// What is to be done, in order.
@@ -143,12 +150,9 @@ impl Core {
             return;
         }
         let uuids = pod.join(view, revision, thaws);
-        for definition in pod.definitions.values() {
-            let role = definition.role.as_ref().unwrap_or(&self.settings.default_role);
-            if !self.roles.contains(role) {
-                self.roles.insert(role.clone());
-            }
-        }
+        let roles = pod.definitions.values().map(|definition| definition.role.as_ref().unwrap_or(&self.settings.default_role).clone());
+        let before = std::mem::replace(&mut pod.roles, roles.collect());
+        self.roles.changed(&before, &pod.roles);
         for uuid in uuids {
             self.look(id, uuid, now);
         }
@@ -159,18 +163,19 @@ impl Core {
     pub fn drop_idle(&mut self, id: &PodId) {
         let gone = |pod: &Pod| pod.config_ms == 0 && pod.entries.is_empty() && pod.waiting.is_idle() && pod.deleted.is_empty();
         let idle = self.pods.get(id).is_some_and(gone);
-        if idle {
-            self.pods.remove(id);
+        if idle && let Some(pod) = self.pods.remove(id) {
+            self.roles.changed(&pod.roles, &BTreeSet::new());
         }
     }
 
     /// Subscribed: asks which tasks run, and then about everything that has not ended.
-    /// For the `suppressed` roles nothing will be offered until it is asked for.
-    pub fn subscribed(&mut self, home_region: Option<String>, suppressed: &[String], now: i64) {
+    /// It is for these `roles`; for the `suppressed` ones nothing will be offered until it is asked for.
+    pub fn subscribed(&mut self, home_region: Option<String>, roles: &[String], suppressed: &[String], now: i64) {
         self.disconnected();
         self.subscribed = true;
         self.home_region = home_region;
-        self.demand.reset(&self.roles, suppressed);
+        self.roles.subscribed(roles);
+        self.demand.reset(self.roles.granted(), suppressed);
         self.survey.begin(now);
         self.custody.holds_reconciliation = true;
         let all: Vec<(PodId, Uuid)> = self.pods.iter().flat_map(|(id, pod)| pod.entries.keys().map(|uuid| (id.clone(), *uuid))).collect();
@@ -189,6 +194,7 @@ impl Core {
         self.offers.clear();
         self.survey.stop();
         self.reconciliation.stop();
+        self.roles.ended();
         for (_, slot) in std::mem::take(&mut self.slots) {
             for (id, uuid) in slot.members {
                 if let Some(entry) = self.entry_mut(&id, uuid) {
@@ -223,7 +229,7 @@ impl Core {
 
     /// The roles in which nothing waits for an offer.
     pub fn idle_roles(&self) -> Vec<String> {
-        self.roles.iter().filter(|role| !self.role_waits(role)).cloned().collect()
+        self.roles_to_subscribe().into_iter().filter(|role| !self.role_waits(role)).collect()
     }
 
     pub fn role_waits(&self, role: &str) -> bool {
@@ -357,11 +363,19 @@ impl Core {
                 let calls = self.reconciliation.retry(now, self.settings.reconcile_ms);
                 self.out.extend(calls.into_iter().map(Output::Call));
             }
+            self.update_roles(now);
             let wanted: BTreeSet<String> = self.ready_roles.keys().cloned().collect();
             let calls = self.demand.due(&wanted, now, self.settings.min_revive_ms);
             self.out.extend(calls.into_iter().map(Output::Call));
         }
         self.write_queues(now);
+    }
+
+    /// Asks for roles that we are not subscribed for. What is suppressed stays so, and what it adds is not yet.
+    fn update_roles(&mut self, now: i64) {
+        let Some(more) = self.roles.due(now).map(<[String]>::to_vec) else { return };
+        let roles = self.roles.granted().iter().cloned().chain(more).collect();
+        self.call(Call::UpdateRoles { roles, suppressed: self.demand.suppressed() });
     }
 
     fn write_queues(&mut self, now: i64) {
@@ -370,7 +384,8 @@ impl Core {
             let Some(pod) = self.pods.get_mut(&id) else { continue };
             let count = pod.ready_count();
             let key = Key::Queue(id.clone());
-            let op = pod.waiting.write(count, now).map(|write| match write {
+            let refusal = pod.ready.values().find_map(|ready| self.roles.refusal(&ready.role));
+            let op = pod.waiting.write(count, refusal, now).map(|write| match write {
                 QueueWrite::Put(record) => Op::leased_record(key, record, self.identity.lease),
                 QueueWrite::Delete => Op::Delete(key),
             });
@@ -392,7 +407,8 @@ impl Core {
         let survey = self.survey.next_wake().filter(|_| self.subscribed);
         let entry = self.wakes.first().map(|(at, ..)| *at);
         let queue = self.queue_wakes.first().map(|(at, _)| *at);
-        let rest = [entry, queue, demand, strays, ordered, survey, self.reconciliation.next_wake(), self.next_record()];
+        let roles = self.roles.next_wake();
+        let rest = [entry, queue, roles, demand, strays, ordered, survey, self.reconciliation.next_wake(), self.next_record()];
         rest.into_iter().flatten().min()
     }
 }

@@ -13,21 +13,28 @@ struct Role {
     last_revive_ms: Option<i64>,
 }
 
-/// All roles that we subscribed for.
+/// All roles that we are subscribed for.
 #[derive(Debug, Default)]
 pub(super) struct Demand {
     roles: BTreeMap<String, Role>,
 }
 
 impl Demand {
-    /// Something new waits in this role.
+    /// Something new waits in this role. In one that is not ours yet it waits for [`Demand::granted`].
     pub fn ask(&mut self, role: &str) {
-        match self.roles.get_mut(role) {
-            Some(known) => known.asked = true,
-            None => {
-                self.roles.insert(role.to_owned(), Role { asked: true, ..Role::default() });
-            }
+        if let Some(known) = self.roles.get_mut(role) {
+            known.asked = true;
         }
+    }
+
+    /// We are subscribed for a role more. What waits in it gets offers at once, instead of at the allocator's next turn.
+    pub fn granted(&mut self, role: &str) {
+        self.roles.entry(role.to_owned()).or_insert(Role { asked: true, ..Role::default() });
+    }
+
+    /// The roles for which Mesos is to offer nothing.
+    pub fn suppressed(&self) -> Vec<String> {
+        self.roles.iter().filter(|(_, role)| role.suppressed).map(|(name, _)| name.clone()).collect()
     }
 
     /// A new subscription: no filters, and no offers for the roles that were `suppressed` with it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
-use podium_mesos::client::{self, Calls, Event, MesosConfig, Stop, SubscriptionOver};
+use podium_mesos::client::{self, Calls, Event, MesosConfig, RolesAnswer, Stop, SubscriptionOver};
 use podium_mesos::operator::Operator;
 use podium_store::Kind;
 use podium_store::index::{Changes, Kinds, Position};
@@ -73,8 +73,7 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
         take_in(&mut core, &term, batch.pods.iter());
         take_orders(&mut core, &term);
     }
-    let roles: Vec<String> = core.roles().iter().cloned().collect();
-    let (roles, watched) = watch::channel(roles);
+    let (roles, watched) = watch::channel(core.roles_to_subscribe());
     let (idle, watched_idle) = watch::channel(core.idle_roles());
     let config = MesosConfig { idle: watched_idle, ..mesos_config(settings, &identity.framework_id, watched) };
     let cancel = term.lost.child_token();
@@ -90,6 +89,7 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
         idle,
         state,
         calls: None,
+        roles_answer: None,
         queued: VecDeque::new(),
         answers: FuturesUnordered::new(),
         operator,
@@ -121,12 +121,15 @@ struct Driver<'a> {
     changes: Changes,
     positions: watch::Receiver<Position>,
     events: mpsc::Receiver<Event>,
+    /// To subscribe for.
     roles: watch::Sender<Vec<String>>,
     /// Those in which nothing waits.
     idle: watch::Sender<Vec<String>>,
     state: &'a watch::Sender<GatewayState>,
     /// Of the present subscription.
     calls: Option<Calls>,
+    /// To the last change of our roles, until it has come.
+    roles_answer: Option<RolesAnswer>,
     /// Calls in their order, yet to be handed over.
     queued: VecDeque<Call>,
     answers: FuturesUnordered<BoxFuture<'static, (Token, Outcome)>>,
@@ -175,6 +178,10 @@ impl Driver<'_> {
                     self.core.surveyed(round, tasks, revision, now);
                     Next::Continue
                 }
+                Some(answer) = roles_answer(&mut self.roles_answer) => {
+                    self.core.roles_answered(answer, self.term.clock.now().0);
+                    Next::Continue
+                }
                 Ok(()) = self.positions.changed(), if self.core.awaits_index() => Next::Continue,
                 () = sleep_until(wake) => Next::Continue,
             };
@@ -220,11 +227,12 @@ impl Driver<'_> {
     fn take_event(&mut self, event: Event) -> Result<(), Failure> {
         let now = self.term.clock.now().0;
         match event {
-            Event::Subscribed { calls, framework_id, master, suppressed } => {
+            Event::Subscribed { calls, framework_id, master, roles, suppressed } => {
                 if framework_id != self.core.identity.framework_id {
                     return Err(Failure(format!("Mesos knows us as {framework_id} and not as {}", self.core.identity.framework_id)));
                 }
                 self.calls = Some(calls);
+                self.roles_answer = None;
                 self.queued.clear();
                 let region = master.as_ref().and_then(|master| Some(master.domain.as_ref()?.fault_domain.as_ref()?.region.name.clone()));
                 let address = master.as_ref().and_then(|master| {
@@ -232,7 +240,7 @@ impl Driver<'_> {
                     let host = address.hostname.as_ref().or(address.ip.as_ref())?;
                     Some(format!("{host}:{}", address.port))
                 });
-                self.core.subscribed(region, &suppressed, now);
+                self.core.subscribed(region, &roles, &suppressed, now);
                 self.state.send_modify(|state| {
                     state.master = address;
                     state.trouble = None;
@@ -240,6 +248,7 @@ impl Driver<'_> {
             }
             Event::Disconnected { reason } => {
                 self.calls = None;
+                self.roles_answer = None;
                 self.queued.clear();
                 self.core.disconnected();
                 self.trouble(&reason);
@@ -298,7 +307,7 @@ impl Driver<'_> {
         }
         self.core.tick(now);
         drop(busy);
-        self.subscribe_for_roles();
+        self.tell_roles();
         self.carry_out().await;
         self.state.send_if_modified(|state| {
             let before = state.clone();
@@ -307,21 +316,15 @@ impl Driver<'_> {
         });
     }
 
-    fn subscribe_for_roles(&self) {
-        // Before the roles, which subscribe anew.
-        let idle = self.core.idle_roles();
-        self.idle.send_if_modified(|known| {
-            let news = *known != idle;
-            *known = idle;
-            news
-        });
-        self.roles.send_if_modified(|roles| {
-            let news = roles.len() != self.core.roles().len();
-            if news {
-                *roles = self.core.roles().iter().cloned().collect();
-            }
-            news
-        });
+    /// What the next subscription is for.
+    fn tell_roles(&self) {
+        for (sender, now) in [(&self.idle, self.core.idle_roles()), (&self.roles, self.core.roles_to_subscribe())] {
+            sender.send_if_modified(|known| {
+                let news = *known != now;
+                *known = now;
+                news
+            });
+        }
     }
 
     async fn carry_out(&mut self) {
@@ -345,7 +348,7 @@ impl Driver<'_> {
             return;
         };
         while let Some(call) = self.queued.pop_front() {
-            if make(&calls, call).await.is_err() {
+            if make(&calls, call, &mut self.roles_answer).await.is_err() {
                 self.queued.clear();
                 return;
             }
@@ -367,8 +370,20 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-async fn make(calls: &Calls, call: Call) -> Result<(), SubscriptionOver> {
+/// The answer to the last change of our roles; none when its subscription ended first.
+async fn roles_answer(awaited: &mut Option<RolesAnswer>) -> Option<Result<(), String>> {
+    let Some(receiver) = awaited else { return std::future::pending().await };
+    let answer = receiver.await.ok();
+    *awaited = None;
+    answer
+}
+
+async fn make(calls: &Calls, call: Call, roles_answer: &mut Option<RolesAnswer>) -> Result<(), SubscriptionOver> {
     match call {
+        Call::UpdateRoles { roles, suppressed } => {
+            *roles_answer = Some(calls.update_roles(roles, suppressed).await?);
+            Ok(())
+        }
         Call::Accept { offer_ids, operations, refuse_seconds } => calls.accept(offer_ids, operations, refuse_seconds).await,
         Call::Decline { offer_ids, refuse_seconds } => calls.decline(offer_ids, refuse_seconds).await,
         Call::AnswerInverse { offer_ids, accept, refuse_seconds } => calls.answer_inverse(offer_ids, accept, refuse_seconds).await,

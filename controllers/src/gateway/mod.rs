@@ -25,6 +25,7 @@ mod pod;
 mod quarantine;
 mod queue;
 mod reconcile;
+mod roles;
 mod secrets;
 mod slate;
 mod state;

@@ -28,6 +28,11 @@ pub(super) enum Call {
     },
     Revive(Vec<String>),
     Suppress(Vec<String>),
+    /// All roles, and those of them that are suppressed; the answer is for [`super::core::Core::roles_answered`].
+    UpdateRoles {
+        roles: Vec<String>,
+        suppressed: Vec<String>,
+    },
     Kill {
         task_id: String,
         agent_id: Option<String>,

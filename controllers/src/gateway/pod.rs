@@ -20,6 +20,8 @@ pub(super) struct Pod {
     /// The version that last changed what runs: older instances are not counted by constraints.
     pub config_ms: i64,
     pub definitions: BTreeMap<i64, Arc<PodDefinition>>,
+    /// Those of its definitions.
+    pub roles: BTreeSet<String>,
     /// Instances that wait for an offer, by config.
     pub ready: BTreeMap<i64, Ready>,
     pub waiting: Waiting,

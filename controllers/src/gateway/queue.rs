@@ -107,7 +107,8 @@ impl Waiting {
     }
 
     /// The write that is due, if one is; it counts as under way then.
-    pub fn write(&mut self, waiting: usize, now: i64) -> Option<QueueWrite> {
+    /// `refusal`: why Mesos refuses the pod's role.
+    pub fn write(&mut self, waiting: usize, refusal: Option<&str>, now: i64) -> Option<QueueWrite> {
         if self.writing {
             return None;
         }
@@ -115,10 +116,10 @@ impl Waiting {
             (None, None) => return None,
             (None, Some(_)) => QueueWrite::Delete,
             (Some(since), written) => {
-                let record = self.record(waiting, since, now);
+                let record = Queue { role_refused: refusal.unwrap_or_default().to_owned(), ..self.record(waiting, since, now) };
                 let rested = written.is_none() || now >= self.written_ms.saturating_add(AGAIN_AFTER_MS);
                 // The number of offers alone is no news.
-                let told = |record: &Queue| (record.waiting, record.agents, record.refused.clone());
+                let told = |record: &Queue| (record.waiting, record.agents, record.refused.clone(), record.role_refused.clone());
                 let news = written.as_ref().is_none_or(|old| told(old) != told(&record));
                 if !self.is_remarkable(now) || !rested || !news {
                     return None;
@@ -226,22 +227,22 @@ mod tests {
     fn short_waits_are_not_written_and_long_ones_only_when_they_change() {
         let mut waiting = Waiting::default();
         waiting.set(true, 0);
-        assert_eq!(waiting.write(1, 1_999), None);
+        assert_eq!(waiting.write(1, None, 1_999), None);
         saw(&mut waiting, "S1", Some(Reason::InsufficientCpus), 1);
-        let Some(QueueWrite::Put(first)) = waiting.write(1, 2_000) else { panic!("a record is due") };
+        let Some(QueueWrite::Put(first)) = waiting.write(1, None, 2_000) else { panic!("a record is due") };
         assert_eq!((first.waiting, first.since_ms, first.offers_seen, first.refused["InsufficientCpus"]), (1, 0, 1, 1));
-        assert_eq!(waiting.write(2, 30_000), None, "the last is not answered");
+        assert_eq!(waiting.write(2, None, 30_000), None, "the last is not answered");
         assert_eq!(waiting.written(true, 30_000), None);
         saw(&mut waiting, "S1", Some(Reason::InsufficientCpus), 2);
-        assert_eq!(waiting.write(1, 30_000), None, "the same reason again is no news");
+        assert_eq!(waiting.write(1, None, 30_000), None, "the same reason again is no news");
         saw(&mut waiting, "S1", Some(Reason::InsufficientMemory), 3);
-        assert_eq!(waiting.write(1, 11_999), None, "too soon");
-        assert!(matches!(waiting.write(1, 12_000), Some(QueueWrite::Put(_))));
+        assert_eq!(waiting.write(1, None, 11_999), None, "too soon");
+        assert!(matches!(waiting.write(1, None, 12_000), Some(QueueWrite::Put(_))));
         waiting.set(false, 13_000);
         assert_eq!(waiting.written(true, 13_000), Some(13_000), "the wait ended while the record was written");
-        assert_eq!(waiting.write(0, 13_000), Some(QueueWrite::Delete));
+        assert_eq!(waiting.write(0, None, 13_000), Some(QueueWrite::Delete));
         assert_eq!(waiting.written(false, 14_000), Some(24_000), "the record is still there");
-        assert_eq!(waiting.write(0, 24_000), Some(QueueWrite::Delete));
+        assert_eq!(waiting.write(0, None, 24_000), Some(QueueWrite::Delete));
         assert_eq!(waiting.written(true, 24_000), None);
         assert!(waiting.is_idle());
     }

@@ -1,6 +1,7 @@
 //! The core in scenarios: what happens, and what it then says is to be done. No network, no clock, no store.
 
 mod offers;
+mod roles;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +86,8 @@ impl World {
 
     /// Subscribes; Mesos shows these tasks.
     fn subscribe(&mut self, tasks: &[Task]) {
-        self.core.subscribed(None, &[], self.now);
+        let roles = self.core.roles_to_subscribe();
+        self.core.subscribed(None, &roles, &[], self.now);
         self.settle();
         self.survey(Ok(tasks.to_vec()));
     }
@@ -483,7 +485,7 @@ fn nothing_is_launched_killed_or_reconciled_before_mesos_has_told_what_runs() {
     let before = World::running();
     let mut world = World::new(Settings::default());
     (world.view, world.revision) = (before.view, before.revision);
-    world.core.subscribed(None, &[], world.now);
+    world.core.subscribed(None, &["*".to_owned()], &[], world.now);
     world.instance(1, Some(Goal::Decommissioned), 1);
     world.instance(2, Some(Goal::Running), 1);
     world.offer(1);
@@ -567,7 +569,7 @@ fn what_an_earlier_gateway_listed_and_does_not_run_any_more_is_taken_off_the_lis
     let mut world = World::new(Settings::default());
     let listed = Unknown { instances: vec![Default::default()], schema: 1, ..Unknown::default() };
     world.core.custody = Custody::found(None, vec![(pod(), listed)]);
-    world.core.subscribed(None, &[], world.now);
+    world.core.subscribed(None, &["*".to_owned()], &[], world.now);
     world.settle();
     world.survey_with(Ok(Shown { tasks: Vec::new(), away: 1 }));
     assert!(world.writes.is_empty(), "what runs on the agent that is away nobody knows");
@@ -641,7 +643,7 @@ fn a_gateway_that_has_not_seen_what_runs_on_every_agent_kills_nothing() {
     let before = World::running();
     let mut world = World::new(Settings::default());
     (world.view, world.revision) = (before.view, before.revision);
-    world.core.subscribed(None, &[], world.now);
+    world.core.subscribed(None, &["*".to_owned()], &[], world.now);
     world.instance(1, Some(Goal::Decommissioned), 1);
     let ours = vec![shown(&task_id(1, 1), Some(("C", 1)))];
     world.survey_with(Ok(Shown { tasks: ours.clone(), away: 1 }));
@@ -651,7 +653,7 @@ fn a_gateway_that_has_not_seen_what_runs_on_every_agent_kills_nothing() {
     world.survey(Ok(ours.clone()));
     world.at(NOW + 3_000);
     assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
-    world.core.subscribed(None, &[], world.now);
+    world.core.subscribed(None, &["*".to_owned()], &[], world.now);
     world.settle();
     world.survey_with(Ok(Shown { tasks: ours, away: 1 }));
     world.at(NOW + 13_000);
@@ -705,7 +707,7 @@ fn a_task_of_another_cluster_begins_a_quarantine_although_a_record_names_it() {
 #[test]
 fn what_was_heard_of_since_the_question_outweighs_the_answer() {
     let mut world = World::running();
-    world.core.subscribed(None, &[], world.now);
+    world.core.subscribed(None, &["*".to_owned()], &[], world.now);
     world.settle();
     world.update(&task_id(1, 1), TaskState::TaskFinished, Some(2));
     world.commit();

@@ -174,6 +174,9 @@ fn last_end(view: &PodView, member: &Member<'_>) -> Option<String> {
 
 /// Why the offers that came did not do.
 fn offers(queue: &Queue) -> String {
+    if !queue.role_refused.is_empty() {
+        return format!("Mesos refuses its role (UnfulfilledRole): {}", short(&queue.role_refused));
+    }
     if queue.refused.is_empty() {
         return if queue.offers_seen == 0 { "none has come yet".to_owned() } else { "none that came was free".to_owned() };
     }

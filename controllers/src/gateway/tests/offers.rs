@@ -156,7 +156,7 @@ fn a_subscription_without_anything_that_waits_is_suppressed_from_its_beginning_a
     let mut world = World::new(Settings::default());
     let idle = world.core.idle_roles();
     assert_eq!(idle, ["*"]);
-    world.core.subscribed(None, &idle, world.now);
+    world.core.subscribed(None, &idle, &idle, world.now);
     world.settle();
     world.survey(Ok(Vec::new()));
     assert!(!world.calls().iter().any(|call| matches!(call, Call::Suppress(_) | Call::Revive(_))), "Mesos knows already");
@@ -220,7 +220,7 @@ fn a_lost_subscription_takes_its_offers_with_it() {
     let mut world = World::waiting(1);
     world.offers([(1, "S1")]);
     world.core.disconnected();
-    world.core.subscribed(None, &[], world.now);
+    world.core.subscribed(None, &["*".to_owned()], &[], world.now);
     world.settle();
     let calls = world.calls();
     assert!(world.writes.is_empty() && accepted(&calls).is_empty() && declined(&calls).is_empty(), "{calls:?}");

@@ -180,6 +180,8 @@ fn every_reason_to_refuse_an_offer_is_told_in_words_with_marathons_beside_it() {
     let (_, message) = seen(&view);
     let message = message.unwrap();
     assert!(message.contains("99 seen until"), "{message}");
+    view.queue.as_mut().unwrap().value.role_refused = "Role 'team' is not in the whitelist".to_owned();
+    assert!(seen(&view).1.unwrap().ends_with("Mesos refuses its role (UnfulfilledRole): Role 'team' is not in the whitelist"));
     for (n, (reason, text)) in words.iter().enumerate() {
         let agents = if n == 0 { "1 agent".to_owned() } else { format!("{} agents", n + 1) };
         assert!(message.contains(&format!("{agents} with {text} ({reason})")), "{reason}: {message}");

@@ -6,3 +6,4 @@ mod features;
 mod ground;
 mod logs;
 mod masters;
+mod roles;

@@ -4,12 +4,12 @@
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use podium_http::{Client, Method, Url};
 use podium_proto::mesos::v1;
 use podium_proto::mesos::v1::scheduler::{Call, call};
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Calls waiting to be sent; a full queue makes the caller wait.
 const CAPACITY: usize = 1024;
@@ -25,16 +25,22 @@ pub(crate) const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x
 #[error("the subscription to Mesos is over")]
 pub struct SubscriptionOver;
 
+/// The master's answer to [`Calls::update_roles`]: `Err` with its words if it will not. None comes when the subscription ends first.
+pub type RolesAnswer = oneshot::Receiver<Result<(), String>>;
+
+/// A call in its place, and who waits for its answer.
+type Placed = (Call, Option<oneshot::Sender<Result<(), String>>>);
+
 /// Sends calls under one subscription. Clones share its order.
 #[derive(Debug, Clone)]
 pub struct Calls {
-    queue: mpsc::Sender<Call>,
+    queue: mpsc::Sender<Placed>,
     acknowledgements: mpsc::Sender<Call>,
 }
 
 /// What waits to be sent under one subscription.
 pub(super) struct Queue {
-    in_order: mpsc::Receiver<Call>,
+    in_order: mpsc::Receiver<Placed>,
     acknowledgements: mpsc::Receiver<Call>,
 }
 
@@ -47,8 +53,27 @@ impl Calls {
     }
 
     async fn send(&self, r#type: call::Type, call: Call) -> Result<(), SubscriptionOver> {
-        let queue = if r#type == call::Type::Acknowledge { &self.acknowledgements } else { &self.queue };
-        queue.send(Call { r#type: Some(r#type.into()), ..call }).await.map_err(|_| SubscriptionOver)
+        let call = Call { r#type: Some(r#type.into()), ..call };
+        let sent = match r#type {
+            call::Type::Acknowledge => self.acknowledgements.send(call).await.is_ok(),
+            _ => self.queue.send((call, None)).await.is_ok(),
+        };
+        sent.then_some(()).ok_or(SubscriptionOver)
+    }
+
+    /// Replaces the roles of the subscription, and those of them for which nothing shall be offered: all of it, or nothing. A
+    /// refusal leaves the subscription as it was.
+    ///
+    /// # Errors
+    /// [`SubscriptionOver`].
+    pub async fn update_roles(&self, roles: Vec<String>, suppressed: Vec<String>) -> Result<RolesAnswer, SubscriptionOver> {
+        // The rest of it is what we subscribed as: `Post` knows.
+        let framework_info = v1::FrameworkInfo { roles, ..v1::FrameworkInfo::default() };
+        let update = call::UpdateFramework { framework_info, suppressed_roles: suppressed, ..call::UpdateFramework::default() };
+        let call = Call { r#type: Some(call::Type::UpdateFramework.into()), update_framework: Some(update), ..Call::default() };
+        let (answer, answered) = oneshot::channel();
+        self.queue.send((call, Some(answer))).await.map_err(|_| SubscriptionOver)?;
+        Ok(answered)
     }
 
     /// Launches on these offers, all of one agent and role; what is left of them is declined for `refuse_seconds`.
@@ -162,6 +187,9 @@ impl Calls {
 pub(super) struct Target {
     pub client: Client,
     pub url: Url,
+    /// As we subscribed.
+    pub framework: v1::FrameworkInfo,
+    /// As the master knows us.
     pub framework_id: String,
     pub stream_id: HeaderValue,
 }
@@ -178,8 +206,31 @@ pub(super) async fn deliver(target: Target, queue: Queue) -> String {
 struct Post {
     client: Client,
     url: Url,
+    framework: v1::FrameworkInfo,
     framework_id: v1::FrameworkId,
     headers: HeaderMap,
+}
+
+/// Why a call came to nothing.
+enum Failed {
+    /// The master has looked at it and will not, in its words.
+    Refused(StatusCode, String),
+    /// There is no answer, or none that is one.
+    Unanswered(String),
+}
+
+impl Failed {
+    /// Why the subscription must end.
+    fn reason(self, kind: &str) -> String {
+        match self {
+            Failed::Refused(status, text) => format!("the master answered {status} to {kind}: {text}"),
+            Failed::Unanswered(error) => format!("call {kind}: {error}"),
+        }
+    }
+}
+
+fn kind(call: &Call) -> &'static str {
+    call.r#type.and_then(|kind| call::Type::try_from(kind).ok()).map_or("UNKNOWN", |kind| kind.as_str_name())
 }
 
 impl Post {
@@ -188,14 +239,22 @@ impl Post {
         headers.insert(header::CONTENT_TYPE, PROTOBUF);
         headers.insert(header::ACCEPT, PROTOBUF);
         headers.insert("Mesos-Stream-Id", target.stream_id);
-        Post { client: target.client, url: target.url, framework_id: v1::FrameworkId { value: target.framework_id }, headers }
+        let framework_id = v1::FrameworkId { value: target.framework_id };
+        Post { client: target.client, url: target.url, framework: target.framework, framework_id, headers }
     }
 
     /// One after the other.
-    async fn in_order(&self, mut calls: mpsc::Receiver<Call>) -> String {
-        while let Some(call) = calls.recv().await {
-            if let Err(reason) = self.post(call).await {
-                return reason;
+    async fn in_order(&self, mut calls: mpsc::Receiver<Placed>) -> String {
+        while let Some((call, waits)) = calls.recv().await {
+            let kind = kind(&call);
+            let answer = match (self.post(call).await, &waits) {
+                (Ok(()), _) => Ok(()),
+                (Err(Failed::Refused(StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN, text)), Some(_)) => Err(text),
+                (Err(failed), _) => return failed.reason(kind),
+            };
+            if let Some(waits) = waits {
+                // Who no longer waits does not want to know.
+                let _ = waits.send(answer);
             }
         }
         // Every handle is gone: nobody wants to call, which is no reason to end the subscription.
@@ -208,8 +267,8 @@ impl Post {
         loop {
             tokio::select! {
                 Some(answer) = unanswered.next(), if !unanswered.is_empty() => {
-                    if let Err(reason) = answer {
-                        return reason;
+                    if let Err(failed) = answer {
+                        return Failed::reason(failed, call::Type::Acknowledge.as_str_name());
                     }
                 }
                 Some(call) = calls.recv(), if unanswered.len() < ACKNOWLEDGEMENTS => unanswered.push(self.post(call)),
@@ -218,21 +277,21 @@ impl Post {
         }
     }
 
-    /// One call; in words why the subscription must end.
-    async fn post(&self, call: Call) -> Result<(), String> {
-        let kind = call.r#type.and_then(|kind| call::Type::try_from(kind).ok()).map_or("UNKNOWN", |kind| kind.as_str_name());
+    /// One call.
+    async fn post(&self, mut call: Call) -> Result<(), Failed> {
+        if let Some(update) = &mut call.update_framework {
+            let roles = std::mem::take(&mut update.framework_info.roles);
+            update.framework_info = v1::FrameworkInfo { roles, ..self.framework.clone() };
+        }
         let body = Call { framework_id: Some(self.framework_id.clone()), ..call }.encode_to_vec();
         match self.client.request(Method::POST, &self.url, self.headers.clone(), body).await {
             // Read to its end, so that the connection can be used again.
             Ok(response) if response.status.is_success() => match response.bytes().await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(format!("call {kind}: {error}")),
+                Err(error) => Err(Failed::Unanswered(error.to_string())),
             },
-            Ok(response) => {
-                let status = response.status;
-                Err(format!("the master answered {status} to {kind}: {}", response.excerpt(500).await))
-            }
-            Err(error) => Err(format!("call {kind}: {error}")),
+            Ok(response) => Err(Failed::Refused(response.status, response.excerpt(500).await)),
+            Err(error) => Err(Failed::Unanswered(error.to_string())),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The v1 scheduler API of a Mesos master, seen from a framework: one subscription at a time, kept up
 //! across lost connections, silent masters and elections, until someone takes the framework over.
 //!
+//! A role that the master refuses must not cost the others theirs: a SUBSCRIBE that is refused is followed by one without any
+//! role, whose owner then asks for its roles by [`Calls::update_roles`] and hears which of them is refused.
+//!
 //! Promises: events arrive in the master's order; every subscription is announced by [`Event::Subscribed`]
 //! and ended by [`Event::Disconnected`]; calls belong to one subscription and never leak into the next,
 //! where their offers and intentions would be void. 202 only means that the master has queued a call.
@@ -21,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use calls::PROTOBUF;
-pub use calls::{Calls, SubscriptionOver};
+pub use calls::{Calls, RolesAnswer, SubscriptionOver};
 pub(crate) use candidates::Candidates;
 pub use masters::{Ensemble, Masters, NoMasters};
 pub(crate) use session::MAX_REDIRECTS;
@@ -47,7 +50,7 @@ pub struct MesosConfig {
     pub masters: Masters,
     /// Who we are; its `roles` are replaced by the present ones, its `id` must be set.
     pub framework: v1::FrameworkInfo,
-    /// The roles to subscribe for; a change subscribes anew.
+    /// The roles to subscribe for: as they are when it is tried. Within a subscription [`Calls::update_roles`] changes them.
     pub roles: watch::Receiver<Vec<String>>,
     /// The roles, and perhaps others, for which nothing shall be offered at the beginning of a subscription: as they are when
     /// it is tried.
@@ -123,6 +126,8 @@ pub enum Event {
         framework_id: String,
         /// The master.
         master: Option<Box<v1::MasterInfo>>,
+        /// For which we are subscribed; none where the master has refused us with them just before.
+        roles: Vec<String>,
         /// For which nothing will be offered until [`Calls::revive`].
         suppressed: Vec<String>,
     },

@@ -22,6 +22,8 @@ const STABLE: Duration = Duration::from_secs(10);
 enum End {
     /// Try again.
     Lost(String),
+    /// The master refuses us as we want to subscribe.
+    Refused(String),
     /// Never again.
     Stop(Stop),
     /// The owner has gone.
@@ -68,6 +70,8 @@ async fn keep_subscribed(
     events: &mpsc::Sender<Event>,
 ) -> Option<Stop> {
     let mut backoff = Backoff::new(Duration::from_millis(100).min(config.longest_backoff), 2.0, config.longest_backoff);
+    // The last attempt was refused: perhaps for one of the roles, which then is no reason against the others.
+    let mut without_roles = false;
     loop {
         let url = match candidates.next() {
             Ok(url) => url,
@@ -79,13 +83,18 @@ async fn keep_subscribed(
             }
         };
         let started = Instant::now();
-        config.framework.roles = config.roles.borrow_and_update().clone();
+        config.framework.roles = if without_roles { Vec::new() } else { config.roles.borrow().clone() };
+        without_roles = false;
         // One that is not among the roles would have the whole subscription refused.
         let suppressed = config.idle.borrow().iter().filter(|role| config.framework.roles.contains(role)).cloned().collect();
-        match subscription(&mut config, suppressed, &client, &url, events, candidates.moved(&url)).await {
+        match subscription(&config, suppressed, &client, &url, events, candidates.moved(&url)).await {
             End::Stop(stop) => return Some(stop),
             End::Unwatched => return None,
             End::Lost(reason) => warn!(master = %url, reason, "not subscribed to Mesos"),
+            End::Refused(reason) => {
+                warn!(master = %url, reason, roles = ?config.framework.roles, "not subscribed to Mesos");
+                without_roles = !config.framework.roles.is_empty();
+            }
         }
         if started.elapsed() >= STABLE {
             backoff.reset();
@@ -100,7 +109,7 @@ async fn keep_subscribed(
 
 /// One attempt, and what comes of it; at the latest it ends when the leader has `moved`.
 async fn subscription(
-    config: &mut MesosConfig,
+    config: &MesosConfig,
     suppressed: Vec<String>,
     client: &Client,
     url: &Url,
@@ -116,7 +125,10 @@ async fn subscription(
     match attempt {
         Ok(Ok((stream, first))) => session(config, suppressed, stream, first, events, moved).await,
         Ok(Err(Attempt::Error(message))) => match refusal(message) {
-            End::Lost(reason) => unavailable(events, reason).await,
+            End::Lost(reason) => match unavailable(events, reason).await {
+                End::Lost(reason) => End::Refused(reason),
+                end => end,
+            },
             end => end,
         },
         Ok(Err(Attempt::Failed(error))) => unavailable(events, error.to_string()).await,
@@ -174,9 +186,9 @@ fn refusal(message: String) -> End {
     }
 }
 
-/// Reads events until the stream, a call, the roles or another leader end the subscription.
+/// Reads events until the stream, a call or another leader end the subscription.
 async fn session(
-    config: &mut MesosConfig,
+    config: &MesosConfig,
     suppressed: Vec<String>,
     mut stream: Stream,
     first: event::Subscribed,
@@ -194,9 +206,16 @@ async fn session(
         Err(error) => return End::Lost(error.to_string()),
     };
     let (calls, queue) = Calls::new();
-    let target = Target { client, url: stream.url.clone(), framework_id: framework_id.clone(), stream_id: stream.stream_id.clone() };
+    let target = Target {
+        client,
+        url: stream.url.clone(),
+        framework: config.framework.clone(),
+        framework_id: framework_id.clone(),
+        stream_id: stream.stream_id.clone(),
+    };
     info!(master = %stream.url, framework_id, "subscribed to Mesos");
-    let subscribed = Event::Subscribed { calls, framework_id, master: first.master_info.map(Box::new), suppressed };
+    let (master, roles) = (first.master_info.map(Box::new), config.framework.roles.clone());
+    let subscribed = Event::Subscribed { calls, framework_id, master, roles, suppressed };
     if events.send(subscribed).await.is_err() {
         return End::Unwatched;
     }
@@ -208,11 +227,9 @@ async fn session(
         end = &mut reading => end,
         reason = &mut delivery => End::Lost(reason),
         () = moved => End::Lost("another master leads".to_owned()),
-        // Without a sender the roles are final.
-        Ok(()) = config.roles.changed() => End::Lost("the roles have changed".to_owned()),
     };
     let reason = match &end {
-        End::Lost(reason) => reason.clone(),
+        End::Lost(reason) | End::Refused(reason) => reason.clone(),
         End::Stop(stop) => format!("{stop:?}"),
         End::Unwatched => return end,
     };

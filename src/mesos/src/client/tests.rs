@@ -405,16 +405,52 @@ async fn another_refusal_is_told_and_tried_again() {
 }
 
 #[tokio::test]
-async fn changed_roles_subscribe_anew() {
+async fn roles_change_within_the_subscription_and_a_refused_change_leaves_it_as_it_was() {
     let mut master = Master::start().await;
     let mut owner = owner(vec![master.address.clone()]);
+    let (subscribed_as, stream) = master.subscribe("s").await;
+    stream.subscribed(15.0);
+    let calls = owner.subscribed().await;
+    for (status, text) in [(StatusCode::BAD_REQUEST, "Role 'team' is not whitelisted"), (StatusCode::FORBIDDEN, "not authorized")] {
+        let answer = calls.update_roles(vec!["*".into(), "team".into()], Vec::new()).await.unwrap();
+        calls.revive(Vec::new()).await.unwrap();
+        let _ = master.next().await.answer.send(plain(status, text));
+        assert_eq!(answer.await.unwrap(), Err(text.to_owned()));
+        assert_eq!(master.accept().await.0.r#type(), call::Type::Revive, "the subscription goes on");
+    }
+    let answer = calls.update_roles(vec!["*".into(), "web".into()], vec!["*".into()]).await.unwrap();
+    let asked = master.next().await;
+    let update = asked.call.update_framework.unwrap();
+    let expected = v1::FrameworkInfo { roles: vec!["*".into(), "web".into()], ..subscribed_as.subscribe.unwrap().framework_info };
+    assert_eq!((update.framework_info, update.suppressed_roles), (expected, vec!["*".to_owned()]));
+    let _ = asked.answer.send(plain(StatusCode::OK, ""));
+    assert_eq!(answer.await.unwrap(), Ok(()));
+    // News of the roles alone is no reason to subscribe anew: the next subscription has them.
+    owner.roles.send(vec!["*".into(), "web".into()]).unwrap();
+    stream.rescind("O1");
+    assert!(matches!(owner.next().await, Event::Rescind(_)));
+    drop(stream);
+    owner.disconnected().await;
+    let (again, _stream) = master.subscribe("s2").await;
+    assert_eq!(again.subscribe.unwrap().framework_info.roles, ["*", "web"]);
+}
+
+#[tokio::test]
+async fn whom_the_master_refuses_with_roles_it_is_asked_to_take_without_and_then_with_them_again() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    for roles in [&["*"][..], &[], &["*"]] {
+        let (call, stream) = master.subscribe("s").await;
+        assert_eq!(call.subscribe.unwrap().framework_info.roles, roles);
+        stream.error("Role '*' is not whitelisted");
+        assert!(matches!(owner.next().await, Event::Unavailable { reason } if reason.contains("whitelisted")));
+    }
     let (_, stream) = master.subscribe("s").await;
     stream.subscribed(15.0);
-    owner.subscribed().await;
-    owner.roles.send(vec!["*".into(), "web".into()]).unwrap();
-    assert!(owner.disconnected().await.contains("roles"));
-    let (call, _stream) = master.subscribe("s").await;
-    assert_eq!(call.subscribe.unwrap().framework_info.roles, ["*", "web"]);
+    assert!(matches!(owner.next().await, Event::Subscribed { roles, .. } if roles.is_empty()));
+    drop(stream);
+    owner.disconnected().await;
+    assert_eq!(master.subscribe("s").await.0.subscribe.unwrap().framework_info.roles, ["*"]);
 }
 
 #[tokio::test]
