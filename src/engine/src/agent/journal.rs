@@ -1,7 +1,16 @@
 //! The agent's durable memory: one redb file, one writer thread, one disk synchronisation for all that is
 //! waiting. What must follow a write is given along with it and handed back when it is on disk.
+//!
+//! A disk that takes nothing for a while (it is full, most likely) delays what would follow, and no more: the writer tries
+//! again until it succeeds or the agent ends.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{File, Permissions},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    time::Duration,
+};
 
 use prost::Message;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
@@ -13,6 +22,10 @@ const VERSION: u64 = 1;
 const QUEUE: usize = 1024;
 /// Batches of one disk synchronisation.
 const GROUP: usize = 512;
+/// Between two tries to write what the disk did not take.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Tries between two words about it in the log.
+const SILENCE: u32 = 60;
 
 const META: TableDefinition<'static, &'static str, &'static [u8]> = TableDefinition::new("meta");
 
@@ -120,34 +133,39 @@ pub(super) struct Stored {
 }
 
 impl<E: Send + 'static> Journal<E> {
-    /// Opens `path`, or makes it with `new_id` as the agent's. `done` receives what follows durable batches, and the
-    /// error that ends all writing. It is unbounded, yet never holds more than [`QUEUE`] batches' worth: the sender of
-    /// batches is its reader.
-    pub fn open(
+    /// Opens `path`, or makes it with `new_id` as the agent's. `done` receives what follows durable batches. It is
+    /// unbounded, yet never holds more than [`QUEUE`] batches' worth: the sender of batches is its reader.
+    pub fn open(path: &Path, new_id: &str, done: mpsc::UnboundedSender<Vec<E>>) -> Result<(Journal<E>, Stored), JournalError> {
+        let file = path.to_owned();
+        Journal::with(path, move || create(&file), new_id, done)
+    }
+
+    /// `open` opens the file, also after a failure: a file that an error has come from must be closed.
+    fn with(
         path: &Path,
+        mut open: impl FnMut() -> Result<Database, redb::Error> + Send + 'static,
         new_id: &str,
-        done: mpsc::UnboundedSender<Result<Vec<E>, JournalError>>,
+        done: mpsc::UnboundedSender<Vec<E>>,
     ) -> Result<(Journal<E>, Stored), JournalError> {
         let name = path.display().to_string();
         let failed = |source: redb::Error| JournalError::Storage { path: name.clone(), source: Box::new(source) };
-        let database = Database::create(path).map_err(|error| failed(error.into()))?;
+        let database = open().map_err(failed)?;
         let agent_id = identify(&database, new_id).map_err(failed)?;
         let stored = match agent_id {
             Ok(agent_id) => Stored { agent_id, tables: load(&database).map_err(failed)? },
             Err(found) => return Err(JournalError::Version { path: name, found }),
         };
         let (batches, queue) = mpsc::channel(QUEUE);
-        let (open, closed) = watch::channel(());
+        let (held, closed) = watch::channel(());
         let writer = std::thread::Builder::new().name("agent-journal".to_owned()).spawn(move || {
-            write(&database, &name, queue, &done);
-            drop(database);
-            drop(open);
+            Writer { path: name, open, database: Some(database) }.run(queue, &done);
+            drop(held);
         });
         writer.map_err(|error| JournalError::Storage { path: path.display().to_string(), source: Box::new(redb::Error::Io(error)) })?;
         Ok((Journal { batches, closed }, stored))
     }
 
-    /// Queues a batch; waits while too many are queued. A writer that has failed says so through `done`.
+    /// Queues a batch; waits while too many are queued.
     pub async fn write(&self, batch: Batch<E>) {
         let _ = self.batches.send(batch).await;
     }
@@ -157,7 +175,7 @@ impl<E: Send + 'static> Journal<E> {
         self.closed.clone()
     }
 
-    /// Writes what is queued and closes the file.
+    /// Writes what is queued, if the disk takes it, and closes the file.
     pub async fn close(self) {
         let Journal { batches, closed } = self;
         drop(batches);
@@ -202,22 +220,71 @@ fn load(database: &Database) -> Result<BTreeMap<Table, Records>, redb::Error> {
     Ok(tables)
 }
 
-fn write<E>(
-    database: &Database,
-    path: &str,
-    mut queue: mpsc::Receiver<Batch<E>>,
-    done: &mpsc::UnboundedSender<Result<Vec<E>, JournalError>>,
-) {
-    let mut group = Vec::with_capacity(GROUP);
-    while queue.blocking_recv_many(&mut group, GROUP) > 0 {
-        if let Err(source) = commit(database, &group) {
-            let _ = done.send(Err(JournalError::Storage { path: path.to_owned(), source: Box::new(source) }));
-            return;
+/// Opens the file, or makes it: it tells of all users' tasks, and is for none of them to read.
+fn create(path: &Path) -> Result<Database, redb::Error> {
+    let file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(Database::create(path)?)
+}
+
+/// The thread that writes.
+struct Writer<O> {
+    path: String,
+    open: O,
+    /// `None` after a failure, until it is opened again.
+    database: Option<Database>,
+}
+
+impl<O: FnMut() -> Result<Database, redb::Error>> Writer<O> {
+    fn run<E>(mut self, mut queue: mpsc::Receiver<Batch<E>>, done: &mpsc::UnboundedSender<Vec<E>>) {
+        let mut group = Vec::with_capacity(GROUP);
+        while queue.blocking_recv_many(&mut group, GROUP) > 0 {
+            if !self.insist(&group, || queue.is_closed()) {
+                return;
+            }
+            let then: Vec<E> = group.drain(..).flat_map(|batch| batch.then).collect();
+            if !then.is_empty() && done.send(then).is_err() {
+                // An agent that has stopped abruptly: what it queued before is still written, as its crash might have let it.
+            }
         }
-        let then: Vec<E> = group.drain(..).flat_map(|batch| batch.then).collect();
-        if !then.is_empty() && done.send(Ok(then)).is_err() {
-            // An agent that has stopped abruptly: what it queued before is still written, as its crash might have let it.
+    }
+
+    /// Writes a group, however often it takes; `false` if it has failed and nobody waits any more. A group that was
+    /// written although an error came back may be written again: it says what is, not what changes.
+    fn insist<E>(&mut self, group: &[Batch<E>], over: impl Fn() -> bool) -> bool {
+        let mut failures: u32 = 0;
+        loop {
+            match self.attempt(group) {
+                Ok(()) if failures == 0 => return true,
+                Ok(()) => {
+                    tracing::info!(path = self.path, "the agent's records are written again");
+                    return true;
+                }
+                Err(error) if over() => {
+                    tracing::error!(path = self.path, %error, "the agent's last records can't be written");
+                    return false;
+                }
+                Err(error) if failures.is_multiple_of(SILENCE) => {
+                    tracing::error!(
+                        path = self.path, %error,
+                        "the agent's records can't be written: until they can be, no pod is launched and no end told; make room on the disk"
+                    );
+                }
+                Err(_) => {}
+            }
+            failures = failures.wrapping_add(1);
+            std::thread::sleep(PAUSE);
         }
+    }
+
+    fn attempt<E>(&mut self, group: &[Batch<E>]) -> Result<(), redb::Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => (self.open)()?,
+        };
+        commit(&database, group)?;
+        self.database = Some(database);
+        Ok(())
     }
 }
 
@@ -250,8 +317,102 @@ pub(super) fn decode<M: Message + Default>(path: &Path, table: &'static str, rec
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::{
+            Arc, Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+    };
+
+    use redb::StorageBackend;
+    use tokio::sync::Notify;
+
     use super::*;
     use crate::agent::record::ProcessRecord;
+
+    /// A disk that can be full.
+    #[derive(Debug, Clone, Default)]
+    struct Disk {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        full: Arc<AtomicBool>,
+        /// Told of each write that was refused.
+        refused: Arc<Notify>,
+    }
+
+    impl Disk {
+        fn changed(&self, change: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+            if self.full.load(Ordering::SeqCst) {
+                self.refused.notify_one();
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            change(&mut self.bytes.lock().unwrap());
+            Ok(())
+        }
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.lock().unwrap().len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            let start = usize::try_from(offset).unwrap();
+            out.copy_from_slice(&self.bytes.lock().unwrap()[start..start + out.len()]);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.changed(|bytes| bytes.resize(usize::try_from(len).unwrap(), 0))
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.changed(|_| {})
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            let start = usize::try_from(offset).unwrap();
+            self.changed(|bytes| bytes[start..start + data.len()].copy_from_slice(data))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_did_not_take_is_written_when_there_is_room_and_only_then_followed() {
+        let disk = Disk::default();
+        let open = {
+            let disk = disk.clone();
+            move || Ok(Database::builder().create_with_backend(disk.clone())?)
+        };
+        let (done, mut durable) = mpsc::unbounded_channel();
+        let (journal, _) = Journal::with(Path::new("disk"), open.clone(), "first", done).unwrap();
+        let record = ProcessRecord { pid: 7, start: 8, boot: "b".into(), ended: false };
+        let write = async |name: &'static str| {
+            let mut batch = Batch::default();
+            batch.put(Table::Processes, name.into(), &record);
+            batch.then.push(name);
+            journal.write(batch).await;
+        };
+        disk.full.store(true, Ordering::SeqCst);
+        write("a").await;
+        disk.refused.notified().await;
+        write("b").await;
+        assert!(durable.try_recv().is_err(), "nothing follows what is not on disk");
+        disk.full.store(false, Ordering::SeqCst);
+        let mut told = durable.recv().await.unwrap();
+        while told.len() < 2 {
+            told.extend(durable.recv().await.unwrap());
+        }
+        assert_eq!(told, ["a", "b"]);
+        // One that ends while nothing can be written is held up by nobody.
+        disk.full.store(true, Ordering::SeqCst);
+        write("c").await;
+        disk.refused.notified().await;
+        journal.close().await;
+        disk.full.store(false, Ordering::SeqCst);
+        let (done, _) = mpsc::unbounded_channel::<Vec<()>>();
+        let (_, stored) = Journal::with(Path::new("disk"), open, "second", done).unwrap();
+        assert_eq!(stored.tables[&Table::Processes].keys().collect::<Vec<_>>(), [b"a", b"b"]);
+    }
 
     #[tokio::test]
     async fn what_was_reported_durable_is_there_when_the_file_is_opened_again() {
@@ -266,13 +427,14 @@ mod tests {
         batch.put(Table::Processes, b"b".to_vec(), &record);
         batch.then.push("stored");
         journal.write(batch).await;
-        assert_eq!(durable.recv().await.unwrap().unwrap(), ["stored"]);
+        assert_eq!(durable.recv().await.unwrap(), ["stored"]);
         let mut batch = Batch::default();
         batch.delete(Table::Processes, b"b".to_vec());
         journal.write(batch).await;
         journal.close().await;
 
-        let (done, _) = mpsc::unbounded_channel::<Result<Vec<()>, _>>();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (done, _) = mpsc::unbounded_channel::<Vec<()>>();
         let (_, mut stored) = Journal::open(&path, "second", done).unwrap();
         assert_eq!(stored.agent_id.as_deref(), Some("first"));
         let processes: Vec<(Vec<u8>, ProcessRecord)> =
@@ -290,7 +452,7 @@ mod tests {
             transaction.open_table(META).unwrap().insert("version", 99u64.to_be_bytes().as_slice()).unwrap();
             transaction.commit().unwrap();
         }
-        let (done, _) = mpsc::unbounded_channel::<Result<Vec<()>, _>>();
+        let (done, _) = mpsc::unbounded_channel::<Vec<()>>();
         let error = Journal::open(&path, "id", done).err().unwrap();
         assert!(matches!(error, JournalError::Version { found: 99, .. }), "{error}");
     }

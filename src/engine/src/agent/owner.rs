@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     executor_api::{Outlet, Refusal},
     gc::Collector,
-    journal::{Batch, Journal, JournalError},
+    journal::{Batch, Journal},
     launcher::{Order, Started},
     operator::Summary,
     record::ExecutorRecord,
@@ -79,7 +79,6 @@ pub(super) enum Effect {
 /// What the owner does next.
 enum Next {
     Durable(Vec<Effect>),
-    Broken(JournalError),
     Message(Message),
     Word(ToAgent),
     /// The master was told something.
@@ -157,7 +156,7 @@ pub(super) struct Owner {
     /// Holds sandboxes and the address file.
     pub folder: PathBuf,
     pub journal: Journal<Effect>,
-    pub durable: mpsc::UnboundedReceiver<Result<Vec<Effect>, JournalError>>,
+    pub durable: mpsc::UnboundedReceiver<Vec<Effect>>,
     pub launcher: mpsc::UnboundedSender<Order>,
     pub survivors: Survivors,
     /// Hears of each sandbox whose executor has ended.
@@ -197,11 +196,6 @@ impl Owner {
                 Next::Word(word) => self.word(word),
                 Next::Told => {}
                 Next::Due => self.due(),
-                Next::Broken(error) => {
-                    // Nothing can be promised any more: an agent that goes on would launch twice after its end.
-                    tracing::error!(%error, "the agent's journal failed; the agent stops, its instances go on");
-                    return;
-                }
             }
             self.flush().await;
             if self.stopping.is_some() && self.all_gone() {
@@ -220,10 +214,7 @@ impl Owner {
             }
         };
         tokio::select! {
-            Some(durable) = self.durable.recv() => match durable {
-                Ok(effects) => Next::Durable(effects),
-                Err(error) => Next::Broken(error),
-            },
+            Some(effects) = self.durable.recv() => Next::Durable(effects),
             Some(message) = self.messages.recv() => Next::Message(message),
             Some(word) = self.from_master.recv() => Next::Word(word),
             permit = self.to_master.reserve(), if !self.outbox.is_empty() => {

@@ -1,9 +1,17 @@
 //! The orderly end: every instance is stopped, nothing is left, and the next start tells so.
 
+use std::time::Duration;
+
 use podium_proto::mesos::v1::{TaskState, task_status::Reason};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 
 use super::owner::{Effect, Key, Life, Message, Owner, Timer, Verdict};
+
+/// How long a disk that takes nothing is waited for.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What the next start reports of the tasks that were running: a kill is nobody's fault, so that they are
 /// launched again at once.
@@ -51,21 +59,22 @@ impl Owner {
 
     async fn flush_last(&mut self, mut durable: oneshot::Receiver<()>) {
         self.journal.write(std::mem::take(&mut self.batch)).await;
+        let patience = Instant::now() + LAST_WORDS;
         loop {
             tokio::select! {
                 _ = &mut durable => return,
                 done = self.durable.recv() => match done {
-                    Some(Ok(effects)) => for effect in effects {
+                    Some(effects) => for effect in effects {
                         if let Effect::Reply(reply) = effect {
                             let _ = reply.send(());
                         }
                     },
-                    Some(Err(error)) => {
-                        tracing::error!(%error, "the agent's last words are not on disk: its next start finds its instances ended without them");
-                        return;
-                    }
                     None => return,
                 },
+                () = sleep_until(patience) => {
+                    tracing::error!("the agent's last words are not on disk: its next start finds its instances ended without them");
+                    return;
+                }
                 // Nobody is waited for any more; what they say is answered by a closed connection.
                 Some(message) = self.messages.recv() => drop::<Message>(message),
             }

@@ -160,7 +160,7 @@ impl Driver {
     fn tick(&mut self) {
         let now = Instant::now();
         if self.lost.is_some_and(|lost| now >= lost + self.settings.recovery_timeout) && !self.abandoned {
-            eprintln!("podium executor: the agent has not come back within {:?}; ending everything", self.settings.recovery_timeout);
+            super::say(&format!("the agent has not come back within {:?}; ending everything", self.settings.recovery_timeout));
             self.abandon();
         }
         self.enforce(now);
@@ -205,7 +205,7 @@ impl Driver {
             Step::Tried(Ok(session)) => self.subscribed(session),
             Step::Tried(Err(error)) => {
                 if self.attempts == 0 {
-                    eprintln!("podium executor: cannot subscribe at {}: {error}; trying again", self.settings.agent().address);
+                    super::say(&format!("cannot subscribe at {}: {error}; trying again", self.settings.agent().address));
                 }
                 self.wait();
             }
@@ -228,7 +228,7 @@ impl Driver {
     }
 
     fn lose(&mut self, why: &str) {
-        eprintln!("podium executor: lost the agent: {why}");
+        super::say(&format!("lost the agent: {why}"));
         self.lost = Some(Instant::now());
         self.connected.send_replace(false);
         self.wait();

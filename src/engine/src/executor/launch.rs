@@ -187,7 +187,7 @@ impl Driver {
         if let Some(task) = self.tasks.get(id)
             && let Err(error) = sandbox::link_task(&self.ground(), &task.container, &task.info)
         {
-            eprintln!("podium executor: no link tasks/{id}: {error}");
+            super::say(&format!("no link tasks/{id}: {error}"));
         }
         self.report(id, |_| {}, TaskState::TaskRunning);
         let (Some(plan), Some(task)) = (plan, self.tasks.get_mut(id)) else { return };

@@ -24,7 +24,7 @@ mod task;
 mod uris;
 mod users;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 pub use settings::MARKER;
 pub(crate) use settings::{ADDRESS_FILE, OPEN_FILES};
@@ -45,10 +45,15 @@ pub fn run() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("podium executor: {error}");
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }
+}
+
+/// To standard error. When nothing can be written there, as on a full disk, that is no reason to end with all that runs.
+fn say(words: &str) {
+    let _ = writeln!(std::io::stderr(), "podium executor: {words}");
 }
 
 fn start() -> Result<(), Box<dyn std::error::Error>> {

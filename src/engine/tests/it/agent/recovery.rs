@@ -50,6 +50,22 @@ async fn a_crash_touches_no_process_and_the_next_agent_knows_them_all() {
 }
 
 #[tokio::test]
+async fn an_executor_that_cannot_write_its_log_outlives_its_agent_all_the_same() {
+    let script = format!("exec {} 2>/dev/full", EXECUTOR[0]);
+    let mute = ["/bin/sh", "-c", &script];
+    let mut rig = Rig::on(tempfile::tempdir().unwrap(), &mute).await;
+    rig.launch("one", vec![task("one", "exec sleep 1000")]).await;
+    rig.until("one", TaskState::TaskRunning).await;
+    rig.settled().await;
+    let before = pids(&rig);
+    rig.crash().await;
+    // It comes back only after it has tried to say that it lost its agent.
+    rig.begin(&mute).await;
+    rig.registered().await;
+    assert_eq!((known_tasks(&rig), pids(&rig)), (vec!["one".to_owned()], before));
+}
+
+#[tokio::test]
 async fn what_ended_meanwhile_and_what_ends_later_are_reported_with_their_exit_codes() {
     let mut rig = Rig::new().await;
     let gate = rig.folder.path().join("gate");
