@@ -208,7 +208,6 @@ impl State {
             backlog: VecDeque::new(),
         };
         self.agents.insert(id.clone(), agent);
-        self.forget_filters_of(&id);
         let held = before.map(|before| self.take_tasks(before)).unwrap_or_default();
         self.take_in(&id, executors, announce, held, now);
         self.catch_up_on_kills(now);
@@ -216,11 +215,12 @@ impl State {
         tracing::debug!(agent = id, "an agent registered");
     }
 
-    /// Takes a registered agent out, its offers rescinded.
+    /// Takes a registered agent out, its offers rescinded, and what was refused of it forgotten.
     fn detach(&mut self, id: &str, now: Now) -> Option<Agent> {
         let offers = self.agents.get(id).map(|agent| agent.offers.clone()).unwrap_or_default();
         self.rescind(offers, now);
         let agent = self.agents.remove(id)?;
+        self.forget_filters_of(id);
         self.cluster.subtract(&agent.total);
         Some(agent)
     }
@@ -290,6 +290,7 @@ impl State {
                 agents.remove(agent_id);
             }
         });
+        self.drop_filter_timer(agent_id);
     }
 
     /// The agent is unreachable: offers rescinded, tasks unreachable, everybody told.

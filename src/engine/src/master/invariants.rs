@@ -283,10 +283,24 @@ impl World {
     fn check(&self) {
         self.check_agents();
         self.check_frameworks();
+        self.check_filters();
         for (id, offer) in &self.state.offers {
             assert!(self.state.agents.get(&offer.agent).is_some_and(|agent| agent.offers.contains(id)), "offer {id} of no agent");
             let framework = self.state.frameworks.get(&offer.framework);
             assert!(framework.is_some_and(|framework| framework.offers.contains(id) && framework.stream.is_some()), "offer {id} to nobody");
+        }
+    }
+
+    /// Each agent with a filter is considered again when its earliest ends, by one timer.
+    fn check_filters(&self) {
+        assert!(self.state.count_filter_timers() <= self.state.agents.len(), "more timers than agents");
+        for agent in self.state.agents.keys() {
+            let filters =
+                self.state.frameworks.iter().flat_map(|framework| framework.filters.values()).filter_map(|agents| agents.get(agent));
+            let earliest = filters.flatten().map(|filter| filter.until).filter(|until| *until > self.now.instant).min();
+            if let Some(earliest) = earliest {
+                assert!(self.state.next_filter(agent).is_some_and(|timer| timer <= earliest), "{agent} is forgotten after its filter");
+            }
         }
     }
 
@@ -342,6 +356,33 @@ proptest! {
             world.check();
         }
     }
+}
+
+#[test]
+fn many_declines_leave_one_timer_an_agent_and_a_removed_agent_none() {
+    let mut world = World::new();
+    world.happen(Happening::Register(0));
+    world.happen(Happening::Register(1));
+    for number in 0..FRAMEWORKS {
+        world.happen(Happening::Subscribe(number));
+    }
+    let mut declined = 0;
+    for round in 0..300 {
+        world.happen(Happening::Later { milliseconds: 3 });
+        declined += usize::from(world.offer(round).is_some());
+        world.happen(Happening::Decline { offer: round, refuse: true });
+        for number in 0..FRAMEWORKS {
+            world.happen(Happening::Revive(number));
+        }
+        world.check();
+    }
+    assert!(declined > 200, "{declined}");
+    assert_eq!(world.state.count_filter_timers(), 2);
+    world.happen(Happening::Lose(0));
+    assert_eq!(world.state.count_filter_timers(), 1);
+    // All that was refused is forgotten by now: so is the timer, once it has fired.
+    world.happen(Happening::Later { milliseconds: 1001 });
+    assert_eq!(world.state.count_filter_timers(), 0);
 }
 
 #[test]

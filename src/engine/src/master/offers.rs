@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::agents::Agent;
 use super::framework::{Framework, end_of, filter_duration};
-use super::state::{Now, State, Timer};
+use super::state::{Now, State};
 
 /// What a bundle must have, one of the two, to be worth an offer: thousandths of a core, of a MiB.
 const LEAST_CPUS: i64 = 10;
@@ -58,7 +58,7 @@ pub(super) struct OfferRecord {
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
     amounts: Amounts,
-    until: Instant,
+    pub(super) until: Instant,
 }
 
 /// Thousandths and ports as entries for the wire; roles are told where the framework is MULTI_ROLE.
@@ -258,7 +258,23 @@ impl State {
         let known = framework.filters.entry(refused.role).or_default().entry(refused.agent.clone()).or_default();
         known.retain(|filter| filter.until > now.instant && !(filter.until <= until && refused.amounts.contains(&filter.amounts)));
         known.push(Filter { amounts: refused.amounts, until });
-        self.set_timer(now, duration, Timer::Filter { agent: refused.agent });
+        self.await_filter(&refused.agent, until);
+    }
+
+    /// The agent's earliest filter has ended, or was forgotten before: it is considered, and the next one awaited.
+    pub(super) fn filter_ended(&mut self, agent_id: &str, now: Now) {
+        self.drop_filter_timer(agent_id);
+        self.reconsider(agent_id, now);
+        let mut next: Option<Instant> = None;
+        self.frameworks.for_each_mut(|framework| {
+            for filters in framework.filters.values_mut().filter_map(|agents| agents.get_mut(agent_id)) {
+                filters.retain(|filter| filter.until > now.instant);
+                next = filters.iter().map(|filter| filter.until).chain(next).min();
+            }
+        });
+        if let Some(until) = next {
+            self.await_filter(agent_id, until);
+        }
     }
 
     /// REVIVE: un-suppresses the roles (none named: all), forgets their filters, offers at once. A role that is

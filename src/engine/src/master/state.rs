@@ -92,7 +92,7 @@ pub(super) enum Timer {
     Heartbeat { framework: String, stream: String },
     /// The framework's `failover_timeout` has passed, if it is still in this disconnection.
     Failover { framework: String, epoch: u64 },
-    /// A filter ended: the agent may be offered again.
+    /// The agent's earliest filter ended: it may be offered again.
     Filter { agent: String },
     /// Links that were full may have room.
     Backlog,
@@ -156,6 +156,8 @@ pub(super) struct State {
     pub(super) backlogged: BTreeSet<String>,
     timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
+    /// By agent, the key of its one [`Timer::Filter`].
+    filter_timers: HashMap<String, (Instant, u64)>,
 }
 
 impl State {
@@ -184,6 +186,7 @@ impl State {
             backlogged: BTreeSet::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
+            filter_timers: HashMap::new(),
         }
     }
 
@@ -221,6 +224,34 @@ impl State {
             self.next_timer += 1;
             self.timers.insert((at, self.next_timer), timer);
         }
+    }
+
+    /// Has an agent considered again when a filter ends, unless an earlier one already does.
+    pub(super) fn await_filter(&mut self, agent: &str, until: Instant) {
+        if self.filter_timers.get(agent).is_some_and(|(earlier, _)| *earlier <= until) {
+            return;
+        }
+        self.drop_filter_timer(agent);
+        self.next_timer += 1;
+        let key = (until, self.next_timer);
+        self.timers.insert(key, Timer::Filter { agent: agent.to_owned() });
+        self.filter_timers.insert(agent.to_owned(), key);
+    }
+
+    pub(super) fn drop_filter_timer(&mut self, agent: &str) {
+        if let Some(key) = self.filter_timers.remove(agent) {
+            self.timers.remove(&key);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn count_filter_timers(&self) -> usize {
+        self.timers.values().filter(|timer| matches!(timer, Timer::Filter { .. })).count()
+    }
+
+    #[cfg(test)]
+    pub(super) fn next_filter(&self, agent: &str) -> Option<Instant> {
+        self.filter_timers.get(agent).map(|(until, _)| *until)
     }
 
     /// When [`State::advance`] has something to do.
@@ -261,7 +292,7 @@ impl State {
             Timer::Heartbeat { framework, stream } => self.heartbeat(framework, stream, now),
             Timer::Failover { framework, epoch } => self.failover_timed_out(&framework, epoch, now),
             Timer::Backlog => {}
-            Timer::Filter { agent } => self.reconsider(&agent, now),
+            Timer::Filter { agent } => self.filter_ended(&agent, now),
             Timer::AgentGivenUp { agent } => self.give_up_agent(&agent, now),
         }
     }
