@@ -174,7 +174,12 @@ pub(super) async fn serve_teardown(request: Request<Incoming>, service: &Service
 }
 
 fn mark_gone(state: &mut State, id: &str, now: Now) -> Outcome {
-    if state.gone.contains(id) || state.mark_gone(id, now) {
+    if state.gone.contains(id) {
+        // Asked again, perhaps because the disk has not taken it yet: the answer waits for that.
+        state.unsaved = true;
+        return Outcome::Done;
+    }
+    if state.mark_gone(id, now) {
         return Outcome::Done;
     }
     Outcome::Refused(StatusCode::NOT_FOUND, format!("Agent '{id}' not found"))

@@ -11,15 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::agents::Departed;
 use super::framework::{Completed, Subscription};
-use super::persist::{Kept, Saver};
+use super::persist::{Kept, Saver, Saving};
 use super::state::{Now, Settings, State, Timer};
 use crate::link::FromAgent;
 
 /// Messages handled between two looks at timers and offers.
 const BATCH: usize = 512;
 
+/// Sends an answer, when its time has come.
+type Answer = Box<dyn FnOnce() + Send>;
+
 /// A question about the whole state, answered by a function that runs in the owner task.
-type Question = Box<dyn FnOnce(&mut State, Now) + Send>;
+type Question = Box<dyn FnOnce(&mut State, Now) -> Answer + Send>;
 
 /// What HTTP asks of the owner task.
 pub(super) enum Command {
@@ -70,12 +73,14 @@ impl Handle {
         self.request(|reply| Command::Call { call: Box::new(call), stream, reply }).await
     }
 
-    /// Computes something from the state, or changes it by an operator's word.
+    /// Computes something from the state, or changes it by an operator's word; what must survive a restart is on disk
+    /// when this returns.
     pub(super) async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut State, Now) -> T + Send + 'static) -> Result<T, Stopping> {
         self.request(|reply| {
             Command::Ask(Box::new(move |state, now| {
+                let answer = question(state, now);
                 // Whoever asked may have gone.
-                let _ = reply.send(question(state, now));
+                Box::new(move || drop(reply.send(answer)))
             }))
         })
         .await
@@ -139,6 +144,7 @@ pub(super) async fn run(
     saver: Saver,
     stop: CancellationToken,
 ) {
+    let mut held = Vec::new();
     loop {
         let wake = state.next_wake();
         let sleep = async {
@@ -150,7 +156,7 @@ pub(super) async fn run(
         tokio::select! {
             () = stop.cancelled() => break,
             command = commands.recv() => match command {
-                Some(command) => handle(&mut state, command, Now::read()),
+                Some(command) => handle(&mut state, command, Now::read(), &mut held),
                 None => break,
             },
             Some(message) = agents.recv() => state.agent_message(message, Now::read()),
@@ -164,7 +170,7 @@ pub(super) async fn run(
                 break;
             }
             if let Some(command) = command {
-                handle(&mut state, command, now);
+                handle(&mut state, command, now, &mut held);
             }
             if let Some(message) = message {
                 state.agent_message(message, now);
@@ -172,14 +178,37 @@ pub(super) async fn run(
         }
         state.advance(Now::read());
         if std::mem::take(&mut state.unsaved) {
-            saver.save(keep(&state));
+            answer_when(saver.save(keep(&state)), std::mem::take(&mut held));
         }
     }
     drop(state);
     saver.finish().await;
 }
 
-fn handle(state: &mut State, command: Command, now: Now) {
+/// Answers what has changed nothing that must survive a restart; the other answers are held until it is on disk.
+fn handle(state: &mut State, command: Command, now: Now, held: &mut Vec<Answer>) {
+    let unsaved = std::mem::take(&mut state.unsaved);
+    match carry_out(state, command, now) {
+        Some(answer) if state.unsaved => held.push(answer),
+        Some(answer) => answer(),
+        None => {}
+    }
+    state.unsaved |= unsaved;
+}
+
+fn answer_when(saving: Saving, answers: Vec<Answer>) {
+    if answers.is_empty() {
+        return;
+    }
+    tokio::spawn(async move {
+        // Unanswered, they are told that the master stops.
+        if saving.done().await {
+            answers.into_iter().for_each(|answer| answer());
+        }
+    });
+}
+
+fn carry_out(state: &mut State, command: Command, now: Now) -> Option<Answer> {
     match command {
         Command::Subscribe { call, reply } => {
             let subscription = state.subscribe(*call, now);
@@ -190,11 +219,12 @@ fn handle(state: &mut State, command: Command, now: Now) {
             }
         }
         Command::Call { call, stream, reply } => {
+            let answer = call_of(state, *call, stream.as_deref(), now);
             // A client that has gone meanwhile does not hear the answer.
-            let _ = reply.send(call_of(state, *call, stream.as_deref(), now));
+            return Some(Box::new(move || drop(reply.send(answer))));
         }
         Command::StreamClosed { framework, stream } => state.stream_closed(&framework, &stream, now),
-        Command::Ask(question) => question(state, now),
+        Command::Ask(question) => return Some(question(state, now)),
         Command::FailOver { done } => {
             let kept = keep(state);
             *state = first_state(state.settings.clone(), state.address, &kept);
@@ -202,6 +232,7 @@ fn handle(state: &mut State, command: Command, now: Now) {
             let _ = done.send(());
         }
     }
+    None
 }
 
 /// Rows 15 to 22 of the request pipeline, for every call but SUBSCRIBE; its form is already right.
@@ -247,4 +278,40 @@ fn call_of(state: &mut State, call: Call, stream: Option<&str>, now: Now) -> Res
         Some(call::Type::Subscribe | call::Type::Unknown) | None => return Err(Refusal::Unknown),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::master::persist::load;
+
+    #[tokio::test]
+    async fn what_must_survive_a_restart_is_answered_when_it_is_on_disk_and_tried_again_until_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().join("master");
+        // Nothing can be written to a folder that is a file.
+        std::fs::write(&data_dir, "").unwrap();
+        let kept = Kept::new(vec![], vec!["agent".to_owned()], std::collections::BTreeMap::new(), vec![]);
+        let (commands, queue) = mpsc::channel(8);
+        let (_agents, from_agents) = mpsc::channel(8);
+        let (owner, stop) = (Handle::new(commands), CancellationToken::new());
+        let state = first_state(Settings::default(), SocketAddr::from(([127, 0, 0, 1], 5050)), &kept);
+        let running = tokio::spawn(run(state, queue, from_agents, Saver::start(data_dir.clone()), stop.clone()));
+
+        let marking = owner.ask(|state, now| state.mark_gone("agent", now));
+        tokio::pin!(marking);
+        assert!(tokio::time::timeout(Duration::from_millis(700), &mut marking).await.is_err(), "answered before it was written");
+        assert!(owner.ask(|state, _| state.gone.contains("agent")).await.unwrap(), "what only asks is answered at once");
+        std::fs::remove_file(&data_dir).unwrap();
+        assert!(marking.await.unwrap());
+        assert_eq!(load(&data_dir).await.unwrap().gone_agents, ["agent"]);
+
+        // What can't be written when the master stops is not said to be done.
+        std::fs::remove_dir_all(&data_dir).unwrap();
+        std::fs::write(&data_dir, "").unwrap();
+        let again = owner.ask(|state, _| state.unsaved = true);
+        let (again, ()) = tokio::join!(again, async { stop.cancel() });
+        assert!(again.is_err());
+        running.await.unwrap();
+    }
 }

@@ -4,14 +4,20 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 use super::MasterError;
 
 const FILE: &str = "master.json";
+/// Between two tries to write what the disk did not take.
+const RETRY: Duration = Duration::from_millis(500);
+/// Tries between two words about it in the log.
+const SILENCE: u32 = 120;
 /// Of the file's layout.
 const VERSION: u32 = 1;
 
@@ -56,38 +62,76 @@ pub(super) async fn load(data_dir: &Path) -> Result<Kept, MasterError> {
     Ok(kept)
 }
 
-/// Writes the newest state in the background, one write at a time.
+/// Writes the newest state in the background, one write at a time, until it is written.
 #[derive(Debug)]
 pub(super) struct Saver {
-    newest: watch::Sender<Kept>,
+    newest: watch::Sender<(u64, Kept)>,
+    written: watch::Receiver<u64>,
     task: JoinHandle<()>,
+}
+
+/// One state on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Saving {
+    number: u64,
+    written: watch::Receiver<u64>,
+}
+
+impl Saving {
+    /// Waits until it, or a newer one, is written; `false` if the master stops before.
+    pub(super) async fn done(mut self) -> bool {
+        self.written.wait_for(|written| *written >= self.number).await.is_ok()
+    }
 }
 
 impl Saver {
     pub(super) fn start(data_dir: PathBuf) -> Self {
-        let (newest, mut changes) = watch::channel(Kept::default());
-        let task = tokio::spawn(async move {
-            while changes.changed().await.is_ok() {
-                let kept = changes.borrow_and_update().clone();
-                let data_dir = data_dir.clone();
-                let written = tokio::task::spawn_blocking(move || write(&data_dir, &kept)).await;
-                if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-                    tracing::error!(%error, "the state of the Mesos master can't be saved");
-                }
-            }
+        let (newest, changes) = watch::channel((0, Kept::default()));
+        let (tell, written) = watch::channel(0);
+        Self { newest, written, task: tokio::spawn(save(data_dir, changes, tell)) }
+    }
+
+    pub(super) fn save(&self, kept: Kept) -> Saving {
+        let mut number = 0;
+        self.newest.send_modify(|newest| {
+            number = newest.0 + 1;
+            *newest = (number, kept);
         });
-        Self { newest, task }
+        Saving { number, written: self.written.clone() }
     }
 
-    pub(super) fn save(&self, kept: Kept) {
-        self.newest.send_replace(kept);
-    }
-
-    /// Returns when the last state is written.
+    /// Returns when the last state is written, or the disk has refused it once more.
     pub(super) async fn finish(self) {
         drop(self.newest);
         // A task that panicked has nothing more to write.
         let _ = self.task.await;
+    }
+}
+
+async fn save(data_dir: PathBuf, mut changes: watch::Receiver<(u64, Kept)>, tell: watch::Sender<u64>) {
+    let mut failures: u32 = 0;
+    while failures > 0 || changes.changed().await.is_ok() {
+        let (number, kept) = changes.borrow_and_update().clone();
+        let data_dir = data_dir.clone();
+        let written = tokio::task::spawn_blocking(move || write(&data_dir, &kept)).await;
+        match written.unwrap_or_else(|error| Err(error.into())) {
+            Ok(()) => {
+                failures = 0;
+                tell.send_replace(number);
+            }
+            Err(error) => {
+                if failures.is_multiple_of(SILENCE) {
+                    tracing::error!(%error, "the state of the Mesos master can't be saved, and is tried again; make room on the disk");
+                }
+                failures = failures.saturating_add(1);
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() {
+                        return;
+                    },
+                    () = sleep(RETRY) => {}
+                }
+            }
+        }
     }
 }
 
