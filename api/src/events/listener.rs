@@ -129,12 +129,18 @@ impl Listener {
         if self.events.named().id(after.place) != after {
             return self.gap(last, after, "that id is of another store, or of this one before it was restored").await;
         }
-        let mut replay = match Replay::start(&shared.store, last.revision).await {
+        let goal = self.events.sent();
+        if goal < last.revision {
+            // Nothing was missed: all that comes, the news bring.
+            return Ok(());
+        }
+        let mut replay = match Replay::start(&shared.store, last.revision, &shared.room).await {
             Ok(replay) => replay,
             Err(error) => return self.broken(error, after, last).await,
         };
-        // The first of the present that the past has to reach.
+        // The first of the present that the past has to reach; until one was heard, the last that had been told at the start.
         let mut ahead: Option<Place> = None;
+        let mut missing = false;
         loop {
             // Boxed and kept, since a half-read message of the past must not be lost when something else comes first.
             let mut past = Box::pin(replay.next());
@@ -151,7 +157,7 @@ impl Listener {
                             }
                         },
                         // The past comes by there as well.
-                        Ok(News::Missing) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Ok(News::Missing) | Err(broadcast::error::RecvError::Lagged(_)) => missing = true,
                         Err(broadcast::error::RecvError::Closed) => return Err(Ended::Stopped),
                     },
                     _ = beat.tick() => self.sign_of_life(None).await?,
@@ -168,7 +174,8 @@ impl Listener {
             }
             self.send(piece.freeze()).await?;
             // The present begins here: what of it was told already is passed over.
-            if ahead.is_some_and(|place| place.revision <= turn.revision) {
+            let reached = ahead.map_or(if missing { i64::MAX } else { goal }, |place| place.revision);
+            if reached <= turn.revision {
                 return Ok(());
             }
         }

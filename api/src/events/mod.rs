@@ -45,6 +45,10 @@ const NO_BUFFERING: (HeaderName, HeaderValue) = (HeaderName::from_static("x-acce
 /// Streams at a time. Each costs little, but holds one of the server's connections for as long as its client likes.
 const STREAMS: usize = 256;
 
+/// Keys whose past all streams together look up for what their clients missed: some hundred megabytes at the worst. Who finds no
+/// room is told of a gap.
+const REPLAYED_KEYS: usize = 100_000;
+
 /// Pieces on their way to the client's connection.
 const PIECES: usize = 16;
 
@@ -122,6 +126,8 @@ struct Shared {
     /// Everything up to this revision has been sent.
     sent: AtomicI64,
     slots: Arc<Semaphore>,
+    /// What the streams that are caught up may keep together, in keys.
+    room: Arc<Semaphore>,
     stop: CancellationToken,
     /// How long a stream waits for the revision that it is taken up at.
     catch_up: Duration,
@@ -149,6 +155,7 @@ impl Events {
             running: Mutex::new(false),
             sent: AtomicI64::new(0),
             slots: Arc::new(Semaphore::new(STREAMS)),
+            room: Arc::new(Semaphore::new(REPLAYED_KEYS)),
             stop,
             catch_up: limits.catch_up,
             heartbeat: limits.heartbeat,

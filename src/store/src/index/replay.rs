@@ -1,10 +1,12 @@
 //! Turns of the past: a watch from an old revision, with no more of the state around it than its events touch.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use etcd_client::proto::{PbEvent, PbKeyValue, PbTxnOpResponse};
 use etcd_client::{GetOptions, Txn, TxnOp, WatchOptions, WatchStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::feed::{Part, revision_of};
 use super::state::{Changed, IndexState};
@@ -16,7 +18,7 @@ use crate::store::{Store, StoreError};
 const READS: usize = 100;
 
 /// Who wants to be told of more than so many keys' past reads what is now.
-const MAX_KEYS: usize = 200_000;
+const MAX_KEYS: usize = 20_000;
 
 /// A walk through the store's history.
 pub struct Replay {
@@ -27,16 +29,29 @@ pub struct Replay {
     state: IndexState,
     known: HashSet<Key>,
     ready: VecDeque<Turn>,
+    room: Arc<Semaphore>,
+    /// One for each known key.
+    taken: Option<OwnedSemaphorePermit>,
 }
 
 impl Replay {
-    /// Begins at a revision, with it. It goes on into the present and never ends by itself.
-    pub async fn start(store: &Store, revision: i64) -> Result<Self, StoreError> {
+    /// Begins at a revision, with it. It goes on into the present and never ends by itself. `room` is what all walks together may
+    /// keep, in keys.
+    pub async fn start(store: &Store, revision: i64, room: &Arc<Semaphore>) -> Result<Self, StoreError> {
         let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_fragment();
         let mut watches = store.watches();
         let stream = store.answer(watches.watch(store.keyspace().root(), Some(options))).await?;
         let (part, state) = (Part::default(), IndexState::default());
-        Ok(Self { store: store.clone(), stream, part, state, known: HashSet::new(), ready: VecDeque::new() })
+        Ok(Self {
+            store: store.clone(),
+            stream,
+            part,
+            state,
+            known: HashSet::new(),
+            ready: VecDeque::new(),
+            room: Arc::clone(room),
+            taken: None,
+        })
     }
 
     /// The next revision that touched something that is told of. After an error, also of compaction, it is at its end.
@@ -72,6 +87,7 @@ impl Replay {
         if self.known.len() + unknown.len() > MAX_KEYS {
             return Err(StoreError::TooLarge(format!("more than {MAX_KEYS} keys changed since then")));
         }
+        self.make_room(unknown.len())?;
         for keys in unknown.chunks(READS) {
             self.read(keys, revision - 1).await?;
         }
@@ -88,6 +104,18 @@ impl Replay {
         let turn = touched.turn(revision, before, &self.state);
         if !turn.pods.is_empty() {
             self.ready.push_back(turn);
+        }
+        Ok(())
+    }
+
+    fn make_room(&mut self, keys: usize) -> Result<(), StoreError> {
+        let full = || {
+            StoreError::TooLarge("others who ask for what they missed leave no room for all the keys that changed since then".to_owned())
+        };
+        let more = Arc::clone(&self.room).try_acquire_many_owned(u32::try_from(keys).map_err(|_| full())?).map_err(|_| full())?;
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            none => *none = Some(more),
         }
         Ok(())
     }

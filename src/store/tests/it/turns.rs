@@ -6,6 +6,7 @@ use podium_proto::records::{Accepted, Instance};
 use podium_store::index::{Replay, Told, Turn, Turns};
 use podium_store::writer::{Group, Op};
 use podium_store::{Index, Key, Store, StoreError};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::harness::{Flavour, Server, commit, create, indexed, pod, within};
@@ -14,6 +15,7 @@ use crate::index::{Random, write_at_random};
 crate::against_every_server!(
     a_follower_is_told_every_revision_once_and_whole,
     the_past_is_told_as_it_was_when_it_happened,
+    a_past_without_room_for_its_keys_is_refused_and_gives_its_room_back,
     a_past_that_is_compacted_is_said_to_be,
     a_follower_hears_that_the_index_was_read_anew,
 );
@@ -80,15 +82,44 @@ async fn the_past_is_told_as_it_was_when_it_happened(flavour: Flavour) {
     let live = followed(&mut turns, last).await;
     assert!(live.len() > 20, "{} revisions", live.len());
     for from in [before + 1, live[live.len() / 2].revision, live[live.len() - 1].revision] {
-        let mut replay = within(Replay::start(&store, from)).await.unwrap();
+        let mut replay = within(Replay::start(&store, from, &room(1_000))).await.unwrap();
         for expected in live.iter().filter(|turn| turn.revision >= from) {
             assert_eq!(&within(replay.next()).await.unwrap(), expected, "from {from}");
         }
     }
     // A past that reaches the present goes on with it.
-    let mut replay = within(Replay::start(&store, last + 1)).await.unwrap();
+    let mut replay = within(Replay::start(&store, last + 1, &room(1_000))).await.unwrap();
     let next = commit(&store, create(&pod("/new"), 1)).await;
     assert_eq!(within(replay.next()).await.unwrap().revision, next);
+}
+
+/// Of so many keys.
+fn room(keys: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(keys))
+}
+
+async fn a_past_without_room_for_its_keys_is_refused_and_gives_its_room_back(flavour: Flavour) {
+    let (_server, store, _index) = start(flavour).await;
+    let first = commit(&store, create(&pod("/a"), 1)).await;
+    commit(&store, create(&pod("/b"), 1)).await;
+    let walk = async |room: &Arc<Semaphore>| {
+        let mut replay = within(Replay::start(&store, first, room)).await?;
+        for _ in 0..2 {
+            within(replay.next()).await?;
+        }
+        Ok(replay)
+    };
+    let plenty = room(100);
+    let replay = walk(&plenty).await.unwrap();
+    let keys = 100 - plenty.available_permits();
+    assert!(keys > 2, "a pod is more than one key: {keys} of two");
+    drop(replay);
+    assert_eq!(plenty.available_permits(), 100);
+
+    let scarce = room(keys - 1);
+    let refused = walk(&scarce).await.map(drop).unwrap_err();
+    assert!(matches!(refused, StoreError::TooLarge(_)), "{refused}");
+    assert_eq!(scarce.available_permits(), keys - 1);
 }
 
 async fn a_past_that_is_compacted_is_said_to_be(flavour: Flavour) {
@@ -97,7 +128,7 @@ async fn a_past_that_is_compacted_is_said_to_be(flavour: Flavour) {
     commit(&store, create(&pod("/a"), 2)).await;
     commit(&store, create(&pod("/a"), 3)).await;
     server.compact().await;
-    let mut replay = within(Replay::start(&store, first)).await.unwrap();
+    let mut replay = within(Replay::start(&store, first, &room(1_000))).await.unwrap();
     assert!(matches!(within(replay.next()).await, Err(StoreError::Compacted)));
 }
 
