@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::amounts::{scalar, thousandths};
 use super::ranges::RangeSet;
+use crate::mesos::v1::resource::DiskInfo;
 use crate::mesos::v1::resource::disk_info::source;
 use crate::mesos::v1::{Resource, value};
 
@@ -97,9 +98,17 @@ pub fn same_account(a: &Resource, b: &Resource) -> bool {
         && role(a) == role(b)
         && a.allocation_info == b.allocation_info
         && a.provider_id == b.provider_id
-        && a.disk == b.disk
+        && same_disk(a.disk.as_ref(), b.disk.as_ref())
         && a.revocable.is_some() == b.revocable.is_some()
         && a.shared.is_some() == b.shared.is_some()
+}
+
+/// As Mesos compares disks: where a volume is mounted is up to whoever uses it.
+fn same_disk(a: Option<&DiskInfo>, b: Option<&DiskInfo>) -> bool {
+    let parts = |disk: Option<&DiskInfo>| {
+        disk.map(|disk| (disk.source.clone(), disk.persistence.as_ref().map(|persistence| persistence.id.clone())))
+    };
+    parts(a) == parts(b)
 }
 
 /// True for a disk that exists only as a whole: a persistent volume, a mounted or a raw disk.
@@ -258,7 +267,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mesos::v1::resource::{AllocationInfo, DiskInfo, ReservationInfo, disk_info::Persistence};
+    use crate::mesos::v1::resource::{AllocationInfo, ReservationInfo, disk_info::Persistence};
 
     fn reserved(mut entry: Resource, role: &str) -> Resource {
         entry.reservations.push(ReservationInfo { role: Some(role.to_owned()), ..Default::default() });

@@ -90,6 +90,12 @@ impl Folder {
         Ok(rustix::fs::fchmod(&*self.0, PASSABLE)?)
     }
 
+    /// Gives this folder to the account, unless it is somebody's already.
+    pub fn give(&self, account: Option<Account>) -> io::Result<()> {
+        let ours = rustix::fs::fstat(&*self.0)?.st_uid == rustix::process::geteuid().as_raw();
+        if ours { own(&*self.0, account) } else { Ok(()) }
+    }
+
     /// Anything that is there, to be read: see what it is before reading it.
     pub fn read(&self, within: &Path) -> io::Result<File> {
         Ok(self.at(within, OFlags::RDONLY, Mode::empty())?.into())

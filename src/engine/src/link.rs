@@ -5,8 +5,8 @@
 //! update streams (one FIFO a task, kept until the framework acknowledged its head).
 
 use podium_proto::mesos::v1::{
-    AgentId, AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId, TaskInfo, TaskState,
-    TaskStatus,
+    AgentId, AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, Resource, TaskGroupInfo, TaskId, TaskInfo,
+    TaskState, TaskStatus,
 };
 use tokio::sync::mpsc;
 
@@ -50,6 +50,12 @@ pub enum ToAgent {
         /// Which.
         executor_id: ExecutorId,
     },
+    /// What of the agent's resources is reserved from now on, with all its persistent volumes: to be written down, volumes to be made
+    /// or removed, before anything that follows is carried out.
+    CheckpointResources {
+        /// All that is reserved.
+        resources: Vec<Resource>,
+    },
     /// The framework is gone for good: end all its executors, send no updates.
     ShutdownFramework {
         /// Which.
@@ -86,6 +92,8 @@ pub enum FromAgent {
         /// What runs there already; and what has ended while updates of it are unacknowledged: for that, the updates
         /// and an [`FromAgent::ExecutorExited`] follow at once.
         executors: Vec<KnownExecutor>,
+        /// As of the last [`ToAgent::CheckpointResources`].
+        checkpointed: Vec<Resource>,
         /// Where the master sends.
         link: mpsc::Sender<ToAgent>,
     },

@@ -190,7 +190,7 @@ fn remove(sandbox: &Path) {
 }
 
 /// Makes folders writable that a task has left read-only.
-fn unlock(folder: &Path) -> io::Result<()> {
+pub(super) fn unlock(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(0o700))?;
     folders(folder).try_for_each(|folder| unlock(&folder))
 }

@@ -36,10 +36,12 @@ pub(super) enum Table {
     Processes,
     Tasks,
     Updates,
+    /// One record: [`super::record::CheckpointRecord`].
+    Checkpoint,
 }
 
 impl Table {
-    const ALL: [Table; 4] = [Table::Executors, Table::Processes, Table::Tasks, Table::Updates];
+    const ALL: [Table; 5] = [Table::Executors, Table::Processes, Table::Tasks, Table::Updates, Table::Checkpoint];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
@@ -47,6 +49,7 @@ impl Table {
             Table::Processes => "processes",
             Table::Tasks => "tasks",
             Table::Updates => "updates",
+            Table::Checkpoint => "checkpoint",
         })
     }
 }

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     journal::Closed,
     owner::{Key, Message},
+    volumes,
 };
 use crate::executor::processes;
 
@@ -24,6 +25,8 @@ pub(super) struct Order {
     pub key: Key,
     /// The new run's sandbox: `…/runs/<container id>`.
     pub sandbox: PathBuf,
+    /// What is linked into the sandbox: by the name there, a persistent volume's folder.
+    pub volumes: Vec<(PathBuf, PathBuf)>,
     /// All of its environment.
     pub environment: Vec<(String, String)>,
 }
@@ -57,6 +60,9 @@ fn run(command: &[OsString], order: &Order) -> io::Result<Started> {
     let (program, arguments) = command.split_first().ok_or_else(|| io::Error::other("the agent has no command for executors"))?;
     // Empty folders around an old sandbox may just be being removed: once more, then.
     lay_out(&order.sandbox).or_else(|_| lay_out(&order.sandbox))?;
+    for (name, volume) in &order.volumes {
+        volumes::link(&order.sandbox, name, volume)?;
+    }
     let mut process = Command::new(program);
     process.args(arguments).env_clear().envs(order.environment.iter().map(|(name, value)| (name, value)));
     process.current_dir(&order.sandbox).stdin(Stdio::null());

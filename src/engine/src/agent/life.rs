@@ -27,6 +27,7 @@ use super::{
     owner::{Effect, Executor, Key, Life, Message, Owner, Task, TaskKey, Timer, Verdict},
     record::{ExecutorRecord, ProcessRecord},
     streams::Stream,
+    volumes,
 };
 use crate::{
     executor::{ADDRESS_FILE, MARKER, OPEN_FILES, processes},
@@ -134,7 +135,14 @@ impl Owner {
         }
         let sandbox = sandbox(&self.folder, &self.agent_id, key, &executor.record.container);
         let environment = self.environment(key, executor, &sandbox.to_string_lossy());
-        if self.launcher.send(Order { key: key.clone(), sandbox, environment }).is_err() {
+        let volumes = match volumes::of(&self.folder, &self.checkpointed, &executor.record.executor.resources) {
+            Ok(volumes) => volumes,
+            Err(why) => {
+                self.started(key, Err(why));
+                return;
+            }
+        };
+        if self.launcher.send(Order { key: key.clone(), sandbox, volumes, environment }).is_err() {
             self.started(key, Err("the agent's launcher has ended".to_owned()));
         }
     }

@@ -31,6 +31,7 @@ mod stopping;
 mod streams;
 mod survivors;
 mod updates;
+mod volumes;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -135,7 +136,8 @@ impl Agent {
             // A master that is gone already will not miss it.
             let _ = config.to_master.send(FromAgent::Recovering { agent_id: id.clone() }).await;
         }
-        let folder_error = |source| AgentError::Folder { path: data_dir.clone(), source };
+        let path = data_dir.clone();
+        let folder_error = |source| AgentError::Folder { path: path.clone(), source };
         write_address(&data_dir, address).map_err(folder_error)?;
 
         let (messages, inbox) = mpsc::channel(LINK_CAPACITY);
@@ -154,6 +156,9 @@ impl Agent {
         let living = memory.living_sandboxes(&data_dir, &id);
         let frameworks = life::frameworks_folder(&data_dir, &id);
         let ended = tokio::task::spawn_blocking(move || gc::scan(&frameworks, &living)).await.map_err(io::Error::other)?;
+        let (folder, checkpointed) = (data_dir.clone(), memory.checkpointed.clone());
+        let restored = tokio::task::spawn_blocking(move || volumes::restore(&folder, &checkpointed)).await.map_err(io::Error::other)?;
+        restored.map_err(folder_error)?;
         let owner = owner::Owner {
             agent_id: id.clone(),
             info,
@@ -170,6 +175,7 @@ impl Agent {
             from_master,
             link,
             outbox: VecDeque::new(),
+            checkpointed: memory.checkpointed.clone(),
             frameworks: memory.frameworks(),
             executors: memory.executors.into_iter().collect::<HashMap<_, _>>(),
             tasks: memory.tasks.into_iter().collect::<HashMap<_, _>>(),

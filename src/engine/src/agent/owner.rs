@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use podium_proto::mesos::v1::{
-    AgentId, AgentInfo, FrameworkInfo, KillPolicy, TaskState, executor,
+    AgentId, AgentInfo, FrameworkInfo, KillPolicy, Resource, TaskState, executor,
     task_status::{self, Reason},
 };
 use tokio::{
@@ -26,6 +26,7 @@ use super::{
     record::ExecutorRecord,
     streams::Stream,
     survivors::Survivors,
+    volumes::{self, Change},
 };
 use crate::link::{FromAgent, ToAgent};
 
@@ -72,6 +73,8 @@ pub(super) enum Effect {
     Recorded(Key),
     /// An update is recorded: it may travel, and its sender may forget it.
     Stored { task: TaskKey, number: u64, executor: Option<Key>, uuid: Bytes },
+    /// What is reserved is recorded: volumes that are new are to be made, others removed.
+    Volumes(Vec<Change>),
     /// All that was asked for before is on disk.
     Reply(oneshot::Sender<()>),
 }
@@ -173,6 +176,8 @@ pub(super) struct Owner {
     pub frameworks: HashMap<String, FrameworkInfo>,
     pub executors: HashMap<Key, Executor>,
     pub tasks: HashMap<TaskKey, Task>,
+    /// What of its resources is reserved, with its persistent volumes.
+    pub checkpointed: Vec<Resource>,
     pub timers: BTreeSet<(Instant, Timer)>,
     /// Executors that were alive and have not come back.
     pub awaited: BTreeSet<Key>,
@@ -272,6 +277,7 @@ impl Owner {
             }
             ToAgent::ShutdownFramework { framework_id } => self.shut_down_framework(&framework_id.value),
             ToAgent::FrameworkSubscribed { framework } => self.framework_subscribed(*framework),
+            ToAgent::CheckpointResources { resources } => self.checkpoint(resources),
         }
     }
 
@@ -285,6 +291,7 @@ impl Owner {
                 self.deliver(&key);
             }
             Effect::Stored { task, number, executor, uuid } => self.stored(&task, number, executor.as_ref(), &uuid),
+            Effect::Volumes(changes) => volumes::carry_out(&self.folder, &changes),
             Effect::Reply(reply) => {
                 let _ = reply.send(());
             }

@@ -1,6 +1,6 @@
 //! What the agent keeps on disk, as protobuf. Field numbers are for ever: add, never reuse.
 
-use podium_proto::mesos::v1::{ExecutorInfo, FrameworkInfo, TaskInfo, TaskStatus};
+use podium_proto::mesos::v1::{ExecutorInfo, FrameworkInfo, Resource, TaskInfo, TaskStatus};
 
 /// An executor and its one group, written before its process is started.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -52,4 +52,11 @@ pub(super) struct TaskRecord {
 pub(super) struct UpdateRecord {
     #[prost(message, required, tag = "1")]
     pub status: TaskStatus,
+}
+
+/// What of the agent's resources is reserved, with its persistent volumes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct CheckpointRecord {
+    #[prost(message, repeated, tag = "1")]
+    pub resources: Vec<Resource>,
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use podium_proto::mesos::v1::{AgentId, FrameworkInfo, TaskStatus};
+use podium_proto::mesos::v1::{AgentId, FrameworkInfo, Resource, TaskStatus};
 use rustix::process::Pid;
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use super::{
     launcher::Started,
     life::{boot, sandbox, watch},
     owner::{Effect, Executor, Key, Life, Owner, Task, TaskKey, Timer},
-    record::{ExecutorRecord, ProcessRecord, TaskRecord, UpdateRecord},
+    record::{CheckpointRecord, ExecutorRecord, ProcessRecord, TaskRecord, UpdateRecord},
     streams::Stream,
     survivors::covers,
 };
@@ -33,6 +33,8 @@ const RECOVERY: Duration = Duration::from_secs(5);
 pub(super) struct Memory {
     pub executors: Vec<(Key, Executor)>,
     pub tasks: Vec<(TaskKey, Task)>,
+    /// What of the agent's resources is reserved.
+    pub checkpointed: Vec<Resource>,
 }
 
 impl Memory {
@@ -60,7 +62,9 @@ pub(super) fn read(path: &Path, mut stored: Stored) -> Result<Memory, JournalErr
         let (task, number) = TaskKey::from_update(&key).ok_or_else(|| damaged("updates"))?;
         queues.entry(task).or_default().push((number, update.status));
     }
-    let mut memory = Memory::default();
+    let checkpoint: Vec<(Vec<u8>, CheckpointRecord)> = decode(path, "checkpoint", take(Table::Checkpoint))?;
+    let checkpointed = checkpoint.into_iter().flat_map(|(_, record)| record.resources).collect();
+    let mut memory = Memory { checkpointed, ..Memory::default() };
     for (bytes, record) in executors {
         let key = Key::from_bytes(&bytes).ok_or_else(|| damaged("executors"))?;
         for info in &record.tasks {
@@ -195,7 +199,8 @@ impl Owner {
         let executors = self.executors.iter().map(|(key, executor)| self.known_executor(key, executor)).collect();
         let dead: Vec<Key> =
             self.executors.iter().filter(|(_, executor)| executor.life == Life::Dead).map(|(key, _)| key.clone()).collect();
-        self.tell(FromAgent::Register { info: Box::new(self.info.clone()), address: self.address, executors, link: self.link.clone() });
+        let (info, checkpointed) = (Box::new(self.info.clone()), self.checkpointed.clone());
+        self.tell(FromAgent::Register { info, address: self.address, executors, checkpointed, link: self.link.clone() });
         let tasks: Vec<TaskKey> = self.tasks.keys().cloned().collect();
         for key in tasks {
             self.forward(&key);

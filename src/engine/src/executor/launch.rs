@@ -123,6 +123,7 @@ impl Driver {
     fn ground(&self) -> Ground<'_> {
         Ground {
             sandbox: &self.settings.sandbox,
+            executor: self.executor.as_ref(),
             marker: &self.settings.marker,
             framework_user: self.framework.as_ref().map_or("", |framework| framework.user.as_str()),
             ip: self.settings.host_ip(),

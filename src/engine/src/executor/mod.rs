@@ -26,6 +26,7 @@ mod users;
 
 use std::{io::Write as _, process::ExitCode};
 
+pub(crate) use sandbox::inside;
 pub use settings::MARKER;
 pub(crate) use settings::{ADDRESS_FILE, OPEN_FILES};
 pub(crate) use spawn::share_no_descriptors;

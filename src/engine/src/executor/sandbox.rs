@@ -10,7 +10,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use podium_proto::mesos::v1::{CommandInfo, Environment, Secret, TaskInfo, Volume, environment, volume};
+use podium_proto::mesos::v1::{CommandInfo, Environment, ExecutorInfo, Secret, TaskInfo, Volume, environment, volume};
 
 use super::{
     settings::MARKER,
@@ -28,6 +28,8 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 pub(crate) struct Ground<'a> {
     /// The executor's sandbox.
     pub sandbox: &'a Path,
+    /// What it is, once the agent has said so: its resources name persistent volumes.
+    pub executor: Option<&'a ExecutorInfo>,
     /// The value of [`MARKER`] for the instance.
     pub marker: &'a str,
     /// Whom tasks run as when they do not say.
@@ -68,7 +70,7 @@ pub(crate) fn prepare(ground: &Ground<'_>, nested: &str, task: &TaskInfo) -> Res
         made.map_err(|error| format!("cannot make the file {name} in the sandbox: {error}"))?;
     }
     for volume in task.container.iter().flat_map(|container| &container.volumes) {
-        mount(ground.sandbox, &sandbox, &folder, volume, account)?;
+        mount(ground, &sandbox, &folder, volume, account)?;
     }
     let environment = environment(ground, nested, &directory, task, command)?;
     let (executable, argv) = command_line(command)?;
@@ -176,8 +178,8 @@ enum Content<'a> {
     Secret(&'a [u8]),
 }
 
-/// `root` is where `sandbox` is, the executor's; `folder` is the container's.
-fn mount(root: &Path, sandbox: &Folder, folder: &Folder, volume: &Volume, account: Option<Account>) -> Result<(), String> {
+/// `sandbox` is the executor's, `folder` the container's.
+fn mount(ground: &Ground<'_>, sandbox: &Folder, folder: &Folder, volume: &Volume, account: Option<Account>) -> Result<(), String> {
     let name = &volume.container_path;
     if Path::new(name).is_absolute() {
         // Nor would Mesos' own executor, unless the agent isolates file systems and the machine has that folder.
@@ -195,8 +197,14 @@ fn mount(root: &Path, sandbox: &Folder, folder: &Folder, volume: &Volume, accoun
     }
     match content {
         Content::Shared(path) => {
-            sandbox.make(&path, account).map_err(failed)?;
-            folder.link(&root.join(path), &target).map_err(failed)
+            let at = ground.sandbox.join(&path);
+            if is_persistent(ground.executor, &path) {
+                // The agent has linked it into the executor's sandbox, where no container may write.
+                Folder::open(&at).and_then(|volume| volume.give(account)).map_err(failed)?;
+            } else {
+                sandbox.make(&path, account).map_err(failed)?;
+            }
+            folder.link(&at, &target).map_err(failed)
         }
         Content::Host(path) => {
             fs::metadata(path).map_err(|error| {
@@ -212,6 +220,13 @@ fn mount(root: &Path, sandbox: &Folder, folder: &Folder, volume: &Volume, accoun
             file.write_all(data).map_err(failed)
         }
     }
+}
+
+/// Whether a persistent volume stands at this path of the executor's sandbox.
+fn is_persistent(executor: Option<&ExecutorInfo>, path: &Path) -> bool {
+    let resources = executor.map(|executor| executor.resources.as_slice()).unwrap_or_default();
+    let disks = resources.iter().filter_map(|resource| resource.disk.as_ref()).filter(|disk| disk.persistence.is_some());
+    disks.filter_map(|disk| inside(&disk.volume.as_ref()?.container_path)).any(|at| at == path)
 }
 
 fn content(volume: &Volume) -> Result<Content<'_>, String> {

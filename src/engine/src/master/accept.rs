@@ -4,7 +4,6 @@ use podium_proto::mesos::v1::offer::{Operation, operation};
 use podium_proto::mesos::v1::scheduler::call;
 use podium_proto::mesos::v1::task_status::Reason;
 use podium_proto::mesos::v1::{ExecutorInfo, Filters, OfferId, OperationState, OperationStatus, TaskInfo, TaskState};
-use podium_proto::wire::amounts::Amounts;
 
 use super::agents::ExecutorRecord;
 use super::framework::{filter_duration, update};
@@ -13,6 +12,7 @@ use super::offers::OfferRecord;
 use super::reconcile::operation_update;
 use super::single_rules::{self, Single};
 use super::state::{Now, State};
+use super::stock::Stock;
 use super::tasks::{TaskRecord, master_status};
 use crate::link::ToAgent;
 
@@ -22,12 +22,12 @@ fn identity_of(kind: &str) -> String {
 }
 
 /// What the offers of one ACCEPT hold together.
-struct Bundle {
-    role: String,
-    agent: String,
-    left: Amounts,
-    /// Something was launched, so that what is left may be offered again at once.
-    used: bool,
+pub(super) struct Bundle {
+    pub(super) role: String,
+    pub(super) agent: String,
+    pub(super) left: Stock,
+    /// Something was launched or reserved, so that what is left may be offered again at once.
+    pub(super) used: bool,
 }
 
 impl State {
@@ -113,6 +113,12 @@ impl State {
                     self.launch_single(framework_id, task, identified, bundle, now);
                 }
             }
+            Some(kind @ (operation::Type::Reserve | operation::Type::Unreserve | operation::Type::Create | operation::Type::Destroy)) => {
+                if let Err(problem) = self.convert(framework_id, kind, &operation, bundle) {
+                    tracing::warn!(framework = framework_id, operation = kind.as_str_name(), problem, "an operation is refused");
+                    self.refuse_operation(framework_id, operation, &problem);
+                }
+            }
             // As in Mesos: logged there, and nobody is told.
             Some(operation::Type::Unknown) | None => {}
             Some(_) => self.refuse_operation(framework_id, operation, "This operation is not supported by this engine"),
@@ -155,7 +161,7 @@ impl State {
         bundle.used = true;
         framework.allocated.entry(bundle.role.clone()).or_default().add(&needed);
         if executor_is_new {
-            let amounts = Amounts::of(&executor.resources);
+            let amounts = Stock::of(&executor.resources);
             agent.add_executor(framework_id, ExecutorRecord { info: executor.clone(), role: bundle.role.clone(), amounts });
         }
         for task in &tasks {

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use podium_proto::mesos::v1::task_status::Reason;
-use podium_proto::mesos::v1::{AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, TaskState};
+use podium_proto::mesos::v1::{AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, Resource, TaskState};
 use podium_proto::wire::amounts::Amounts;
 use tokio::sync::mpsc;
 
 use super::framework::{Framework, failure, update};
-use super::offers::less;
 use super::single_rules::is_command_executor;
 use super::state::{Now, State};
+use super::stock::Stock;
 use super::tasks::{self, TaskRecord};
 use crate::link::{FromAgent, KnownExecutor, ToAgent};
 
@@ -21,7 +21,7 @@ use crate::link::{FromAgent, KnownExecutor, ToAgent};
 pub(super) struct ExecutorRecord {
     pub(super) info: ExecutorInfo,
     pub(super) role: String,
-    pub(super) amounts: Amounts,
+    pub(super) amounts: Stock,
 }
 
 /// A registered agent.
@@ -32,9 +32,9 @@ pub(super) struct Agent {
     pub(super) address: SocketAddr,
     pub(super) registered: Duration,
     pub(super) reregistered: Option<Duration>,
-    pub(super) total: Amounts,
-    pub(super) allocated: Amounts,
-    pub(super) offered: Amounts,
+    pub(super) total: Stock,
+    pub(super) allocated: Stock,
+    pub(super) offered: Stock,
     pub(super) offers: BTreeSet<String>,
     /// By an operator's word it is offered to nobody.
     pub(super) deactivated: bool,
@@ -49,6 +49,31 @@ pub(super) struct Agent {
     backlog: VecDeque<ToAgent>,
 }
 
+/// What an agent says of itself when it registers.
+struct Known {
+    executors: Vec<KnownExecutor>,
+    /// What of its resources is reserved, with the volumes.
+    checkpointed: Vec<Resource>,
+}
+
+/// All that an agent has: what it was started with, of which this is reserved.
+fn with_reservations(id: &str, resources: &[Resource], checkpointed: &[Resource]) -> Stock {
+    let mut total = Stock::of(resources);
+    for entry in checkpointed {
+        let unreserved = Stock::from(Amounts::of([entry]));
+        if total.subtract(&unreserved) {
+            total.add(&Stock::of(std::slice::from_ref(entry)));
+        } else {
+            tracing::error!(
+                agent = id,
+                resource = entry.name,
+                "the agent was started with less than is reserved there: that is not offered"
+            );
+        }
+    }
+    total
+}
+
 /// An agent that was here and is lost.
 #[derive(Debug)]
 pub(super) struct Departed {
@@ -57,16 +82,15 @@ pub(super) struct Departed {
 
 impl Agent {
     /// What nobody uses and nobody is offered.
-    pub(super) fn free(&self) -> Amounts {
-        less(less(self.total.clone(), &self.allocated), &self.offered)
+    pub(super) fn free(&self) -> Stock {
+        self.total.clone().less(&self.allocated).less(&self.offered)
     }
 
     /// Whether that is anything; cheap, since it is asked of every agent at once.
     pub(super) fn has_free(&self) -> bool {
-        let (total, allocated, offered) = (self.total.scalars(), self.allocated.scalars(), self.offered.scalars());
+        let (total, allocated, offered) = (self.total.plain.scalars(), self.allocated.plain.scalars(), self.offered.plain.scalars());
         let mut scalars = total.into_iter().zip(allocated).zip(offered);
-        scalars.any(|(((_, total), (_, allocated)), (_, offered))| total > allocated.saturating_add(offered))
-            || !self.free().ports.is_empty()
+        scalars.any(|(((_, total), (_, allocated)), (_, offered))| total > allocated.saturating_add(offered)) || !self.free().is_empty()
     }
 
     /// The name of its process, as in `slave(1)@ip:port`.
@@ -110,14 +134,14 @@ impl Agent {
     }
 
     /// A task here no longer uses this.
-    pub(super) fn give_back(&mut self, amounts: &Amounts) {
-        self.allocated = less(std::mem::take(&mut self.allocated), amounts);
+    pub(super) fn give_back(&mut self, amounts: &Stock) {
+        self.allocated = std::mem::take(&mut self.allocated).less(amounts);
     }
 
     /// Drops the framework's executors and tasks, and frees what the executors used.
     pub(super) fn forget_framework(&mut self, framework: &str) {
         for executor in self.executors.remove(framework).unwrap_or_default().into_values() {
-            self.allocated = less(std::mem::take(&mut self.allocated), &executor.amounts);
+            self.give_back(&executor.amounts);
         }
         self.tasks.remove(framework);
     }
@@ -135,7 +159,7 @@ impl Agent {
         if executors.is_empty() {
             self.executors.remove(framework);
         }
-        self.allocated = less(std::mem::take(&mut self.allocated), &record.amounts);
+        self.give_back(&record.amounts);
         Some(record)
     }
 
@@ -159,7 +183,9 @@ impl State {
                     self.recovering.insert(agent_id.value);
                 }
             }
-            FromAgent::Register { info, address, executors, link } => self.register(*info, address, executors, link, now),
+            FromAgent::Register { info, address, executors, checkpointed, link } => {
+                self.register(*info, address, Known { executors, checkpointed }, link, now);
+            }
             FromAgent::Update { agent_id, framework_id, status, latest } => {
                 self.status_update(&agent_id.value, &framework_id.value, *status, latest, now);
             }
@@ -171,7 +197,8 @@ impl State {
     }
 
     /// An agent registers, or comes back with what runs there.
-    fn register(&mut self, info: AgentInfo, address: SocketAddr, executors: Vec<KnownExecutor>, link: mpsc::Sender<ToAgent>, now: Now) {
+    fn register(&mut self, info: AgentInfo, address: SocketAddr, known: Known, link: mpsc::Sender<ToAgent>, now: Now) {
+        let Known { executors, checkpointed } = known;
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty()) else {
             tracing::error!("an agent registered without an id: it is ignored");
             return;
@@ -187,7 +214,7 @@ impl State {
         self.dismissed.remove(&id);
         let before = self.detach(&id, now);
         let announce = !recovered && before.is_none();
-        let total = Amounts::of(&info.resources);
+        let total = with_reservations(&id, &info.resources, &checkpointed);
         self.unsaved |= before.is_none();
         self.cluster.add(&total);
         let agent = Agent {
@@ -197,8 +224,8 @@ impl State {
             registered: before.as_ref().map_or(now.wall, |before| before.registered),
             reregistered: before.as_ref().map(|_| now.wall),
             total,
-            allocated: Amounts::default(),
-            offered: Amounts::default(),
+            allocated: Stock::default(),
+            offered: Stock::default(),
             offers: BTreeSet::new(),
             deactivated: before.as_ref().is_some_and(|before| before.deactivated),
             executors: HashMap::new(),

@@ -10,8 +10,8 @@ use podium_proto::wire::{json, resources};
 
 use super::agents::Agent;
 use super::framework::Framework;
-use super::offers::to_resources;
 use super::roles::check_id;
+use super::stock::{Form, Stock};
 use super::{resource_rules, task_rules};
 
 /// Least resources of an executor, in thousandths of a core and of MiB.
@@ -25,7 +25,7 @@ pub(super) struct Place<'a> {
     /// The role of the offers.
     pub(super) role: &'a str,
     /// What the offers still hold.
-    pub(super) available: &'a Amounts,
+    pub(super) available: &'a Stock,
 }
 
 /// A group that may be launched.
@@ -34,7 +34,7 @@ pub(super) struct Plan {
     pub(super) executor: ExecutorInfo,
     pub(super) tasks: Vec<TaskInfo>,
     /// Of the tasks, and of the executor if it is new.
-    pub(super) needed: Amounts,
+    pub(super) needed: Stock,
     pub(super) executor_is_new: bool,
 }
 
@@ -197,7 +197,7 @@ fn same_executor(a: &ExecutorInfo, b: &ExecutorInfo) -> bool {
 }
 
 /// No id twice, no port twice, and no more than the offers hold.
-fn check_sum(executor: &ExecutorInfo, tasks: &[TaskInfo], executor_is_new: bool, place: &Place<'_>) -> Result<Amounts, String> {
+fn check_sum(executor: &ExecutorInfo, tasks: &[TaskInfo], executor_is_new: bool, place: &Place<'_>) -> Result<Stock, String> {
     let mut ids = BTreeSet::new();
     if let Some(task) = tasks.iter().find(|task| !ids.insert(&task.task_id.value)) {
         return Err(format!("Task has duplicate ID: {}", task.task_id.value));
@@ -221,7 +221,7 @@ fn check_sum(executor: &ExecutorInfo, tasks: &[TaskInfo], executor_is_new: bool,
         let (needed, available) = (resource_rules::describe_all(&needed), describe_available(place));
         return Err(format!("Total resources {needed} required by task group and its executor are more than available {available}"));
     }
-    Ok(Amounts::of(&needed))
+    Ok(Stock::of(&needed))
 }
 
 fn overlap(executor: &ExecutorInfo, tasks: &[TaskInfo]) -> String {
@@ -244,7 +244,7 @@ fn sorted(value: serde_json::Value) -> String {
 
 /// What the offers hold.
 pub(super) fn describe_available(place: &Place<'_>) -> String {
-    resource_rules::describe_all(&to_resources(place.available, Some(place.role), false))
+    resource_rules::describe_all(&place.available.to_resources(Some(place.role), Form::New))
 }
 
 fn check_cgroups(executor: &ExecutorInfo, tasks: &[TaskInfo]) -> Result<(), String> {

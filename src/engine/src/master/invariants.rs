@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use podium_proto::mesos::v1::offer::{Operation, operation};
+use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, disk_info::Persistence};
 use podium_proto::mesos::v1::scheduler::{Event, call};
 use podium_proto::mesos::v1::{
-    AgentId, AgentInfo, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, OfferId, TaskGroupInfo, TaskId, TaskInfo, TaskState,
-    TaskStatus, executor_info,
+    AgentId, AgentInfo, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, OfferId, Resource, TaskGroupInfo, TaskId, TaskInfo,
+    TaskState, TaskStatus, Volume, executor_info, volume,
 };
-use podium_proto::wire::amounts::Amounts;
 use podium_proto::wire::resources::{ranges_entry, scalar_entry};
 use proptest::prelude::*;
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::offers::Scalars;
 use super::state::{Now, Settings, State};
+use super::stock::Stock;
 use crate::link::{FromAgent, KnownExecutor, ToAgent};
 
 const AGENTS: u8 = 3;
@@ -31,17 +32,42 @@ enum Happening {
     Subscribe(u8),
     Disconnect(u8),
     Teardown(u8),
-    Accept { offer: usize, tasks: usize, cpus: i64, refuse: bool },
-    Decline { offer: usize, refuse: bool },
+    Accept {
+        offer: usize,
+        tasks: usize,
+        cpus: i64,
+        refuse: bool,
+    },
+    Decline {
+        offer: usize,
+        refuse: bool,
+    },
+    /// RESERVE or CREATE of so many thousandths, or UNRESERVE or DESTROY of something that is there.
+    Convert {
+        offer: usize,
+        kind: operation::Type,
+        amount: i64,
+    },
     Revive(u8),
     Suppress(u8),
-    Update { task: usize, state: TaskState },
-    Acknowledge { task: usize },
-    Kill { task: usize },
+    Update {
+        task: usize,
+        state: TaskState,
+    },
+    Acknowledge {
+        task: usize,
+    },
+    Kill {
+        task: usize,
+    },
     Recovering(u8),
-    ExecutorEnds { executor: usize },
+    ExecutorEnds {
+        executor: usize,
+    },
     MarkGone(u8),
-    Later { milliseconds: u64 },
+    Later {
+        milliseconds: u64,
+    },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -52,6 +78,14 @@ fn happening() -> impl Strategy<Value = Happening> {
         TaskState::TaskKilled,
         TaskState::TaskKilling,
     ]);
+    let kinds = prop::sample::select(vec![
+        operation::Type::Reserve,
+        operation::Type::Reserve,
+        operation::Type::Create,
+        operation::Type::Create,
+        operation::Type::Unreserve,
+        operation::Type::Destroy,
+    ]);
     prop_oneof![
         4 => (0..AGENTS).prop_map(Happening::Register),
         2 => (0..AGENTS).prop_map(Happening::Lose),
@@ -61,6 +95,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         9 => (any::<usize>(), 0_usize..4, 1_i64..3000, any::<bool>())
             .prop_map(|(offer, tasks, cpus, refuse)| Happening::Accept { offer, tasks, cpus, refuse }),
         4 => (any::<usize>(), any::<bool>()).prop_map(|(offer, refuse)| Happening::Decline { offer, refuse }),
+        6 => (any::<usize>(), kinds, 1_i64..3000).prop_map(|(offer, kind, amount)| Happening::Convert { offer, kind, amount }),
         2 => (0..FRAMEWORKS).prop_map(Happening::Revive),
         1 => (0..FRAMEWORKS).prop_map(Happening::Suppress),
         8 => (any::<usize>(), states).prop_map(|(task, state)| Happening::Update { task, state }),
@@ -81,6 +116,8 @@ struct World {
     streams: Vec<mpsc::Receiver<Box<Event>>>,
     /// What each agent would tell when it registers.
     running: BTreeMap<String, Vec<KnownExecutor>>,
+    /// What is reserved on each agent, as it was told.
+    checkpointed: BTreeMap<String, Vec<Resource>>,
     launched: usize,
 }
 
@@ -94,7 +131,7 @@ impl World {
         let now = Now { instant: Instant::now(), wall: Duration::from_secs(1_700_000_000) };
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 5050));
         let state = State::new(Settings::default(), "master".to_owned(), address, now);
-        Self { state, now, links: Vec::new(), streams: Vec::new(), running: BTreeMap::new(), launched: 0 }
+        Self { state, now, links: Vec::new(), streams: Vec::new(), running: BTreeMap::new(), checkpointed: BTreeMap::new(), launched: 0 }
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -113,6 +150,7 @@ impl World {
                     self.state.decline(&framework, vec![OfferId { value: id }], filters(refuse), now);
                 }
             }
+            Happening::Convert { offer, kind, amount } => self.convert(offer, kind, amount),
             Happening::Revive(number) => self.state.revive(&framework(number), &[], now),
             Happening::Suppress(number) => self.state.suppress(&framework(number), &[]),
             Happening::Update { task, state } => self.update(task, state),
@@ -147,7 +185,8 @@ impl World {
         };
         let executors = self.running.get(id).cloned().unwrap_or_default();
         let address = self.state.address;
-        self.state.agent_message(FromAgent::Register { info: Box::new(info), address, executors, link }, self.now);
+        let checkpointed = self.checkpointed.get(id).cloned().unwrap_or_default();
+        self.state.agent_message(FromAgent::Register { info: Box::new(info), address, executors, checkpointed, link }, self.now);
     }
 
     fn subscribe(&mut self, id: &str, number: usize) {
@@ -196,10 +235,44 @@ impl World {
         self.collect(&agent);
     }
 
+    fn convert(&mut self, index: usize, kind: operation::Type, amount: i64) {
+        let Some((id, framework)) = self.offer(index) else { return };
+        let Some((agent, role, held)) =
+            self.state.offers.get(&id).map(|offer| (offer.agent.clone(), offer.role.clone(), offer.amounts.reserved().to_vec()))
+        else {
+            return;
+        };
+        self.launched += 1;
+        let reservation = ReservationInfo { r#type: Some(2), role: Some(role), ..ReservationInfo::default() };
+        let mut disk = Resource { reservations: vec![reservation], ..scalar_entry("disk", amount) };
+        let is_volume = |entry: &Resource| entry.disk.is_some();
+        let mut operation = Operation { r#type: Some(kind.into()), ..Operation::default() };
+        match kind {
+            operation::Type::Reserve => operation.reserve = Some(operation::Reserve { resources: vec![disk], source: Vec::new() }),
+            operation::Type::Create => {
+                let volume = Volume { container_path: "v".to_owned(), mode: volume::Mode::Rw.into(), ..Volume::default() };
+                let persistence = Persistence { id: format!("v{}", self.launched % 4), principal: None };
+                disk.disk = Some(DiskInfo { persistence: Some(persistence), volume: Some(volume), source: None });
+                operation.create = Some(operation::Create { volumes: vec![disk] });
+            }
+            operation::Type::Unreserve => {
+                let resources: Vec<Resource> = held.into_iter().filter(|entry| !is_volume(entry)).collect();
+                operation.unreserve = Some(operation::Unreserve { resources });
+            }
+            _ => operation.destroy = Some(operation::Destroy { volumes: held.into_iter().filter(is_volume).collect() }),
+        }
+        let accept = call::Accept { offer_ids: vec![OfferId { value: id }], operations: vec![operation], filters: filters(false) };
+        self.state.accept(&framework, accept, self.now);
+        self.collect(&agent);
+    }
+
     /// What arrives at an agent runs there, also while the master can't see it.
     fn collect(&mut self, agent: &str) {
         for link in &mut self.links {
             while let Ok(message) = link.try_recv() {
+                if let ToAgent::CheckpointResources { resources } = &message {
+                    self.checkpointed.insert(agent.to_owned(), resources.clone());
+                }
                 if let ToAgent::RunTaskGroup { framework, executor, group } = message {
                     let staging = |task: &TaskInfo| TaskStatus {
                         task_id: task.task_id.clone(),
@@ -309,16 +382,20 @@ impl World {
             let executors = agent.executors.values().flat_map(BTreeMap::values).map(|record| &record.amounts);
             let here = self.state.frameworks.iter().flat_map(|framework| framework.tasks.values());
             let here: Vec<_> = here.filter(|record| record.task.agent_id.value == agent.id).collect();
-            let mut used = Amounts::default();
+            let mut used = Stock::default();
             executors
                 .chain(here.iter().filter(|record| !record.released).map(|record| &record.amounts))
                 .for_each(|amounts| used.add(amounts));
             assert_eq!(agent.allocated, used, "allocated on {}", agent.id);
-            let mut offered = Amounts::default();
+            let mut offered = Stock::default();
             agent.offers.iter().filter_map(|id| self.state.offers.get(id)).for_each(|offer| offered.add(&offer.amounts));
             assert_eq!(agent.offered, offered, "offered of {}", agent.id);
             used.add(&offered);
             assert!(agent.total.contains(&used), "{} promised more than it has", agent.id);
+            let sum = agent.total.sum();
+            assert_eq!((sum.cpus, sum.mem, sum.disk), (4000, 4_000_000, 9_000_000), "what is reserved is still there, and no more");
+            let told = Stock::of(self.checkpointed.get(&agent.id).map_or(&[], Vec::as_slice));
+            assert!(told == Stock::of(agent.total.reserved()), "the agent was told what is reserved on {}", agent.id);
             assert_eq!(agent.tasks.values().map(std::collections::BTreeSet::len).sum::<usize>(), here.len(), "tasks on {}", agent.id);
         }
     }

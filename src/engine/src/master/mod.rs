@@ -23,6 +23,7 @@ mod operator;
 mod owner;
 mod persist;
 mod reconcile;
+mod reservations;
 mod resource_rules;
 mod role_view;
 mod roles;
@@ -30,6 +31,7 @@ mod scheduler_api;
 mod single_rules;
 mod state;
 mod state_json;
+mod stock;
 mod task_rules;
 mod tasks;
 

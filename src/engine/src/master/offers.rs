@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podium_proto::mesos::v1::framework_info::capability::Type as Capability;
 use podium_proto::mesos::v1::scheduler::{Event, event};
-use podium_proto::mesos::v1::{Address, AgentId, Filters, Offer, OfferId, Resource, Url, resource, value};
-use podium_proto::wire::amounts::{self, Amounts};
+use podium_proto::mesos::v1::{Address, AgentId, Filters, Offer, OfferId, Url, resource, value};
+use podium_proto::wire::amounts;
 use tokio::time::Instant;
 
 use super::agents::Agent;
 use super::framework::{Framework, end_of, filter_duration};
 use super::state::{Now, State};
+use super::stock::{Form, Stock};
 
 /// What a bundle must have, one of the two, to be worth an offer: thousandths of a core, of a MiB.
 const LEAST_CPUS: i64 = 10;
@@ -22,18 +23,18 @@ const LEAST_MEM: i64 = 32_000;
 pub(super) struct Scalars([i64; 4]);
 
 impl Scalars {
-    pub(super) fn of(amounts: &Amounts) -> Self {
-        Self([amounts.cpus, amounts.mem, amounts.disk, amounts.gpus])
+    pub(super) fn of(stock: &Stock) -> Self {
+        Self(stock.sum().scalars().map(|(_, amount)| amount))
     }
 
-    pub(super) fn add(&mut self, amounts: &Amounts) {
-        for (sum, more) in self.0.iter_mut().zip(Self::of(amounts).0) {
+    pub(super) fn add(&mut self, stock: &Stock) {
+        for (sum, more) in self.0.iter_mut().zip(Self::of(stock).0) {
             *sum = sum.saturating_add(more);
         }
     }
 
-    pub(super) fn subtract(&mut self, amounts: &Amounts) {
-        for (sum, less) in self.0.iter_mut().zip(Self::of(amounts).0) {
+    pub(super) fn subtract(&mut self, stock: &Stock) {
+        for (sum, less) in self.0.iter_mut().zip(Self::of(stock).0) {
             *sum = (*sum - less).max(0);
         }
     }
@@ -51,46 +52,14 @@ pub(super) struct OfferRecord {
     pub(super) framework: String,
     pub(super) role: String,
     pub(super) agent: String,
-    pub(super) amounts: Amounts,
+    pub(super) amounts: Stock,
 }
 
 /// A refused bundle: offers contained in it are hidden until then.
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
-    amounts: Amounts,
+    amounts: Stock,
     pub(super) until: Instant,
-}
-
-/// Thousandths and ports as entries for the wire; roles are told where the framework is MULTI_ROLE.
-pub(super) fn to_resources(amounts: &Amounts, role: Option<&str>, old_format: bool) -> Vec<Resource> {
-    let base = |name: &str| Resource {
-        name: name.to_owned(),
-        allocation_info: role.map(|role| resource::AllocationInfo { role: Some(role.to_owned()) }),
-        #[allow(deprecated)]
-        role: old_format.then(|| "*".to_owned()),
-        ..Resource::default()
-    };
-    let scalars = amounts.scalars().into_iter().filter(|(_, amount)| *amount > 0).map(|(name, amount)| Resource {
-        r#type: value::Type::Scalar.into(),
-        scalar: Some(amounts::scalar(amount)),
-        ..base(name)
-    });
-    let ports = (!amounts.ports.is_empty()).then(|| Resource {
-        r#type: value::Type::Ranges.into(),
-        ranges: Some(amounts.ports.to_wire()),
-        ..base("ports")
-    });
-    ports.into_iter().chain(scalars).collect()
-}
-
-/// `amounts` less `other`, by as much as there is: what is over-committed counts as nothing.
-pub(super) fn less(mut amounts: Amounts, other: &Amounts) -> Amounts {
-    amounts.cpus = (amounts.cpus - other.cpus).max(0);
-    amounts.mem = (amounts.mem - other.mem).max(0);
-    amounts.disk = (amounts.disk - other.disk).max(0);
-    amounts.gpus = (amounts.gpus - other.gpus).max(0);
-    amounts.ports.subtract(&other.ports);
-    amounts
 }
 
 /// A framework's role that may be offered something, with what orders it.
@@ -110,15 +79,18 @@ impl State {
         let mut offers: BTreeMap<String, Vec<Offer>> = BTreeMap::new();
         for agent_id in due {
             self.order(&mut candidates);
-            let Some(agent) = self.agents.get(&agent_id) else { continue };
-            let free = agent.free();
-            let taker = candidates.iter().find(|candidate| {
-                self.frameworks.get(&candidate.framework).is_some_and(|framework| self.wants(framework, &candidate.role, agent, &free, now))
-            });
-            if let Some(Candidate { framework, role }) = taker {
-                let (framework, role) = (framework.clone(), role.clone());
-                if let Some(offer) = self.make_offer(&framework, &role, &agent_id, free) {
-                    offers.entry(framework).or_default().push(offer);
+            // The first takes all that is unreserved; for others there may be what is reserved for them.
+            for Candidate { framework: id, role } in &candidates {
+                let (Some(agent), Some(framework)) = (self.agents.get(&agent_id), self.frameworks.get(id)) else { continue };
+                let free = agent.free();
+                if free.is_empty() {
+                    break;
+                }
+                let part = free.part_for(role);
+                if self.wants(framework, role, agent, &part, now)
+                    && let Some(offer) = self.make_offer(id, role, &agent_id, part)
+                {
+                    offers.entry(id.clone()).or_default().push(offer);
                 }
             }
         }
@@ -160,11 +132,11 @@ impl State {
         });
     }
 
-    fn wants(&self, framework: &Framework, role: &str, agent: &Agent, free: &Amounts, now: Now) -> bool {
+    fn wants(&self, framework: &Framework, role: &str, agent: &Agent, free: &Stock, now: Now) -> bool {
         !agent.deactivated
             && worth_offering(framework, role, free)
             && (framework.has(Capability::RegionAware) || self.same_region(agent))
-            && (framework.has(Capability::GpuResources) || agent.total.gpus == 0)
+            && (framework.has(Capability::GpuResources) || agent.total.plain.gpus == 0)
             && framework.constraints.admit(role, &agent.info)
             && !hidden(framework, role, &agent.id, free, now)
     }
@@ -180,7 +152,7 @@ impl State {
         }
     }
 
-    fn make_offer(&mut self, framework_id: &str, role: &str, agent_id: &str, amounts: Amounts) -> Option<Offer> {
+    fn make_offer(&mut self, framework_id: &str, role: &str, agent_id: &str, amounts: Stock) -> Option<Offer> {
         let id = format!("{}-O{}", self.master_id, self.next_offer);
         let agent = self.agents.get_mut(agent_id)?;
         let framework = self.frameworks.get_mut(framework_id)?;
@@ -204,7 +176,7 @@ impl State {
         }
         if let Some(agent) = self.agents.get_mut(&record.agent) {
             agent.offers.remove(id);
-            agent.offered = less(std::mem::take(&mut agent.offered), &record.amounts);
+            agent.offered = std::mem::take(&mut agent.offered).less(&record.amounts);
         }
         Some(record)
     }
@@ -306,11 +278,12 @@ fn named_roles(framework: &Framework, roles: &[String]) -> Option<BTreeSet<Strin
 }
 
 /// True if a bundle is not too small: by the framework's own filter for the role, else by the master's rule.
-fn worth_offering(framework: &Framework, role: &str, free: &Amounts) -> bool {
+fn worth_offering(framework: &Framework, role: &str, free: &Stock) -> bool {
     if free.is_empty() {
         return false;
     }
     let own = framework.info.offer_filters.get(role).and_then(|filters| filters.min_allocatable_resources.as_ref());
+    let free = free.sum();
     let Some(own) = own else { return free.cpus >= LEAST_CPUS || free.mem >= LEAST_MEM };
     let available = |name: &str| free.scalars().into_iter().find(|(known, _)| *known == name).map_or(0, |(_, amount)| amount);
     let enough = |(name, least): (&String, &value::Scalar)| available(name) >= amounts::thousandths(least.value);
@@ -318,22 +291,22 @@ fn worth_offering(framework: &Framework, role: &str, free: &Amounts) -> bool {
 }
 
 /// True if the framework has refused as much as this, or more, and still means it.
-fn hidden(framework: &Framework, role: &str, agent: &str, free: &Amounts, now: Now) -> bool {
+fn hidden(framework: &Framework, role: &str, agent: &str, free: &Stock, now: Now) -> bool {
     let filters = framework.filters.get(role).and_then(|agents| agents.get(agent));
     filters.is_some_and(|filters| filters.iter().any(|filter| filter.until > now.instant && filter.amounts.contains(free)))
 }
 
 /// This framework's share of what an offer says.
-pub(super) fn describe(id: &str, framework: &Framework, role: &str, agent: &Agent, amounts: &Amounts) -> Offer {
+pub(super) fn describe(id: &str, framework: &Framework, role: &str, agent: &Agent, stock: &Stock) -> Offer {
     let multi_role = framework.has(Capability::MultiRole);
-    let old_format = !framework.has(Capability::ReservationRefinement);
+    let form = if framework.has(Capability::ReservationRefinement) { Form::New } else { Form::Old };
     let told_role = multi_role.then_some(role);
     Offer {
         id: OfferId { value: id.to_owned() },
         framework_id: framework.framework_id(),
         agent_id: AgentId { value: agent.id.clone() },
         hostname: agent.info.hostname.clone(),
-        resources: to_resources(amounts, told_role, old_format),
+        resources: stock.to_resources(told_role, form),
         executor_ids: agent.executor_ids(&framework.id),
         attributes: agent.info.attributes.clone(),
         url: Some(Url {

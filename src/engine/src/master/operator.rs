@@ -13,8 +13,9 @@ use super::agents::Agent;
 use super::encoding::{ContentError, Encoding};
 use super::framework::{Completed, Framework};
 use super::http::{Body, Service, empty, full, not_acceptable, not_implemented, only, read_body, text, unavailable};
-use super::offers::{describe, to_resources};
+use super::offers::describe;
 use super::state::{Now, State};
+use super::stock::{Form, Stock};
 
 /// What an operator's call comes to.
 enum Outcome {
@@ -246,8 +247,8 @@ fn agent(agent: &Agent) -> get_agents::Agent {
         pid: Some(format!("{}@{}", agent.process(), agent.address)),
         registered_time: Some(time(agent.registered)),
         reregistered_time: agent.reregistered.map(time),
-        total_resources: to_resources(&agent.total, None, true),
-        allocated_resources: to_resources(&agent.allocated, None, true),
+        total_resources: agent.total.to_resources(None, Form::Both),
+        allocated_resources: agent.allocated.to_resources(None, Form::Both),
         capabilities: AGENT_CAPABILITIES.iter().map(|kind| agent_info::Capability { r#type: Some((*kind).into()) }).collect(),
         ..get_agents::Agent::default()
     }
@@ -257,7 +258,7 @@ fn agent(agent: &Agent) -> get_agents::Agent {
 pub(super) fn offered(state: &State, agent: &Agent) -> Vec<Resource> {
     let mut sum = Vec::new();
     for offer in agent.offers.iter().filter_map(|id| state.offers.get(id)) {
-        podium_proto::wire::resources::add(&mut sum, &to_resources(&offer.amounts, Some(&offer.role), true));
+        podium_proto::wire::resources::add(&mut sum, &offer.amounts.to_resources(Some(&offer.role), Form::Both));
     }
     sum
 }
@@ -275,11 +276,11 @@ fn framework(state: &State, framework: &Framework) -> get_frameworks::Framework 
     let told_role = |role: &str| framework.has(Capability::MultiRole).then(|| role.to_owned());
     let mut allocated = Vec::new();
     for record in framework.tasks.values().filter(|record| !record.released) {
-        podium_proto::wire::resources::add(&mut allocated, &to_resources(&record.amounts, told_role(&record.role).as_deref(), true));
+        podium_proto::wire::resources::add(&mut allocated, &record.amounts.to_resources(told_role(&record.role).as_deref(), Form::Both));
     }
     let mut offered = Vec::new();
     for record in framework.offers.iter().filter_map(|id| state.offers.get(id)) {
-        podium_proto::wire::resources::add(&mut offered, &to_resources(&record.amounts, Some(&record.role), true));
+        podium_proto::wire::resources::add(&mut offered, &record.amounts.to_resources(Some(&record.role), Form::Both));
     }
     get_frameworks::Framework {
         framework_info: framework.info.clone(),
@@ -353,7 +354,7 @@ fn roles(state: &State) -> response::GetRoles {
             .map(|framework| FrameworkId { value: framework.id.clone() })
             .collect(),
         resources: {
-            let scalars = to_resources(&state.held_by(&name).amounts, None, false);
+            let scalars = Stock::from(state.held_by(&name).amounts).to_resources(None, Form::New);
             scalars.into_iter().filter(|resource| resource.scalar.is_some()).collect()
         },
         name,

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use podium_proto::mesos::v1::resource::{ReservationInfo, reservation_info};
-use podium_proto::mesos::v1::{Resource, value};
-use podium_proto::wire::amounts::Amounts;
+use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, reservation_info};
+use podium_proto::mesos::v1::{Label, Resource, value};
 use podium_proto::wire::ranges::RangeSet;
 
-use super::roles::check_role;
+use super::roles::{check_id, check_role};
+use super::stock::Stock;
 
 /// What a task, executor or operation names, before anything else is looked at; the first fault.
 pub(super) fn check_all<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> Result<(), String> {
@@ -98,15 +98,29 @@ fn check_reservations(resource: &Resource) -> Result<(), String> {
 pub(super) fn check_kinds(resources: &[Resource]) -> Result<(), String> {
     for resource in resources {
         let Some(disk) = &resource.disk else { continue };
-        if disk.persistence.is_some() && !podium_proto::wire::resources::is_reserved(resource) {
-            return Err("Invalid DiskInfo: Persistent volumes cannot be created from unreserved resources".to_owned());
-        }
+        check_disk(disk, podium_proto::wire::resources::is_reserved(resource)).map_err(|problem| format!("Invalid DiskInfo: {problem}"))?;
     }
     let whole = |resource: &Resource| resource.scalar.is_none_or(|scalar| scalar.value.fract() == 0.0);
     if resources.iter().any(|resource| resource.name == "gpus" && !whole(resource)) {
         return Err("Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer".to_owned());
     }
     Ok(())
+}
+
+fn check_disk(disk: &DiskInfo, is_reserved: bool) -> Result<(), String> {
+    let Some(persistence) = &disk.persistence else {
+        let volume = disk.volume.as_ref().map(|_| "Non-persistent volume not supported".to_owned());
+        return volume.map_or(Ok(()), Err);
+    };
+    let problem = match &disk.volume {
+        _ if !is_reserved => "Persistent volumes cannot be created from unreserved resources",
+        None => "Expecting 'volume' to be set for persistent volume",
+        Some(volume) if volume.host_path.is_some() => "Expecting 'host_path' to be unset for persistent volume",
+        Some(_) => {
+            return check_id(&persistence.id).map_err(|problem| format!("Invalid persistence ID for persistent volume: {problem}"));
+        }
+    };
+    Err(problem.to_owned())
 }
 
 /// No resource both revocable and not.
@@ -136,9 +150,11 @@ pub(super) fn check_allocation(resources: &[Resource]) -> Result<(), String> {
     Ok(())
 }
 
-/// What is needed fits into what offers of a role hold: this Mesos' agents have unreserved cpus, mem, disk, gpus and ports only.
-pub(super) fn fits(needed: &[Resource], available: &Amounts, role: &str) -> bool {
-    needed.iter().all(|resource| is_plain(resource) && allocated_to(resource) == Some(role)) && available.contains(&Amounts::of(needed))
+/// What is needed fits into what offers of a role hold: this Mesos' agents have cpus, mem, disk, gpus and ports only, and volumes
+/// where they are reserved.
+pub(super) fn fits(needed: &[Resource], available: &Stock, role: &str) -> bool {
+    let known = |resource: &Resource| is_plain(resource) || podium_proto::wire::resources::is_reserved(resource);
+    needed.iter().all(|resource| known(resource) && allocated_to(resource) == Some(role)) && available.contains(&Stock::of(needed))
 }
 
 fn allocated_to(resource: &Resource) -> Option<&str> {
@@ -146,7 +162,7 @@ fn allocated_to(resource: &Resource) -> Option<&str> {
 }
 
 /// Unreserved, and of a kind that there is.
-fn is_plain(resource: &Resource) -> bool {
+pub(super) fn is_plain(resource: &Resource) -> bool {
     let known = match value::Type::try_from(resource.r#type) {
         Ok(value::Type::Scalar) => matches!(resource.name.as_str(), "cpus" | "mem" | "disk" | "gpus"),
         Ok(value::Type::Ranges) => resource.name == "ports",
@@ -171,7 +187,13 @@ pub(super) fn describe(resource: &Resource) -> String {
     let reservation = |reservation: &ReservationInfo| {
         let kind = reservation.r#type.and_then(|kind| reservation_info::Type::try_from(kind).ok());
         let kind = kind.map_or("UNKNOWN", |kind| kind.as_str_name());
-        format!("({kind},{})", reservation.role.as_deref().unwrap_or_default())
+        let mut parts = vec![kind.to_owned(), reservation.role.clone().unwrap_or_default()];
+        parts.extend(reservation.principal.clone());
+        if let Some(labels) = &reservation.labels {
+            let label = |label: &Label| label.value.as_ref().map_or(label.key.clone(), |value| format!("{}: {value}", label.key));
+            parts.push(format!("{{{}}}", labels.labels.iter().map(label).collect::<Vec<_>>().join(", ")));
+        }
+        format!("({})", parts.join(","))
     };
     let mut reservations: Vec<String> = resource.reservations.iter().map(reservation).collect();
     // The older form of a static reservation.
@@ -183,8 +205,10 @@ pub(super) fn describe(resource: &Resource) -> String {
     if !reservations.is_empty() {
         text += &format!("(reservations: [{}])", reservations.join(","));
     }
-    if resource.disk.is_some() {
-        text += "[]";
+    if let Some(disk) = &resource.disk {
+        let id = disk.persistence.as_ref().map(|persistence| persistence.id.as_str());
+        let at = disk.volume.as_ref().filter(|_| id.is_some()).map(|volume| format!(":{}", volume.container_path));
+        text += &format!("[{}{}]", id.unwrap_or_default(), at.unwrap_or_default());
     }
     if resource.revocable.is_some() {
         text += "{REV}";
@@ -228,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_reserved_unknown_or_for_another_role_fits_nowhere() {
-        let available = Amounts { cpus: 1000, ..Amounts::default() };
+        let available = Stock::of(&[scalar_entry("cpus", 1000)]);
         let cpus = allocated("web", scalar_entry("cpus", 1000));
         assert!(fits(std::slice::from_ref(&cpus), &available, "web"));
         assert!(!fits(std::slice::from_ref(&cpus), &available, "db"));

@@ -6,6 +6,7 @@ use podium_proto::wire::amounts::{Amounts, quantity};
 use serde_json::{Value, json};
 
 use super::state::State;
+use super::stock::Stock;
 
 /// Sums over several agents: ports are counted, since the same number stands for one on each.
 #[derive(Debug, Default)]
@@ -15,9 +16,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn add(&mut self, amounts: &Amounts) {
+    fn add(&mut self, stock: &Stock) {
+        let amounts = stock.sum();
         self.ports = self.ports.saturating_add(amounts.ports.len());
-        self.amounts.add(amounts);
+        self.amounts.add(&amounts);
     }
 
     /// What there is of each kind, nothing left out as 0.
@@ -32,7 +34,8 @@ impl Held {
     }
 }
 
-fn is_within(role: &str, parent: &str) -> bool {
+/// Whether a role is this one, or one below it.
+pub(super) fn is_within(role: &str, parent: &str) -> bool {
     role.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
@@ -61,6 +64,17 @@ impl State {
         held
     }
 
+    /// What is reserved for the role.
+    fn reserved_for(&self, role: &str) -> Held {
+        let mut held = Held::default();
+        for entry in self.agents.values().flat_map(|agent| agent.total.reserved()) {
+            if is_within(podium_proto::wire::resources::role(entry), role) {
+                held.add(&Stock::of(std::slice::from_ref(entry)));
+            }
+        }
+        held
+    }
+
     /// The entry of a role in `/roles`.
     pub(super) fn describe_role(&self, role: &str) -> Value {
         let (mut allocated, mut offered) = (Held::default(), Held::default());
@@ -74,7 +88,7 @@ impl State {
             "resources": self.held_by(role).to_json(),
             "allocated": allocated.to_json(),
             "offered": offered.to_json(),
-            "reserved": {},
+            "reserved": self.reserved_for(role).to_json(),
             "frameworks": frameworks.map(|framework| framework.id.clone()).collect::<Vec<_>>(),
         })
     }

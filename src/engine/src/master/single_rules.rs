@@ -1,9 +1,9 @@
 //! What a task must fulfil that is launched by itself, under Mesos' own command executor; in Mesos' order and words. Pure.
 
 use podium_proto::mesos::v1::{ExecutorId, ExecutorInfo, FrameworkId, TaskInfo, executor_info, health_check};
-use podium_proto::wire::amounts::Amounts;
 
 use super::group_rules::{NO_CUSTOM, Place, check_common, describe_available, fill_roles, wrong_framework};
+use super::stock::Stock;
 use super::{resource_rules, task_rules};
 
 /// A task that may be launched.
@@ -12,7 +12,7 @@ pub(super) struct Single {
     pub(super) task: TaskInfo,
     /// What runs it: see [`command_executor`].
     pub(super) executor: ExecutorInfo,
-    pub(super) needed: Amounts,
+    pub(super) needed: Stock,
 }
 
 /// Judges a task and fills in what a framework may leave out.
@@ -37,7 +37,7 @@ pub(super) fn check(mut task: TaskInfo, place: &Place<'_>) -> Result<Single, Str
     }
     task_rules::check_nested(&task)?;
     task_rules::check_limits(&task)?;
-    Ok(Single { executor: command_executor(&task, &place.framework.id), needed: Amounts::of(&task.resources), task })
+    Ok(Single { executor: command_executor(&task, &place.framework.id), needed: Stock::of(&task.resources), task })
 }
 
 /// Why a task with an executor of its own is not launched.

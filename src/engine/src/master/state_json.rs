@@ -14,9 +14,9 @@ use serde_json::{Map, Value, json};
 use super::agents::Agent;
 use super::framework::{Completed, Framework};
 use super::http::{Body, Service, full, unavailable};
-use super::offers::to_resources;
 use super::operator::{AGENT_CAPABILITIES, flags, offered};
 use super::state::{Now, State};
+use super::stock::Form;
 use super::{MESOS_VERSION, roles};
 
 /// One request whose path is known.
@@ -127,9 +127,21 @@ fn count(number: usize) -> f64 {
 fn full_slave(state: &State, agent: &Agent) -> Value {
     let full = |resources: &[Resource]| -> Value { resources.iter().filter_map(|resource| json::to_value(resource).ok()).collect() };
     let mut object = slave(agent);
-    object["reserved_resources_full"] = json!({});
-    object["unreserved_resources_full"] = full(&to_resources(&agent.total, None, true));
-    object["used_resources_full"] = full(&to_resources(&agent.allocated, None, true));
+    let (mut reserved, mut unreserved) = (Map::new(), Vec::new());
+    for resource in agent.total.to_resources(None, Form::Both) {
+        match podium_proto::wire::resources::role(&resource) {
+            "*" => unreserved.push(resource),
+            role => {
+                let of_role = reserved.entry(role.to_owned()).or_insert_with(|| json!([]));
+                if let (Value::Array(of_role), Ok(shown)) = (of_role, json::to_value(&resource)) {
+                    of_role.push(shown);
+                }
+            }
+        }
+    }
+    object["reserved_resources_full"] = Value::Object(reserved);
+    object["unreserved_resources_full"] = full(&unreserved);
+    object["used_resources_full"] = full(&agent.allocated.to_resources(None, Form::Both));
     object["offered_resources_full"] = full(&offered(state, agent));
     object
 }
@@ -199,8 +211,8 @@ fn metrics(state: &State) -> Value {
     let mut total = Amounts::default();
     let mut used = Amounts::default();
     for agent in state.agents.values() {
-        total.add(&agent.total);
-        used.add(&agent.allocated);
+        total.add(&agent.total.sum());
+        used.add(&agent.allocated.sum());
     }
     let active = state.frameworks.iter().filter(|framework| framework.stream.is_some()).count();
     let mut metrics = json!({
@@ -225,6 +237,15 @@ fn metrics(state: &State) -> Value {
     metrics
 }
 
+/// By the role that it is reserved for.
+fn reserved_by_role(agent: &Agent) -> Map<String, Value> {
+    let mut roles: std::collections::BTreeMap<&str, Amounts> = std::collections::BTreeMap::new();
+    for entry in agent.total.reserved() {
+        roles.entry(podium_proto::wire::resources::role(entry)).or_default().add(&Amounts::of([entry]));
+    }
+    roles.into_iter().map(|(role, amounts)| (role.to_owned(), resources(&amounts))).collect()
+}
+
 fn slave(agent: &Agent) -> Value {
     let mut object = json!({
         "id": agent.id,
@@ -233,11 +254,11 @@ fn slave(agent: &Agent) -> Value {
         "attributes": agent.info.attributes.iter().map(attribute).collect::<Map<_, _>>(),
         "pid": format!("{}@{}", agent.process(), agent.address),
         "registered_time": seconds(agent.registered),
-        "resources": resources(&agent.total),
-        "used_resources": resources(&agent.allocated),
-        "offered_resources": resources(&agent.offered),
-        "reserved_resources": {},
-        "unreserved_resources": resources(&agent.total),
+        "resources": resources(&agent.total.sum()),
+        "used_resources": resources(&agent.allocated.sum()),
+        "offered_resources": resources(&agent.offered.sum()),
+        "reserved_resources": reserved_by_role(agent),
+        "unreserved_resources": resources(&agent.total.plain),
         "active": true,
         "deactivated": agent.deactivated,
         "version": MESOS_VERSION,
@@ -255,11 +276,11 @@ fn slave(agent: &Agent) -> Value {
 fn framework(state: &State, framework: &Framework) -> Value {
     let mut used = Amounts::default();
     for record in framework.tasks.values().filter(|record| !record.released) {
-        used.add(&record.amounts);
+        used.add(&record.amounts.sum());
     }
     let mut offered = Amounts::default();
     for offer in framework.offers.iter().filter_map(|id| state.offers.get(id)) {
-        offered.add(&offer.amounts);
+        offered.add(&offer.amounts.sum());
     }
     let live = framework.tasks.values().map(|record| &record.task);
     let mut object = described(&framework.id, &framework.info);
@@ -281,7 +302,7 @@ fn framework(state: &State, framework: &Framework) -> Value {
     object["unreachable_tasks"] = framework.unreachable_tasks.values().map(task).collect();
     object["completed_tasks"] = framework.completed_tasks.iter().map(task).collect();
     object["offers"] = framework.offers.iter().filter_map(|id| Some((id, state.offers.get(id)?))).map(|(id, offer)| {
-        json!({ "id": id, "framework_id": framework.id, "slave_id": offer.agent, "allocation_info": { "role": offer.role }, "resources": resources(&offer.amounts) })
+        json!({ "id": id, "framework_id": framework.id, "slave_id": offer.agent, "allocation_info": { "role": offer.role }, "resources": resources(&offer.amounts.sum()) })
     }).collect();
     object["executors"] = state
         .agents
@@ -293,7 +314,7 @@ fn framework(state: &State, framework: &Framework) -> Value {
                 "executor_id": id,
                 "name": record.info.name.clone().unwrap_or_default(),
                 "framework_id": framework.id,
-                "resources": resources(&record.amounts),
+                "resources": resources(&record.amounts.sum()),
                 "role": record.role,
                 "type": "DEFAULT",
                 "slave_id": agent.id,

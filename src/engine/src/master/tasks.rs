@@ -7,11 +7,11 @@ use bytes::Bytes;
 use podium_proto::mesos::v1::scheduler::call;
 use podium_proto::mesos::v1::task_status::{Reason, Source};
 use podium_proto::mesos::v1::{AgentId, ExecutorId, ExecutorInfo, FrameworkId, Task, TaskId, TaskInfo, TaskState, TaskStatus};
-use podium_proto::wire::amounts::Amounts;
 
 use super::agents::ExecutorRecord;
 use super::framework::{Framework, failure, update};
 use super::state::{Now, State};
+use super::stock::Stock;
 use crate::link::ToAgent;
 pub(super) use crate::link::is_terminal;
 
@@ -23,7 +23,7 @@ const PUT_OFF_KILLS: usize = 10_000;
 pub(super) struct TaskRecord {
     pub(super) task: Task,
     pub(super) role: String,
-    pub(super) amounts: Amounts,
+    pub(super) amounts: Stock,
     /// The newest state that the agent has told; `task.status_update_state` is the last one forwarded.
     pub(super) latest: TaskState,
     /// Its resources are no longer counted.
@@ -58,7 +58,7 @@ impl TaskRecord {
     /// A task as launched, or as an agent tells it; it is staging until a status says otherwise.
     /// Without an executor, where that is the command executor.
     pub(super) fn new(framework: &Framework, agent_id: &str, info: TaskInfo, executor: Option<&ExecutorId>, role: String) -> Self {
-        let amounts = Amounts::of(&info.resources);
+        let amounts = Stock::of(&info.resources);
         let of_executor = || info.executor.as_ref().and_then(|executor| executor.command.as_ref()?.user.clone());
         let user = info.command.as_ref().and_then(|command| command.user.clone()).or_else(of_executor);
         let task = Task {
@@ -104,7 +104,7 @@ impl TaskRecord {
 
 impl Framework {
     /// The framework uses, or is offered, that much less.
-    pub(super) fn release(&mut self, role: &str, amounts: &Amounts) {
+    pub(super) fn release(&mut self, role: &str, amounts: &Stock) {
         if let Some(sum) = self.allocated.get_mut(role) {
             sum.subtract(amounts);
         }
@@ -249,7 +249,7 @@ impl State {
     pub(super) fn book_executor(&mut self, agent_id: &str, framework_id: &str, info: ExecutorInfo) {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let role = role_of(&info.resources, framework);
-        let amounts = Amounts::of(&info.resources);
+        let amounts = Stock::of(&info.resources);
         framework.allocated.entry(role.clone()).or_default().add(&amounts);
         if let Some(agent) = self.agents.get_mut(agent_id) {
             agent.add_executor(framework_id, ExecutorRecord { info, role, amounts });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use podium_proto::mesos::v1::task_status::{Reason, Source};
 use podium_proto::mesos::v1::{
-    AgentId, AgentInfo, ContainerId, ContainerStatus, ExecutorId, ExecutorInfo, FrameworkInfo, NetworkInfo, TaskInfo, TaskState,
+    AgentId, AgentInfo, ContainerId, ContainerStatus, ExecutorId, ExecutorInfo, FrameworkInfo, NetworkInfo, Resource, TaskInfo, TaskState,
     TaskStatus, network_info,
 };
 
@@ -54,6 +54,8 @@ pub(super) struct SimAgent {
     pub(super) reachable: bool,
     /// Counts absences, so that the end of an old one is known as such.
     pub(super) absence: u64,
+    /// What of its resources is reserved.
+    pub(super) checkpointed: Vec<Resource>,
     /// Launches that are to be lost.
     pub(super) drop_launches: usize,
 }
@@ -119,7 +121,15 @@ impl SimTask {
 
 impl SimAgent {
     pub(super) fn new(info: AgentInfo) -> Self {
-        Self { info, tasks: HashMap::new(), executors: HashMap::new(), reachable: true, absence: 0, drop_launches: 0 }
+        Self {
+            info,
+            tasks: HashMap::new(),
+            executors: HashMap::new(),
+            reachable: true,
+            absence: 0,
+            checkpointed: Vec::new(),
+            drop_launches: 0,
+        }
     }
 
     pub(super) fn id(&self) -> AgentId {

@@ -82,7 +82,8 @@ impl World {
         let executors = agent.known();
         let over: Vec<Pair> =
             agent.executors.iter().filter(|(_, executor)| executor.running.is_empty()).map(|(pair, _)| pair.clone()).collect();
-        self.outbox.push(FromAgent::Register { info: Box::new(agent.info.clone()), address: self.address, executors, link });
+        let (info, checkpointed) = (Box::new(agent.info.clone()), agent.checkpointed.clone());
+        self.outbox.push(FromAgent::Register { info, address: self.address, executors, checkpointed, link });
         self.resend_all(number, |_| true);
         for (framework, executor) in over {
             self.executor_exited(number, framework, executor);
@@ -105,6 +106,11 @@ impl World {
                 if let Some(agent) = self.agents.get_mut(number) {
                     agent.tasks.retain(|(framework, _), _| *framework != framework_id.value);
                     agent.executors.retain(|(framework, _), _| *framework != framework_id.value);
+                }
+            }
+            Some(ToAgent::CheckpointResources { resources }) => {
+                if let Some(agent) = self.agents.get_mut(number) {
+                    agent.checkpointed = resources;
                 }
             }
             Some(ToAgent::FrameworkSubscribed { framework }) => {

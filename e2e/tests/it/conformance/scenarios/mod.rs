@@ -4,6 +4,7 @@
 mod offers;
 mod operator;
 mod pipeline;
+mod reservations;
 mod subscriptions;
 mod tasks;
 mod validation;
@@ -68,6 +69,10 @@ pub const MASTER: &[Scenario] = scenarios! {
         groups,
         launches,
         operations;
+    reservations:
+        made_and_undone,
+        refused,
+        principals;
     words:
         kill,
         acknowledge,
@@ -94,4 +99,6 @@ pub const AGENT: &[Scenario] = scenarios! {
         unacknowledged_and_asked_for,
         used_ids,
         as_operators_see_them;
+    reservations:
+        a_volume_outlives_its_tasks;
 };

@@ -13,12 +13,12 @@ const ADDRESSES: [&str; 1] = ["network_infos"];
 const ENDED: [&str; 5] = ["TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_ERROR", "TASK_DROPPED"];
 
 /// A framework of whoever runs this test: tasks run as its user.
-fn own_info() -> Value {
+pub(super) fn own_info() -> Value {
     let user = std::process::Command::new("id").arg("-un").output().unwrap().stdout;
     with(info(), json!({ "user": String::from_utf8_lossy(&user).trim() }))
 }
 
-fn command(id: &str, offer: &Value, command: &str) -> Value {
+pub(super) fn command(id: &str, offer: &Value, command: &str) -> Value {
     with(task(id, offer), json!({ "command": { "value": command } }))
 }
 
@@ -33,7 +33,7 @@ async fn start(stage: &mut Stage, info: Value, commands: &[(&str, &str)]) -> (Fr
 }
 
 /// Acknowledges everything until these tasks have ended and their executor too; what was said, by task.
-async fn to_the_end(framework: &mut Framework, tasks: usize) -> Value {
+pub(super) async fn to_the_end(framework: &mut Framework, tasks: usize) -> Value {
     let mut updates: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let (mut ended, mut failure) = (0, Value::Null);
     while ended < tasks || failure.is_null() {

@@ -1,0 +1,209 @@
+//! Persistent volumes: folders outside of all sandboxes, which outlive the executors that use them.
+//!
+//! They lie where Mesos keeps them, `volumes/roles/<role>/<persistence id>`, and an executor finds those that are among its
+//! resources in its sandbox, under their `container_path`. Which there are the master decides; the agent records it first, makes
+//! and removes folders then, and does both again when it starts, so that a crash in between leaves nothing half done.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use podium_proto::mesos::v1::Resource;
+use podium_proto::wire::resources;
+
+use super::{
+    journal::Table,
+    owner::{Effect, Owner},
+    record::CheckpointRecord,
+};
+use crate::executor::inside;
+
+/// What becomes of a volume's folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is new.
+    Make(Folder),
+    /// It was destroyed, with all that is in it.
+    Remove(Folder),
+}
+
+/// A volume, by role and persistence id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Folder {
+    role: String,
+    id: String,
+}
+
+impl Folder {
+    /// That of a resource; none if it is no volume.
+    fn of(resource: &Resource) -> Option<Self> {
+        let id = resource.disk.as_ref()?.persistence.as_ref()?.id.clone();
+        Some(Self { role: resources::role(resource).to_owned(), id })
+    }
+
+    /// As Mesos does: a role's `/` becomes a space, which no role has.
+    fn path(&self, agent: &Path) -> Option<PathBuf> {
+        let one = |name: &str| inside(name).filter(|name| name.components().count() == 1);
+        Some(agent.join("volumes/roles").join(one(&self.role.replace('/', " "))?).join(one(&self.id)?))
+    }
+}
+
+fn folders(resources: &[Resource]) -> BTreeSet<Folder> {
+    resources.iter().filter_map(Folder::of).collect()
+}
+
+impl Owner {
+    /// From now on this is reserved here.
+    pub fn checkpoint(&mut self, resources: Vec<Resource>) {
+        let (before, after) = (folders(&self.checkpointed), folders(&resources));
+        let made = after.difference(&before).cloned().map(Change::Make);
+        let changes = made.chain(before.difference(&after).cloned().map(Change::Remove)).collect();
+        self.checkpointed.clone_from(&resources);
+        self.batch.put(Table::Checkpoint, Vec::new(), &CheckpointRecord { resources });
+        self.batch.then.push(Effect::Volumes(changes));
+    }
+}
+
+/// Makes and removes folders. What fails is said; a launch that needs the folder fails by itself then.
+pub(super) fn carry_out(agent: &Path, changes: &[Change]) {
+    for change in changes {
+        let (folder, done) = match change {
+            Change::Make(folder) => (folder, folder.path(agent).map(|path| make(&path))),
+            Change::Remove(folder) => (folder, folder.path(agent).map(|path| remove(&path))),
+        };
+        if let Some(Err(error)) = done {
+            tracing::error!(role = folder.role, volume = folder.id, %error, "a persistent volume's folder can't be made or removed");
+        }
+    }
+}
+
+/// At a start: makes what is missing, and removes what a crash has left of volumes that were destroyed.
+pub(super) fn restore(agent: &Path, checkpointed: &[Resource]) -> io::Result<()> {
+    let wanted: BTreeSet<PathBuf> = folders(checkpointed).iter().filter_map(|folder| folder.path(agent)).collect();
+    let roles = match fs::read_dir(agent.join("volumes/roles")) {
+        Ok(roles) => roles,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.is_empty() => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return wanted.iter().try_for_each(|path| make(path)),
+        Err(error) => return Err(error),
+    };
+    for role in roles {
+        for volume in fs::read_dir(role?.path())? {
+            let path = volume?.path();
+            if !wanted.contains(&path) {
+                remove(&path)?;
+            }
+        }
+    }
+    wanted.iter().try_for_each(|path| make(path))
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = fs::remove_dir_all(path).or_else(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            super::gc::unlock(path)?;
+            fs::remove_dir_all(path)
+        }
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    });
+    if removed.is_ok()
+        && let Some(role) = path.parent()
+    {
+        // Of a role without volumes nothing remains; others keep theirs.
+        let _ = fs::remove_dir(role);
+    }
+    removed
+}
+
+/// The volumes among an executor's resources: the name in its sandbox, and the folder. One that is not there is a reason not to
+/// start the executor: what it writes would be lost.
+pub(super) fn of(agent: &Path, checkpointed: &[Resource], used: &[Resource]) -> Result<Vec<(PathBuf, PathBuf)>, String> {
+    let known = folders(checkpointed);
+    let volumes = used.iter().filter_map(|resource| Some((resource.disk.as_ref()?, Folder::of(resource)?)));
+    volumes
+        .map(|(disk, folder)| {
+            let path = folder.path(agent).filter(|_| known.contains(&folder));
+            let path = path.ok_or_else(|| format!("this agent has no persistent volume '{}' of role '{}'", folder.id, folder.role))?;
+            let at = disk.volume.as_ref().map_or("", |volume| volume.container_path.as_str());
+            let name = inside(at).ok_or_else(|| format!("the persistent volume's path '{at}' leads out of the sandbox"))?;
+            Ok((name, path))
+        })
+        .collect()
+}
+
+/// Makes a volume appear in a sandbox, for whoever owns that.
+pub(super) fn link(sandbox: &Path, name: &Path, volume: &Path) -> io::Result<()> {
+    if !volume.is_dir() {
+        return Err(io::Error::other(format!("the folder {} of a persistent volume is missing", volume.display())));
+    }
+    let at = sandbox.join(name);
+    if let Some(around) = at.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(around)?;
+    }
+    match symlink(volume, &at) {
+        // Ordered once before, by an agent that crashed.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::read_link(&at).is_ok_and(|found| found == volume) => Ok(()),
+        linked => linked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, disk_info::Persistence};
+    use podium_proto::mesos::v1::{Volume, volume};
+    use podium_proto::wire::resources::scalar_entry;
+
+    use super::*;
+
+    fn volume(role: &str, id: &str, at: &str) -> Resource {
+        let volume = Volume { container_path: at.to_owned(), mode: volume::Mode::Rw.into(), ..Volume::default() };
+        let persistence = Persistence { id: id.to_owned(), principal: None };
+        Resource {
+            disk: Some(DiskInfo { persistence: Some(persistence), volume: Some(volume), source: None }),
+            reservations: vec![ReservationInfo { role: Some(role.to_owned()), r#type: Some(2), ..ReservationInfo::default() }],
+            ..scalar_entry("disk", 1_000)
+        }
+    }
+
+    #[test]
+    fn folders_follow_the_volumes_also_after_a_crash() {
+        let agent = tempfile::tempdir().unwrap();
+        let (one, other) = (volume("db/main", "a#v#1", "v"), volume("web", "b", "w"));
+        restore(agent.path(), &[one.clone(), other.clone()]).unwrap();
+        let path = agent.path().join("volumes/roles/db main/a#v#1");
+        fs::write(path.join("data"), "kept").unwrap();
+        restore(agent.path(), std::slice::from_ref(&one)).unwrap();
+        assert!(path.join("data").is_file() && !agent.path().join("volumes/roles/web").exists());
+        carry_out(agent.path(), &[Change::Remove(Folder::of(&one).unwrap()), Change::Make(Folder::of(&other).unwrap())]);
+        assert!(!path.exists() && agent.path().join("volumes/roles/web/b").is_dir());
+    }
+
+    #[test]
+    fn an_executor_gets_its_own_volumes_and_no_way_out_of_its_sandbox() {
+        let agent = tempfile::tempdir().unwrap();
+        let known = [volume("web", "a", "data")];
+        restore(agent.path(), &known).unwrap();
+        let found = of(agent.path(), &known, &known).unwrap();
+        let sandbox = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            link(sandbox.path(), &found[0].0, &found[0].1).unwrap();
+        }
+        fs::write(sandbox.path().join("data/file"), "x").unwrap();
+        assert!(agent.path().join("volumes/roles/web/a/file").is_file());
+        assert!(of(agent.path(), &known, &[volume("web", "b", "data")]).unwrap_err().contains("no persistent volume 'b'"));
+        for bad in ["../up", "/etc", ""] {
+            let bad = [volume("web", "a", bad)];
+            assert!(of(agent.path(), &known, &bad).unwrap_err().contains("leads out"), "{bad:?}");
+        }
+        for (role, id) in [("web", ".."), ("web", "a/b"), ("..", "a")] {
+            assert_eq!(Folder { role: role.to_owned(), id: id.to_owned() }.path(agent.path()), None, "{role} {id}");
+        }
+    }
+}
