@@ -86,7 +86,8 @@ async fn sources(server: &mut Connection, args: &LogsArgs) -> Result<Vec<Source>
     };
     let mut sources = Vec::new();
     for instance in chosen {
-        for container in containers.iter().filter(|name| args.container.as_ref().is_none_or(|wanted| wanted == *name)) {
+        let containers = containers_of(&status, &instance).into_iter();
+        for container in containers.filter(|name| args.container.as_ref().is_none_or(|wanted| wanted == name)) {
             sources.extend(streams.iter().map(|stream| Source { instance: instance.clone(), container: container.clone(), stream }));
         }
     }
@@ -115,6 +116,14 @@ fn containers(status: &PodStatus) -> Vec<String> {
         }
     }
     names
+}
+
+/// The containers' names of one instance: during an upgrade an instance has those of its own version.
+fn containers_of(status: &PodStatus, instance: &str) -> Vec<String> {
+    let own = status.instances.iter().filter(|one| one.id == instance).flat_map(|one| &one.containers);
+    let own: Vec<String> = own.map(|container| container.name.clone()).collect();
+    // One that was not launched yet has none so far; of one that has ended they are not told.
+    if own.is_empty() { status.spec.containers.iter().map(|container| container.name.clone()).collect() } else { own }
 }
 
 /// Prints what there is. The first thing that is wrong is the command's failure, after everything that can be read.
@@ -366,6 +375,19 @@ mod tests {
         assert_eq!(labelled_lines("[x/a]", b"one\n\ntwo"), b"[x/a] one\n[x/a] \n[x/a] two\n");
         let instance = "web.instance-3f2c90aa-0000-4000-8000-000000000000".to_owned();
         assert_eq!(label(&Source { instance, container: "nginx".to_owned(), stream: "stdout" }), "[3f2c90aa/nginx]");
+    }
+
+    #[test]
+    fn each_instance_has_the_containers_of_its_own_version() {
+        let status = serde_json::json!({
+            "spec": {"containers": [{"name": "new"}]},
+            "instances": [{"id": "old", "containers": [{"name": "before"}, {"name": "sidecar"}]}, {"id": "next", "containers": []}],
+        });
+        let status: PodStatus = serde_json::from_value(status).unwrap();
+        assert_eq!(containers_of(&status, "old"), ["before", "sidecar"]);
+        assert_eq!(containers_of(&status, "next"), ["new"]);
+        assert_eq!(containers_of(&status, "ended"), ["new"]);
+        assert_eq!(containers(&status), ["new", "before", "sidecar"]);
     }
 
     #[test]
