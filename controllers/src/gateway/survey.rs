@@ -139,13 +139,13 @@ pub(super) async fn ask(operator: Operator, framework_id: String) -> Result<Show
     let both = async {
         // In this order: the tasks of an agent that is back by the first answer are in the second.
         let away = operator.agents_away().await?;
-        Ok::<_, OperatorError>((away, operator.tasks().await?))
+        Ok::<_, OperatorError>((away, operator.tasks(&framework_id).await?))
     };
     let (away, tasks) = match tokio::time::timeout(PATIENCE, both).await {
         Ok(answers) => answers.map_err(|error| Trouble { reason: error.to_string(), lasting: error.is_too_large() })?,
         Err(_) => return Err(format!("no whole answer to GET_AGENTS and GET_TASKS within {} s", PATIENCE.as_secs()).into()),
     };
-    Ok(Shown { tasks: tasks.into_iter().filter(|task| task.framework_id.value == framework_id).collect(), away })
+    Ok(Shown { tasks, away })
 }
 
 #[cfg(test)]

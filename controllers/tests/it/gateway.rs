@@ -61,7 +61,7 @@ impl Cluster {
 
     /// Ids of tasks that the master says run, sorted.
     pub async fn running(&self) -> Vec<String> {
-        let tasks = operator(&self.engine).tasks().await.unwrap();
+        let tasks = operator(&self.engine).tasks(&framework_id(&self.index).unwrap()).await.unwrap();
         let mut ids: Vec<String> = tasks.into_iter().map(|task| task.task_id.value).collect();
         ids.sort();
         ids

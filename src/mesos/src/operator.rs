@@ -21,8 +21,8 @@ const SCHEDULER: &str = "/scheduler";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// For one answer. GET_TASKS has every task of every framework, some kilobytes each, and what waits for it kills nothing
-/// until it is there: the limit is for a peer that never ends, not for a cluster of some hundred thousand tasks.
-const LARGEST_ANSWER: usize = 1 << 30;
+/// until it is there: enough for a cluster of a hundred thousand, and no more than a replica has memory for.
+const LARGEST_ANSWER: usize = 512 << 20;
 
 /// Why there is no answer. The words are for people.
 #[derive(Debug, thiserror::Error)]
@@ -101,13 +101,16 @@ impl Operator {
         Ok(Self { client, masters: masters.clone(), secure })
     }
 
-    /// Every task that has not ended, of every framework, also of agents that are away; with its labels.
+    /// Every task of a framework that has not ended, also of agents that are away; with its labels.
     ///
     /// # Errors
     /// [`OperatorError`], of the last master that was asked.
-    pub async fn tasks(&self) -> Result<Vec<v1::Task>, OperatorError> {
-        let tasks = self.ask(call::Type::GetTasks, |response| response.get_tasks).await?;
-        Ok(tasks.tasks.into_iter().chain(tasks.unreachable_tasks).collect())
+    pub async fn tasks(&self, framework_id: &str) -> Result<Vec<v1::Task>, OperatorError> {
+        let (url, body) = self.ask(call::Type::GetTasks).await?;
+        let framework_id = framework_id.to_owned();
+        // A large cluster's answer takes seconds to read.
+        let tasks = tokio::task::spawn_blocking(move || tasks_of(body, &framework_id)).await;
+        tasks.ok().flatten().ok_or(OperatorError::Malformed(url))
     }
 
     /// How many agents this master knows of and waits for: since it leads they have not come back, and until they do, or
@@ -116,7 +119,8 @@ impl Operator {
     /// # Errors
     /// [`OperatorError`], of the last master that was asked.
     pub async fn agents_away(&self) -> Result<usize, OperatorError> {
-        Ok(self.ask(call::Type::GetAgents, |response| response.get_agents).await?.recovered_agents.len())
+        let agents = self.pick(call::Type::GetAgents, |response| response.get_agents).await?;
+        Ok(agents.recovered_agents.len())
     }
 
     /// Every framework that is not removed.
@@ -124,7 +128,7 @@ impl Operator {
     /// # Errors
     /// [`OperatorError`], of the last master that was asked.
     pub async fn frameworks(&self) -> Result<Vec<KnownFramework>, OperatorError> {
-        let frameworks = self.ask(call::Type::GetFrameworks, |response| response.get_frameworks).await?.frameworks;
+        let frameworks = self.pick(call::Type::GetFrameworks, |response| response.get_frameworks).await?.frameworks;
         let known = |one: v1::master::response::get_frameworks::Framework| {
             let id = one.framework_info.id?.value;
             let holds_resources = one.recovered || !one.allocated_resources.is_empty();
@@ -133,15 +137,19 @@ impl Operator {
         Ok(frameworks.into_iter().filter_map(known).collect())
     }
 
-    async fn ask<T>(&self, kind: call::Type, pick: impl Fn(Response) -> Option<T>) -> Result<T, OperatorError> {
+    async fn pick<T>(&self, kind: call::Type, pick: impl Fn(Response) -> Option<T>) -> Result<T, OperatorError> {
+        let (url, body) = self.ask(kind).await?;
+        Response::decode(body).ok().and_then(pick).ok_or(OperatorError::Malformed(url))
+    }
+
+    /// An answer, and whose it is.
+    async fn ask(&self, kind: call::Type) -> Result<(Url, Bytes), OperatorError> {
         let call = Bytes::from(Call { r#type: Some(kind.into()), ..Call::default() }.encode_to_vec());
         let (candidates, detector) = Candidates::new(&self.masters, self.secure)?;
-        let (url, body) = tokio::select! {
-            answer = self.ask_any(candidates, &call) => answer?,
+        tokio::select! {
+            answer = self.ask_any(candidates, &call) => answer,
             never = detector.run() => match never {},
-        };
-        let answer = Response::decode(body).ok().and_then(pick);
-        answer.ok_or(OperatorError::Malformed(url))
+        }
     }
 
     /// The answer of the first that gives one.
@@ -182,5 +190,69 @@ impl Operator {
             }
         }
         Err(OperatorError::Redirect(url))
+    }
+}
+
+/// The answer to GET_TASKS, its tasks unread: parts of the answer's bytes, which takes no memory.
+#[derive(Clone, PartialEq, prost::Message)]
+struct TasksAnswer {
+    #[prost(message, optional, tag = "13")]
+    get_tasks: Option<UnreadTasks>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UnreadTasks {
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    tasks: Vec<Bytes>,
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    unreachable_tasks: Vec<Bytes>,
+}
+
+/// Whose a task is.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Whose {
+    #[prost(message, optional, tag = "3")]
+    framework_id: Option<v1::FrameworkId>,
+}
+
+/// Reads the tasks of one framework, and of the others no more than whose they are. `None`: it is no such answer.
+fn tasks_of(answer: Bytes, framework_id: &str) -> Option<Vec<v1::Task>> {
+    let unread = TasksAnswer::decode(answer).ok()?.get_tasks?;
+    let mut tasks = Vec::new();
+    for task in unread.tasks.into_iter().chain(unread.unreachable_tasks) {
+        if Whose::decode(task.clone()).ok()?.framework_id.is_some_and(|whose| whose.value == framework_id) {
+            tasks.push(v1::Task::decode(task).ok()?);
+        }
+    }
+    Some(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use podium_proto::mesos::v1::master::response;
+
+    use super::*;
+
+    #[test]
+    fn the_tasks_of_one_framework_are_read_from_an_answer_about_all() {
+        let task = |framework: &str, id: &str| v1::Task {
+            name: id.to_owned(),
+            task_id: v1::TaskId { value: id.to_owned() },
+            framework_id: v1::FrameworkId { value: framework.to_owned() },
+            labels: Some(v1::Labels { labels: vec![v1::Label { key: "k".to_owned(), value: Some("v".to_owned()) }] }),
+            ..v1::Task::default()
+        };
+        let get_tasks = response::GetTasks {
+            tasks: vec![task("F", "t1"), task("G", "t2")],
+            completed_tasks: vec![task("F", "t3")],
+            unreachable_tasks: vec![task("G", "t4"), task("F", "t5")],
+            ..response::GetTasks::default()
+        };
+        let answer = Response { r#type: Some(response::Type::GetTasks.into()), get_tasks: Some(get_tasks), ..Response::default() };
+        let answer = Bytes::from(answer.encode_to_vec());
+        assert_eq!(tasks_of(answer.clone(), "F").unwrap(), [task("F", "t1"), task("F", "t5")]);
+        assert_eq!(tasks_of(answer.clone(), "H").unwrap(), []);
+        assert_eq!(tasks_of(answer.slice(..answer.len() - 1), "F"), None);
+        assert_eq!(tasks_of(Bytes::new(), "F"), None, "that nothing runs must be said");
     }
 }
