@@ -57,6 +57,12 @@ pub(super) struct Core {
     /// The store does not answer: nothing is launched or killed.
     pub cut_off: bool,
     pub subscribed: bool,
+    /// Instances by the agent that their record names.
+    pub agents: BTreeMap<String, BTreeSet<(PodId, Uuid)>>,
+    /// Agents that left, and offered nothing since.
+    pub left: BTreeSet<String>,
+    /// Agents that may be taken down by our word, and until when that holds.
+    pub spared: BTreeMap<String, i64>,
     wakes: BTreeSet<(i64, PodId, Uuid)>,
     pub queue_wakes: BTreeSet<(i64, PodId)>,
     /// Records to be read again from an index that is as new as this revision.
@@ -84,6 +90,9 @@ impl Core {
             home_region: None,
             cut_off: false,
             subscribed: false,
+            agents: BTreeMap::new(),
+            left: BTreeSet::new(),
+            spared: BTreeMap::new(),
             wakes: BTreeSet::new(),
             queue_wakes: BTreeSet::new(),
             reloads: BTreeSet::new(),
@@ -192,6 +201,8 @@ impl Core {
     pub fn disconnected(&mut self) {
         self.subscribed = false;
         self.offers.clear();
+        self.left.clear();
+        self.spared.clear();
         self.survey.stop();
         self.reconciliation.stop();
         self.roles.ended();
@@ -237,7 +248,7 @@ impl Core {
     }
 
     fn kills_blocked(&self) -> bool {
-        self.cut_off || !self.survey.done || self.custody.quarantine.is_some() || self.strays.raising().is_some()
+        self.cut_off || !self.survey.done || self.custody.quarantine.is_some() || self.strays.any_raising()
     }
 
     /// Does what is due about one instance.
@@ -245,6 +256,7 @@ impl Core {
         let (blocked, subscribed) = (self.kills_blocked(), self.subscribed);
         let Some(pod) = self.pods.get_mut(id).filter(|pod| !pod.frozen) else { return };
         let Some(entry) = pod.entries.get_mut(&uuid) else { return };
+        list(&mut self.agents, id, uuid, entry);
         let mut groups: Vec<Group> = entry.write_update(id, uuid, now).into_iter().collect();
         let due = entry.due(now, &self.settings);
         let mut wake = due.wake;
@@ -411,4 +423,22 @@ impl Core {
         let rest = [entry, queue, roles, demand, strays, ordered, survey, self.reconciliation.next_wake(), self.next_record()];
         rest.into_iter().flatten().min()
     }
+}
+
+/// Lists an instance by its agent, as its record names it.
+fn list(agents: &mut BTreeMap<String, BTreeSet<(PodId, Uuid)>>, id: &PodId, uuid: Uuid, entry: &mut Entry) {
+    let now = entry.observed.as_ref().map_or("", |observed| observed.agent_id.as_str());
+    if entry.agent_id == now {
+        return;
+    }
+    if let Some(there) = agents.get_mut(&entry.agent_id) {
+        there.remove(&(id.clone(), uuid));
+        if there.is_empty() {
+            agents.remove(&entry.agent_id);
+        }
+    }
+    if !now.is_empty() {
+        agents.entry(now.to_owned()).or_default().insert((id.clone(), uuid));
+    }
+    entry.agent_id = now.to_owned();
 }

@@ -11,7 +11,7 @@ use podium_mesos::client::{self, Calls, Event, MesosConfig, RolesAnswer, Stop, S
 use podium_mesos::operator::Operator;
 use podium_store::Kind;
 use podium_store::index::{Changes, Kinds, Position};
-use podium_store::writer::Outcome;
+use podium_store::writer::{Group, Outcome};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,12 @@ use crate::runtime::{Failure, Term};
 /// Events that are taken in before anything is decided about them.
 const BURST: usize = 1_024;
 
-/// Writes that may be unanswered before offers have to wait.
+/// Writes that may be unanswered: more of them wait their turn, and offers with them. Fewer than the writer has room for, so that
+/// it never keeps us waiting.
 const UNANSWERED: usize = 512;
+
+/// Offers wait for so long for secrets to be read.
+const READING: Duration = Duration::from_secs(2);
 
 /// Runs the gateway for one term: until its leadership is lost, or it fails. `state` tells the process what it knows.
 pub async fn run(settings: Arc<Settings>, state: watch::Sender<GatewayState>, term: Term) -> Result<(), Failure> {
@@ -90,7 +94,10 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
         state,
         calls: None,
         roles_answer: None,
+        secrets: secrets::Known::default(),
+        reading: None,
         queued: VecDeque::new(),
+        unwritten: VecDeque::new(),
         answers: FuturesUnordered::new(),
         operator,
         surveys: FuturesUnordered::new(),
@@ -130,8 +137,14 @@ struct Driver<'a> {
     calls: Option<Calls>,
     /// To the last change of our roles, until it has come.
     roles_answer: Option<RolesAnswer>,
+    /// For the next launches.
+    secrets: secrets::Known,
+    /// More of them, and since when it takes.
+    reading: Option<(Instant, BoxFuture<'static, secrets::Known>)>,
     /// Calls in their order, yet to be handed over.
     queued: VecDeque<Call>,
+    /// Writes in their order, yet to be handed over: one of each record that is known, at most.
+    unwritten: VecDeque<(Token, Group)>,
     answers: FuturesUnordered<BoxFuture<'static, (Token, Outcome)>>,
     operator: Operator,
     surveys: FuturesUnordered<BoxFuture<'static, Surveyed>>,
@@ -176,6 +189,10 @@ impl Driver<'_> {
                 Some((round, tasks)) = self.surveys.next(), if !self.surveys.is_empty() => {
                     let (now, revision) = (self.term.clock.now().0, self.term.index.position().revision);
                     self.core.surveyed(round, tasks, revision, now);
+                    Next::Continue
+                }
+                more = read(&mut self.reading) => {
+                    self.secrets.add(more);
                     Next::Continue
                 }
                 Some(answer) = roles_answer(&mut self.roles_answer) => {
@@ -257,7 +274,7 @@ impl Driver<'_> {
             Event::Offers(offers) => self.core.offered(offers),
             Event::Rescind(offer) => self.core.rescinded(&offer),
             Event::Update(status) => self.core.update(&status, now),
-            Event::InverseOffers(offers) => self.core.inverse_offered(offers),
+            Event::InverseOffers(offers) => self.core.inverse_offered(offers, now),
             Event::Failure(failure) => match (failure.agent_id, failure.executor_id) {
                 (Some(agent), None) => {
                     self.core.agent_left(&agent.value);
@@ -266,10 +283,6 @@ impl Driver<'_> {
                 }
                 (agent, executor) => tracing::debug!(?agent, ?executor, "an executor ended: updates tell what became of its tasks"),
             },
-            Event::Skipped { reason } => {
-                tracing::warn!(reason, "something that Mesos said was skipped; its tasks will be asked about");
-                self.core.reconcile_soon(now);
-            }
             Event::Stopped(Stop::Cancelled) => {}
             Event::Stopped(Stop::FailedOver) => {
                 return Err(Failure("another process has subscribed to Mesos with our framework id".to_owned()));
@@ -298,13 +311,11 @@ impl Driver<'_> {
         for (id, uuid) in self.core.reloads_due(position.revision) {
             self.term.index.read(|index| self.core.reload(&id, uuid, index.pod(&id), now));
         }
-        let busy = self.term.pulse.busy();
         // More launches wait until some are written down; cut off, offers are declined at once.
-        if self.core.cut_off || self.answers.len() < UNANSWERED {
-            let wanted = self.core.wanted_secrets();
-            let values = secrets::read(self.core.settings.secrets_dir.as_deref(), wanted);
-            self.core.place(&values, position.revision, now);
+        if self.core.cut_off || self.answers.len() + self.unwritten.len() < UNANSWERED {
+            self.place(position.revision, now);
         }
+        let busy = self.term.pulse.busy();
         self.core.tick(now);
         drop(busy);
         self.tell_roles();
@@ -314,6 +325,28 @@ impl Driver<'_> {
             self.core.tell(state);
             *state != before
         });
+    }
+
+    /// Launches on the offers at hand, once the secrets for it have been read.
+    fn place(&mut self, revision: i64, now: i64) {
+        if self.core.offers.is_empty() || self.waits_for_secrets() {
+            return;
+        }
+        self.secrets.stuck = self.reading.is_some();
+        let busy = self.term.pulse.busy();
+        let needed = self.core.place(&self.secrets, revision, now);
+        drop(busy);
+        if needed.is_empty() {
+            // What is launched later shall have what stands in the files then.
+            self.secrets = secrets::Known::default();
+        } else {
+            let read = secrets::read_beside(self.core.settings.secrets_dir.clone(), needed);
+            self.reading = Some((Instant::now(), Box::pin(read)));
+        }
+    }
+
+    fn waits_for_secrets(&self) -> bool {
+        !self.core.cut_off && self.reading.as_ref().is_some_and(|(since, _)| since.elapsed() < READING)
     }
 
     /// What the next subscription is for.
@@ -335,13 +368,10 @@ impl Driver<'_> {
                     let asked = survey::ask(self.operator.clone(), self.core.identity.framework_id.clone());
                     self.surveys.push(Box::pin(async move { (round, asked.await) }));
                 }
-                Output::Write(token, group) => {
-                    let ticket = self.term.writer.submit(group).await;
-                    self.unanswered_since.get_or_insert_with(Instant::now);
-                    self.answers.push(Box::pin(async move { (token, ticket.await) }));
-                }
+                Output::Write(token, group) => self.unwritten.push_back((token, group)),
             }
         }
+        self.hand_over().await;
         let Some(calls) = self.calls.clone() else {
             // Made for a subscription that is over: the next one begins from the state.
             self.queued.clear();
@@ -355,11 +385,22 @@ impl Driver<'_> {
         }
     }
 
+    async fn hand_over(&mut self) {
+        while self.answers.len() < UNANSWERED
+            && let Some((token, group)) = self.unwritten.pop_front()
+        {
+            let ticket = self.term.writer.submit(group).await;
+            self.unanswered_since.get_or_insert_with(Instant::now);
+            self.answers.push(Box::pin(async move { (token, ticket.await) }));
+        }
+    }
+
     fn next_wake(&self) -> Option<Instant> {
         let due = self.core.next_wake().map(|at| Instant::now() + self.term.clock.until(at));
         let limit = Duration::from_millis(u64::try_from(self.core.settings.cut_off_ms).unwrap_or(0));
         let cut_off = self.unanswered_since.map(|since| since + limit).filter(|_| !self.core.cut_off);
-        [due, cut_off].into_iter().flatten().min()
+        let read = self.reading.as_ref().map(|(since, _)| *since + READING).filter(|_| self.waits_for_secrets());
+        [due, cut_off, read].into_iter().flatten().min()
     }
 }
 
@@ -368,6 +409,14 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
+}
+
+/// What was read.
+async fn read(reading: &mut Option<(Instant, BoxFuture<'static, secrets::Known>)>) -> secrets::Known {
+    let Some((_, future)) = reading else { return std::future::pending().await };
+    let known = future.await;
+    *reading = None;
+    known
 }
 
 /// The answer to the last change of our roles; none when its subscription ended first.

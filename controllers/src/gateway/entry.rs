@@ -65,6 +65,8 @@ pub(super) struct Entry {
     pub rest_until_ms: i64,
     /// When it is looked at again, as listed in the core's timers.
     pub wake: Option<i64>,
+    /// Where it is, as listed by agent; empty: nowhere.
+    pub agent_id: String,
 }
 
 /// What is due about an instance now.

@@ -4,9 +4,12 @@
 //! that are being recorded for an offer that is void meanwhile are sent all the same: that they never ran is for Mesos to
 //! say.
 
+use std::collections::BTreeSet;
+
 use podium_proto::mesos::v1::{InverseOffer, Offer, OfferId};
 use podium_types::condition;
 use podium_types::definition::PodDefinition;
+use podium_types::id::PodId;
 
 use super::core::Core;
 use super::output::Call;
@@ -14,11 +17,15 @@ use super::pod::Pod;
 
 /// How long the answer to an inverse offer holds, in seconds; then the master asks again.
 const INVERSE_ANSWER_SECONDS: f64 = 60.0;
+const INVERSE_ANSWER_MS: i64 = 60_000;
 
 impl Core {
     /// Resources to launch on.
     pub fn offered(&mut self, offers: Vec<Offer>) {
         if self.subscribed {
+            for offer in &offers {
+                self.left.remove(&offer.agent_id.value);
+            }
             self.offers.extend(offers.into_iter().map(|offer| (offer.id.value.clone(), offer)));
         }
     }
@@ -31,6 +38,10 @@ impl Core {
     /// An agent was lost, or is being drained: nothing more is launched on what it has offered. The offers are given back,
     /// since that nobody else takes them back is not certain.
     pub fn agent_left(&mut self, agent_id: &str) {
+        // Each task of a drained agent tells of it.
+        if !self.left.insert(agent_id.to_owned()) {
+            return;
+        }
         let left: Vec<String> =
             self.offers.iter().filter(|(_, offer)| offer.agent_id.value == agent_id).map(|(id, _)| id.clone()).collect();
         let offer_ids: Vec<OfferId> = left.iter().filter_map(|id| self.offers.remove(id)).map(|offer| offer.id).collect();
@@ -45,12 +56,20 @@ impl Core {
     }
 
     /// The master asks whether agents may be taken down for maintenance.
-    pub fn inverse_offered(&mut self, offers: Vec<InverseOffer>) {
+    pub fn inverse_offered(&mut self, offers: Vec<InverseOffer>, now: i64) {
         if !self.subscribed {
             return;
         }
-        let can_spare = |offer: &InverseOffer| offer.agent_id.as_ref().is_none_or(|agent| self.can_spare(&agent.value));
-        let (spared, needed): (Vec<InverseOffer>, Vec<InverseOffer>) = offers.into_iter().partition(can_spare);
+        self.spared.retain(|_, until| *until > now);
+        let (mut spared, mut needed) = (Vec::new(), Vec::new());
+        for offer in offers {
+            let agent = offer.agent_id.as_ref().map(|agent| agent.value.clone());
+            let can_spare = agent.as_ref().is_none_or(|agent| self.can_spare(agent));
+            if let Some(agent) = agent.filter(|_| can_spare) {
+                self.spared.insert(agent, now.saturating_add(INVERSE_ANSWER_MS));
+            }
+            if can_spare { &mut spared } else { &mut needed }.push(offer);
+        }
         for (offers, accept) in [(spared, true), (needed, false)] {
             if !offers.is_empty() {
                 let offer_ids = offers.into_iter().map(|offer| offer.id).collect();
@@ -59,11 +78,14 @@ impl Core {
         }
     }
 
-    /// Whether every pod keeps the running instances that its `minimumHealthCapacity` asks for when this agent is gone.
+    /// Whether every pod keeps the running instances that its `minimumHealthCapacity` asks for when this agent is gone, and
+    /// those that we have spared before.
     fn can_spare(&self, agent_id: &str) -> bool {
-        self.pods.values().all(|pod| {
+        let there = self.agents.get(agent_id).into_iter().flatten();
+        let pods: BTreeSet<&PodId> = there.map(|(id, _)| id).collect();
+        pods.into_iter().filter_map(|id| self.pods.get(id)).all(|pod| {
             let here = on_agent(pod, |agent| agent == agent_id).count();
-            let elsewhere = on_agent(pod, |agent| agent != agent_id).count();
+            let elsewhere = on_agent(pod, |agent| agent != agent_id && !self.spared.contains_key(agent)).count();
             let definition = pod.definitions.values().next_back();
             here == 0 || definition.is_none_or(|definition| elsewhere >= floor(definition))
         })

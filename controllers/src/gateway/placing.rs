@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use podium_mesos::matching::{self, AgentFacts, Group as Candidates, Placed, Rules, Slot};
-use podium_mesos::secret::SecretValues;
 use podium_mesos::task_group::{self, Launch, Placement};
 use podium_proto::mesos::v1::TaskState;
 use podium_proto::mesos::v1::offer::{Operation, operation};
@@ -20,9 +19,10 @@ use super::core::{Core, PendingSlot};
 use super::entry::{Entry, Writing};
 use super::output::{Call, Output, Token};
 use super::pod::Pod;
+use super::secrets;
 use super::writes::as_known;
 
-/// Pods whose refusals are counted in one pass.
+/// Pods whose refusals are counted in one pass: those that have not been told for longest.
 const MOST_EXPLAINED: usize = 64;
 
 /// Instances of one config of one pod, ready to be matched.
@@ -42,29 +42,21 @@ impl Batch {
 }
 
 impl Core {
-    /// Sources of the secrets that waiting instances need; their values are wanted by [`Core::place`].
-    pub fn wanted_secrets(&self) -> BTreeSet<String> {
-        if self.offers.is_empty() {
-            return BTreeSet::new();
-        }
-        let pods = self.ready.iter().filter_map(|id| self.pods.get(id));
-        let definitions = pods.flat_map(|pod| pod.ready.keys().filter_map(|config| pod.definitions.get(config)));
-        definitions.flat_map(|definition| definition.secrets.values().map(|secret| secret.source.clone())).collect()
-    }
-
-    /// Uses or declines every offer at hand. `revision` is the store's: launches carry it in a label.
-    pub fn place(&mut self, secrets: &SecretValues, revision: i64, now: i64) {
+    /// Uses or declines every offer at hand, unless sources of secrets are to be read first: these, and then nothing was done.
+    /// `revision` is the store's: launches carry it in a label.
+    pub fn place(&mut self, secrets: &secrets::Known, revision: i64, now: i64) -> BTreeSet<String> {
         // Before Mesos has told what runs, a launch could be one too many: offers wait for that.
         if self.offers.is_empty() || !(self.survey.tried || self.cut_off) {
-            return;
+            return BTreeSet::new();
         }
         let offers = std::mem::take(&mut self.offers);
         let mut slots = matching::slots(offers.values());
         if self.cut_off {
             self.decline(&slots, &BTreeSet::new());
-            return;
+            return BTreeSet::new();
         }
         let mut batches = self.batches();
+        batches.retain(|batch| !secrets.stuck || secrets.lacks(&batch.definition).next().is_none());
         batches.sort_by(|a, b| (a.since_ms, &a.pod).cmp(&(b.since_ms, &b.pod)));
         let rules = Rules {
             accepted_roles: self.settings.accepted_roles,
@@ -75,6 +67,12 @@ impl Core {
         };
         let candidates: Vec<Candidates<'_>> = batches.iter().map(Batch::candidates).collect();
         let placed = matching::place(&mut slots, &candidates, &rules);
+        let needed = placed.iter().filter_map(|one| batches.get(one.group)).flat_map(|batch| secrets.lacks(&batch.definition));
+        let needed: BTreeSet<String> = needed.cloned().collect();
+        if !needed.is_empty() {
+            self.offers = offers;
+            return needed;
+        }
         let mut used: BTreeMap<usize, u64> = BTreeMap::new();
         let mut users: HashSet<(usize, usize)> = HashSet::new();
         for one in placed {
@@ -86,6 +84,7 @@ impl Core {
         let used: BTreeSet<usize> = used.into_keys().collect();
         self.explain(&slots, &batches, &users, &rules, now);
         self.decline(&slots, &used);
+        BTreeSet::new()
     }
 
     fn batches(&self) -> Vec<Batch> {
@@ -141,7 +140,7 @@ impl Core {
 
     /// Records the intent to launch. What can't be built is recorded as refused, in words.
     #[allow(clippy::too_many_arguments, reason = "all of one launch")]
-    fn launch(&mut self, slot_id: u64, slot: &Slot, batch: &Batch, placed: Placed, secrets: &SecretValues, revision: i64, now: i64) {
+    fn launch(&mut self, slot_id: u64, slot: &Slot, batch: &Batch, placed: Placed, secrets: &secrets::Known, revision: i64, now: i64) {
         let uuid = placed.instance;
         let Some(entry) = self.pods.get_mut(&batch.pod).and_then(|pod| pod.entries.get_mut(&uuid)) else { return };
         let Some(held) = entry.instance.clone() else { return };
@@ -165,7 +164,7 @@ impl Core {
                 config: Version::from_millis(held.value.config_ms),
             },
             settings: &self.settings.task_group,
-            secrets,
+            secrets: &secrets.values,
         });
         let mut record = record(&instance, held.value.incarnation, held.value.config_ms, &batch.definition, &placement, slot, now);
         let operation = match built {
@@ -201,13 +200,12 @@ impl Core {
 
     /// For pods that still wait: why these agents are of no use.
     fn explain(&mut self, slots: &[Slot], batches: &[Batch], users: &HashSet<(usize, usize)>, rules: &Rules, now: i64) {
-        let mut explained = 0;
-        for (group, batch) in batches.iter().enumerate() {
-            let Some(pod) = self.pods.get_mut(&batch.pod) else { continue };
-            if explained >= MOST_EXPLAINED || pod.ready.is_empty() || !pod.waiting.is_remarkable(now.saturating_add(2_000)) {
-                continue;
-            }
-            explained += 1;
+        let waits = |pod: &&Pod| !pod.ready.is_empty() && pod.waiting.is_remarkable(now.saturating_add(2_000));
+        let waiting = batches.iter().enumerate().filter_map(|(group, batch)| Some((group, self.pods.get(&batch.pod).filter(waits)?)));
+        let mut turns: Vec<(i64, usize)> = waiting.map(|(group, pod)| (pod.waiting.explained_ms(), group)).collect();
+        turns.sort_unstable();
+        for (_, group) in turns.into_iter().take(MOST_EXPLAINED) {
+            let Some((batch, pod)) = batches.get(group).and_then(|batch| Some((batch, self.pods.get_mut(&batch.pod)?))) else { continue };
             let reasons = matching::explain(slots, &batch.candidates(), rules).into_iter().enumerate();
             // What it has used was of use, though no more fits.
             let reasons = reasons.map(|(slot, reason)| reason.filter(|_| !users.contains(&(group, slot))));

@@ -98,6 +98,10 @@ impl Core {
             }
             Err(Trouble { reason, .. }) => tracing::warn!(reason, "Mesos does not tell which tasks run: nothing is killed until it does"),
         }
+        // What was first heard of while the question was under way, and is not in the answer.
+        if self.strays.any_unasked() {
+            self.survey.want(now);
+        }
         self.raise(now);
         self.keep_records(now);
         self.reconcile_when_kept(now);
@@ -105,8 +109,8 @@ impl Core {
 
     /// Begins the reconciliation that waits for the first survey, once what that has shown is durable.
     pub(super) fn reconcile_when_kept(&mut self, now: i64) {
-        let kept = self.custody.is_kept() && self.strays.dirty.is_empty();
-        if self.custody.holds_reconciliation && self.survey.tried && kept {
+        let due = self.custody.holds_reconciliation && self.survey.tried;
+        if due && self.strays.dirty.is_empty() && self.custody.is_kept() {
             self.reconcile_all(now);
         }
     }
@@ -195,14 +199,13 @@ impl Core {
     }
 
     fn keep_unknown(&mut self, pod: &PodId, now: i64) {
-        let wanted = self.strays.record(pod);
         let slate = self.custody.unknown.entry(pod.clone()).or_insert_with(|| Slate::found(None));
-        if let Some(value) = slate.due(&wanted, now) {
+        if slate.free_ms().is_none_or(|at| at > now) {
+            // The list is long: made when it can be written.
+            self.strays.dirty.insert(pod.clone());
+        } else if let Some(value) = slate.due(&self.strays.record(pod), now) {
             let op = put_or_delete(Key::Unknown(pod.clone()), value);
             self.out.push(Output::Write(Token::Unknown(pod.clone()), Group::new(pod.clone()).then(op)));
-        } else if slate.next_look(&wanted).is_some() {
-            // Not before its rest is over.
-            self.strays.dirty.insert(pod.clone());
         } else if slate.is_blank() {
             self.custody.unknown.remove(pod);
         }
@@ -234,7 +237,7 @@ impl Core {
     pub(super) fn next_record(&self) -> Option<i64> {
         let quarantine = self.custody.slate.next_look(&self.custody.quarantine);
         let unknown = self.strays.dirty.iter().filter_map(|pod| match self.custody.unknown.get(pod) {
-            Some(slate) => slate.next_look(&self.strays.record(pod)),
+            Some(slate) => slate.free_ms(),
             None => Some(0),
         });
         let orders = self.custody.deleting.values().filter_map(|slate| slate.next_look(&None));
@@ -273,7 +276,7 @@ impl Core {
             tracing::info!(order = %uuid, kind = ?Kind::try_from(order.kind), ids = order.ids.len(), "an operator's order is carried out");
             self.custody.deleting.insert(uuid, Slate::found(Some(())));
             let concerned = self.custody.concerned.remove(&uuid);
-            if concerned && self.strays.raising().is_none() && self.custody.quarantine.take().is_some() {
+            if concerned && !self.strays.any_raising() && self.custody.quarantine.take().is_some() {
                 tracing::warn!("the quarantine is over: an operator has said what is to become of every unknown task");
             }
         }

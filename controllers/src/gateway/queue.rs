@@ -27,6 +27,8 @@ pub(super) struct Waiting {
     /// Why the latest offer of each agent was of no use; `None`: it was used, or could have been.
     latest: BTreeMap<String, Option<Reason>>,
     refused_ever: BTreeMap<Reason, u64>,
+    /// When offers were last looked at for it.
+    explained_ms: i64,
     last_unused_ms: i64,
     last_used_ms: i64,
     /// The newest last.
@@ -62,6 +64,10 @@ impl Waiting {
         self.since_ms.unwrap_or(i64::MAX)
     }
 
+    pub fn explained_ms(&self) -> i64 {
+        self.explained_ms
+    }
+
     /// Waits long enough for its refusals to be of interest.
     pub fn is_remarkable(&self, now: i64) -> bool {
         self.since_ms.is_some_and(|since| now >= since.saturating_add(FIRST_AFTER_MS))
@@ -69,6 +75,7 @@ impl Waiting {
 
     /// These offers were looked at, and why each was of no use; `None`: it was used, or could have been.
     pub fn saw<'a>(&mut self, offers: impl Iterator<Item = (&'a Slot, Option<Reason>)>, now: i64) {
+        self.explained_ms = now;
         for (slot, reason) in offers {
             self.offers_seen = self.offers_seen.saturating_add(1);
             match self.latest.get_mut(&slot.agent_id) {

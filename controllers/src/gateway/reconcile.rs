@@ -13,9 +13,6 @@ const PER_CALL: usize = 1_000;
 /// Before the first repetition.
 const FIRST_RETRY_MS: i64 = 15_000;
 
-/// A full round that something missed makes necessary begins after so long: what else was missed shall be in it.
-const SOON_MS: i64 = 5_000;
-
 /// A round of questions.
 #[derive(Debug, Default)]
 pub(super) struct Reconciliation {
@@ -36,14 +33,6 @@ impl Reconciliation {
         let mut calls = self.ask();
         calls.push(Call::Reconcile(Vec::new()));
         calls
-    }
-
-    /// A full round soon, instead of at its time.
-    pub fn hasten(&mut self, now: i64) {
-        if let Some(next) = &mut self.next_ms {
-            self.full_ms = self.full_ms.min(now.saturating_add(SOON_MS));
-            *next = self.full_ms.min(*next);
-        }
     }
 
     /// Asks about these tasks out of turn; what is not answered is asked again with the rest.
@@ -104,16 +93,11 @@ fn questions(tasks: &BTreeMap<String, String>) -> Vec<Call> {
 }
 
 impl Core {
-    /// Something was missed: all is asked about soon.
-    pub fn reconcile_soon(&mut self, now: i64) {
-        self.reconciliation.hasten(now);
-    }
-
     /// Mesos has lost an agent: what runs there is asked about.
     pub fn ask_about_agent(&mut self, agent_id: &str, now: i64) {
-        let entries = self.pods.values().flat_map(|pod| pod.entries.values()).filter(|entry| entry.held_by.is_none());
-        let there = entries.filter(|entry| entry.observed.as_ref().is_some_and(|observed| observed.agent_id == agent_id));
-        let tasks: Vec<String> = there.flat_map(|entry| entry.alive().map(|task| task.task_id.clone())).collect();
+        let there = self.agents.get(agent_id).into_iter().flatten();
+        let entries = there.filter_map(|(id, uuid)| self.pods.get(id)?.entries.get(uuid)).filter(|entry| entry.held_by.is_none());
+        let tasks: Vec<String> = entries.flat_map(|entry| entry.alive().map(|task| task.task_id.clone())).collect();
         for call in self.reconciliation.ask_about(tasks.into_iter().map(|task| (task, agent_id.to_owned())), now) {
             self.call(call);
         }
@@ -153,18 +137,6 @@ mod tests {
         round.heard("b");
         assert_eq!(round.retry(45_000, 600_000), []);
         assert_eq!((round.next_wake(), round.is_full_due(600_000)), (Some(600_000), true));
-    }
-
-    #[test]
-    fn something_missed_brings_the_next_full_round_forward_once() {
-        let mut round = Reconciliation::default();
-        round.hasten(0);
-        assert_eq!(round.next_wake(), None, "without a subscription nothing is asked");
-        round.begin(BTreeMap::new(), 0, 600_000);
-        round.hasten(1_000);
-        round.hasten(3_000);
-        assert!(!round.is_full_due(5_999) && round.is_full_due(6_000));
-        assert_eq!(round.next_wake(), Some(6_000));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! Values of secrets from `--secrets-dir`: one file each, named by its source. Nothing outside the folder is read, and
 //! no value is ever printed.
+//!
+//! They are read for a batch that is about to be launched, beside everything else: who mounts the folder over a network that
+//! hangs keeps those pods waiting that need it, and no others.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -7,12 +10,44 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use podium_mesos::secret::{SecretValue, SecretValues};
+use podium_types::definition::PodDefinition;
 
 /// Larger files are no secrets.
 const LARGEST: u64 = 1 << 20;
 
+/// Values, as far as they have been read.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub values: SecretValues,
+    /// Sources that were looked for, also in vain.
+    pub read: BTreeSet<String>,
+    /// Reading more takes too long: who needs it waits.
+    pub stuck: bool,
+}
+
+impl Known {
+    /// Sources that a pod needs and that were not looked for yet.
+    pub fn lacks<'a>(&'a self, definition: &'a PodDefinition) -> impl Iterator<Item = &'a String> {
+        definition.secrets.values().map(|secret| &secret.source).filter(|source| !self.read.contains(*source))
+    }
+
+    /// What was read since.
+    pub fn add(&mut self, more: Known) {
+        self.values.extend(more.values);
+        self.read.extend(more.read);
+    }
+}
+
+/// Reads these on a thread that may block.
+pub(super) async fn read_beside(dir: Option<PathBuf>, sources: BTreeSet<String>) -> Known {
+    let wanted = sources.clone();
+    let values = tokio::task::spawn_blocking(move || read(dir.as_deref(), wanted)).await;
+    // Not read at all is like not there: the launch is refused for it, in words.
+    Known { values: values.unwrap_or_default(), read: sources, stuck: false }
+}
+
 /// The values that there are. What is missing or can't be read is left out, and said in the log by its source.
-pub(super) fn read(dir: Option<&Path>, sources: BTreeSet<String>) -> SecretValues {
+fn read(dir: Option<&Path>, sources: BTreeSet<String>) -> SecretValues {
     let Some(dir) = dir else { return SecretValues::new() };
     let Ok(dir) = dir.canonicalize() else {
         tracing::warn!(dir = %dir.display(), "--secrets-dir can't be read");

@@ -41,6 +41,11 @@ impl<T: Clone + PartialEq> Slate<T> {
         (self.in_flight.is_none() && self.written.as_ref() != Some(wanted)).then_some(self.rest_until_ms)
     }
 
+    /// When it may be written: `None` while a write is unanswered, whose answer tells.
+    pub fn free_ms(&self) -> Option<i64> {
+        self.in_flight.is_none().then_some(self.rest_until_ms)
+    }
+
     /// Whether a write is unanswered.
     pub fn is_writing(&self) -> bool {
         self.in_flight.is_some()

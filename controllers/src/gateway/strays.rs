@@ -3,6 +3,9 @@
 //! A task is judged by its id, and by its labels as soon as Mesos has shown them ([`super::survey`]): [`judge`]. What is
 //! left of an earlier launch of ours is killed. Everything else is left alone, listed in `unknown/<pod>`, and, where it
 //! shows that the store is not the one that launched it, the reason for a quarantine ([`super::quarantine`]).
+//!
+//! With an old backup all that runs is strange, and Mesos tells of each task by itself: so what is asked with each of them is
+//! counted as they come and go, and none of it looks at all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -120,24 +123,69 @@ pub(super) struct Stray {
 pub(super) struct Strays {
     /// Ours, superseded or buried; by task id: the agent, and when to kill it (again).
     condemned: BTreeMap<String, (Option<String>, i64)>,
+    /// The same, by the time.
+    condemned_by_time: BTreeSet<(i64, String)>,
     pods: BTreeMap<PodId, BTreeMap<TaskKey, Stray>>,
     /// Those whose id is none of ours.
     foreign: BTreeMap<String, Stray>,
+    /// Kills that an operator has ordered, by the time: [`Stray::kill_ms`].
+    ordered: BTreeSet<(i64, Ordered)>,
+    /// How many of the pods' labels are yet to be asked for.
+    unasked: usize,
+    /// How many of the pods' show that the store is not what it was.
+    raising: usize,
     /// Pods whose list may be another than before.
     pub dirty: BTreeSet<PodId>,
+    /// Entries that were looked at so far.
+    #[cfg(test)]
+    pub visited: std::cell::Cell<u64>,
 }
 
 /// A task within its pod.
 type TaskKey = (Uuid, u32, String);
+
+/// Whose kill is ordered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Ordered {
+    Ours(PodId, TaskKey),
+    Foreign(String),
+}
+
+/// Before every task of this instance.
+fn first(uuid: Uuid) -> TaskKey {
+    (uuid, u32::MIN, String::new())
+}
+
+/// The earliest, if its time has come.
+fn pop_due<T: Ord>(times: &mut BTreeSet<(i64, T)>, now: i64) -> Option<(i64, T)> {
+    if times.first().is_some_and(|(at, _)| *at <= now) { times.pop_first() } else { None }
+}
+
+/// Keeps a number of entries of a kind: whether this one was of it, and whether it is now.
+fn count(number: &mut usize, was: bool, is: bool) {
+    match (was, is) {
+        (false, true) => *number += 1,
+        (true, false) => *number = number.saturating_sub(1),
+        _ => {}
+    }
+}
 
 fn key(id: &TaskId) -> TaskKey {
     (id.instance.uuid, id.incarnation, id.container.clone())
 }
 
 impl Strays {
+    fn visit(&self) {
+        #[cfg(test)]
+        self.visited.set(self.visited.get() + 1);
+    }
+
     /// To be killed until it has ended.
     pub fn condemn(&mut self, task_id: &str, agent_id: Option<String>, now: i64) {
-        self.condemned.entry(task_id.to_owned()).or_insert((agent_id, now));
+        if !self.condemned.contains_key(task_id) {
+            self.condemned.insert(task_id.to_owned(), (agent_id, now));
+            self.condemned_by_time.insert((now, task_id.to_owned()));
+        }
     }
 
     /// To be left alone, and shown.
@@ -156,6 +204,8 @@ impl Strays {
             why,
         };
         if old != Some(&stray) {
+            count(&mut self.unasked, old.is_some_and(|old| !old.asked), !stray.asked);
+            count(&mut self.raising, old.is_some_and(|old| raises(old.why)), raises(stray.why));
             tasks.insert(key(id), stray);
             self.dirty.insert(id.instance.pod.clone());
         }
@@ -174,10 +224,16 @@ impl Strays {
 
     /// It has ended, or is as the store says.
     pub fn forget(&mut self, task_id: &str, id: Option<&TaskId>) {
-        self.condemned.remove(task_id);
+        if let Some((_, at)) = self.condemned.remove(task_id) {
+            self.condemned_by_time.remove(&(at, task_id.to_owned()));
+        }
         match id {
             Some(id) => self.remove(&id.instance.pod, &key(id)),
-            None => drop(self.foreign.remove(task_id)),
+            None => {
+                if let Some(at) = self.foreign.remove(task_id).and_then(|stray| stray.kill_ms) {
+                    self.ordered.remove(&(at, Ordered::Foreign(task_id.to_owned())));
+                }
+            }
         }
     }
 
@@ -190,8 +246,13 @@ impl Strays {
 
     fn remove(&mut self, pod: &PodId, key: &TaskKey) {
         if let Some(tasks) = self.pods.get_mut(pod)
-            && tasks.remove(key).is_some()
+            && let Some(stray) = tasks.remove(key)
         {
+            count(&mut self.unasked, !stray.asked, false);
+            count(&mut self.raising, raises(stray.why), false);
+            if let Some(at) = stray.kill_ms {
+                self.ordered.remove(&(at, Ordered::Ours(pod.clone(), key.clone())));
+            }
             self.dirty.insert(pod.clone());
             if tasks.is_empty() {
                 self.pods.remove(pod);
@@ -201,7 +262,8 @@ impl Strays {
 
     /// Every one that is of a pod.
     pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &Stray)> {
-        self.pods.iter().flat_map(|(pod, tasks)| tasks.iter().map(move |(key, stray)| (task(pod, key), stray)))
+        let all = self.pods.iter().flat_map(|(pod, tasks)| tasks.iter().map(move |(key, stray)| (pod, key, stray)));
+        all.inspect(|_| self.visit()).map(|(pod, key, stray)| (task(pod, key), stray))
     }
 
     /// One of them.
@@ -211,13 +273,14 @@ impl Strays {
 
     /// Those of one instance.
     pub fn of_instance<'a>(&'a self, pod: &'a PodId, uuid: Uuid) -> impl Iterator<Item = (TaskId, &'a Stray)> {
-        let tasks = self.pods.get(pod).into_iter().flatten();
-        tasks.filter(move |((of, ..), _)| *of == uuid).map(move |(key, stray)| (task(pod, key), stray))
+        let tasks = self.pods.get(pod).into_iter().flat_map(move |tasks| tasks.range(first(uuid)..));
+        let here = tasks.inspect(|_| self.visit()).take_while(move |((of, ..), _)| *of == uuid);
+        here.map(move |(key, stray)| (task(pod, key), stray))
     }
 
     /// The instances of a pod that have any.
     pub fn instances(&self, pod: &PodId) -> BTreeSet<Uuid> {
-        self.pods.get(pod).into_iter().flatten().map(|((uuid, ..), _)| *uuid).collect()
+        self.pods.get(pod).into_iter().flatten().inspect(|_| self.visit()).map(|((uuid, ..), _)| *uuid).collect()
     }
 
     /// Tasks to ask Mesos about: nothing else would tell that they have ended. By id: the agent.
@@ -234,26 +297,43 @@ impl Strays {
 
     /// Whether the labels of some are yet to be asked for.
     pub fn any_unasked(&self) -> bool {
-        self.pods.values().flat_map(BTreeMap::values).any(|stray| !stray.asked)
+        self.unasked > 0
     }
 
     /// They are being asked for.
     pub fn asked(&mut self) {
-        self.pods.values_mut().flat_map(BTreeMap::values_mut).for_each(|stray| stray.asked = true);
+        if std::mem::take(&mut self.unasked) > 0 {
+            self.pods.values_mut().flat_map(BTreeMap::values_mut).for_each(|stray| stray.asked = true);
+        }
     }
 
-    /// The first that shows that the store is not what it was.
+    /// Whether some show that the store is not what it was.
+    pub fn any_raising(&self) -> bool {
+        self.raising > 0
+    }
+
+    /// The first of them.
     pub fn raising(&self) -> Option<(TaskId, &Stray)> {
-        self.tasks().find(|(_, stray)| raises(stray.why))
+        if self.raising > 0 { self.tasks().find(|(_, stray)| raises(stray.why)) } else { None }
     }
 
     /// An operator wants this instance, or this foreign task, killed. False: there is none.
     pub fn order_kill(&mut self, pod: Option<(&PodId, Uuid)>, task_id: &str, now: i64) -> bool {
+        let Some((pod, uuid)) = pod else {
+            let Some(stray) = self.foreign.get_mut(task_id) else { return false };
+            if stray.kill_ms.is_none() {
+                stray.kill_ms = Some(now);
+                self.ordered.insert((now, Ordered::Foreign(task_id.to_owned())));
+            }
+            return true;
+        };
         let mut found = false;
-        let tasks = pod.and_then(|(pod, _)| self.pods.get_mut(pod)).into_iter().flatten();
-        let of_instance = tasks.filter(|((of, ..), _)| pod.is_some_and(|(_, uuid)| *of == uuid)).map(|(_, stray)| stray);
-        for stray in of_instance.chain(self.foreign.get_mut(task_id).filter(|_| pod.is_none())) {
-            stray.kill_ms.get_or_insert(now);
+        let tasks = self.pods.get_mut(pod).into_iter().flat_map(|tasks| tasks.range_mut(first(uuid)..));
+        for (key, stray) in tasks.take_while(|((of, ..), _)| *of == uuid) {
+            if stray.kill_ms.is_none() {
+                stray.kill_ms = Some(now);
+                self.ordered.insert((now, Ordered::Ours(pod.clone(), key.clone())));
+            }
             found = true;
         }
         found
@@ -261,14 +341,18 @@ impl Strays {
 
     /// Kills that an operator has ordered and that are due.
     pub fn ordered_kills(&mut self, now: i64) -> Vec<Call> {
-        let foreign = self.foreign.iter_mut().map(|(task_id, stray)| (task_id.clone(), stray));
-        let ours =
-            self.pods.iter_mut().flat_map(|(pod, tasks)| tasks.iter_mut().map(move |(key, stray)| (task(pod, key).to_string(), stray)));
+        let again = now.saturating_add(KILL_AGAIN_MS);
         let mut calls = Vec::new();
-        for (task_id, stray) in foreign.chain(ours) {
-            if stray.kill_ms.is_some_and(|at| at <= now) {
-                stray.kill_ms = Some(now.saturating_add(KILL_AGAIN_MS));
+        while let Some((_, ordered)) = pop_due(&mut self.ordered, now) {
+            self.visit();
+            let (task_id, stray) = match &ordered {
+                Ordered::Foreign(task_id) => (task_id.clone(), self.foreign.get_mut(task_id)),
+                Ordered::Ours(pod, key) => (task(pod, key).to_string(), self.pods.get_mut(pod).and_then(|tasks| tasks.get_mut(key))),
+            };
+            if let Some(stray) = stray {
+                stray.kill_ms = Some(again);
                 calls.push(Call::Kill { task_id, agent_id: stray.agent_id.clone() });
+                self.ordered.insert((again, ordered));
             }
         }
         calls
@@ -276,11 +360,14 @@ impl Strays {
 
     /// Kills that are due of what was condemned.
     pub fn due(&mut self, now: i64) -> Vec<Call> {
+        let again = now.saturating_add(KILL_AGAIN_MS);
         let mut calls = Vec::new();
-        for (task_id, (agent_id, next)) in &mut self.condemned {
-            if *next <= now {
-                *next = now.saturating_add(KILL_AGAIN_MS);
+        while let Some((_, task_id)) = pop_due(&mut self.condemned_by_time, now) {
+            self.visit();
+            if let Some((agent_id, next)) = self.condemned.get_mut(&task_id) {
+                *next = again;
                 calls.push(Call::Kill { task_id: task_id.clone(), agent_id: agent_id.clone() });
+                self.condemned_by_time.insert((again, task_id));
             }
         }
         calls
@@ -288,23 +375,30 @@ impl Strays {
 
     /// When a condemned task is to be killed.
     pub fn next_wake(&self) -> Option<i64> {
-        self.condemned.values().map(|(_, next)| *next).min()
+        self.condemned_by_time.first().map(|(at, _)| *at)
     }
 
     /// When a kill is due that an operator has ordered.
     pub fn next_ordered(&self) -> Option<i64> {
-        self.pods.values().flat_map(BTreeMap::values).chain(self.foreign.values()).filter_map(|stray| stray.kill_ms).min()
+        self.ordered.first().map(|(at, _)| *at)
     }
 
     /// What `unknown/<pod>` is to say.
     pub fn record(&self, pod: &PodId) -> Option<Unknown> {
         let mut instances: Vec<UnknownInstance> = Vec::new();
-        for ((uuid, incarnation, container), stray) in self.pods.get(pod)? {
-            let uuid = uuid.to_string();
-            match instances.last_mut().filter(|last| last.uuid == uuid && last.incarnation == *incarnation) {
-                Some(last) => last.containers.push(container.clone()),
-                None => instances.push(UnknownInstance {
-                    uuid,
+        let (mut last, mut more) = (None, 0u32);
+        for ((uuid, incarnation, container), stray) in self.pods.get(pod)?.iter().inspect(|_| self.visit()) {
+            let same = last.replace((uuid, incarnation)) == Some((uuid, incarnation));
+            if same {
+                // Of those that are counted only, no containers are told.
+                if let Some(last) = instances.last_mut().filter(|_| more == 0) {
+                    last.containers.push(container.clone());
+                }
+            } else if instances.len() >= MOST_LISTED {
+                more = more.saturating_add(1);
+            } else {
+                instances.push(UnknownInstance {
+                    uuid: uuid.to_string(),
                     incarnation: *incarnation,
                     containers: vec![container.clone()],
                     agent_id: stray.agent_id.clone().unwrap_or_default(),
@@ -312,11 +406,9 @@ impl Strays {
                     config_ms: stray.origin.as_ref().map_or(0, |origin| origin.config_ms),
                     cluster_id: stray.origin.as_ref().map(|origin| origin.cluster_id.clone()).unwrap_or_default(),
                     revision: stray.origin.as_ref().map_or(0, |origin| origin.revision),
-                }),
+                });
             }
         }
-        let more = u32::try_from(instances.len().saturating_sub(MOST_LISTED)).unwrap_or(u32::MAX);
-        instances.truncate(MOST_LISTED);
         Some(Unknown { instances, more, ..Unknown::default() })
     }
 

@@ -2,6 +2,7 @@
 
 mod offers;
 mod roles;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use super::core::Core;
 use super::framework::Identity;
 use super::output::{Call, Output, Token};
 use super::quarantine::Custody;
+use super::secrets;
 use super::state::GatewayState;
 use super::survey::{Shown, Trouble};
 
@@ -117,8 +119,9 @@ impl World {
     }
 
     fn settle(&mut self) {
-        let secrets: SecretValues = [("s".to_owned(), podium_mesos::secret::SecretValue::new("v"))].into();
-        self.core.place(&secrets, self.revision, self.now);
+        let values: SecretValues = [("s".to_owned(), podium_mesos::secret::SecretValue::new("v"))].into();
+        let secrets = secrets::Known { values, read: ["s".to_owned()].into(), stuck: false };
+        assert_eq!(self.core.place(&secrets, self.revision, self.now), std::collections::BTreeSet::new());
         self.core.tick(self.now);
         for output in self.core.take() {
             match output {
@@ -139,9 +142,13 @@ impl World {
         let (token, group) = self.writes.remove(0);
         if outcome.committed().is_some() {
             for op in group.ops {
-                if let (Op::Put(Key::Observed(_, uuid), bytes), Some(revision)) = (op, outcome.committed()) {
-                    let record = <Observed as prost::Message>::decode(bytes).unwrap();
-                    self.view.observed.insert(uuid, held(record, revision));
+                match (op, outcome.committed()) {
+                    (Op::Put(Key::Observed(_, uuid), bytes), Some(revision)) => {
+                        let record = <Observed as prost::Message>::decode(bytes).unwrap();
+                        self.view.observed.insert(uuid, held(record, revision));
+                    }
+                    (Op::Delete(Key::Observed(_, uuid)), Some(_)) => drop(self.view.observed.remove(&uuid)),
+                    _ => {}
                 }
             }
         }
@@ -764,8 +771,8 @@ fn what_cannot_be_built_is_recorded_in_words_and_nothing_is_launched() {
     world.instance(1, Some(Goal::Running), 1);
     world.calls();
     world.core.offered(vec![offer_of(1, "S1")]);
-    assert_eq!(world.core.wanted_secrets(), ["s".to_owned()].into());
-    world.core.place(&SecretValues::new(), 1, world.now);
+    let in_vain = secrets::Known { read: ["s".to_owned()].into(), ..secrets::Known::default() };
+    world.core.place(&in_vain, 1, world.now);
     world.settle();
     world.commit();
     let record = &world.view.observed[&uuid(1)].value;
@@ -825,16 +832,36 @@ fn what_cannot_be_acknowledged_or_understood_holds_nothing_up() {
 }
 
 #[test]
-fn what_was_missed_is_asked_about_soon_and_a_lost_agents_tasks_at_once() {
+fn instances_are_listed_by_their_agent_for_as_long_as_they_have_one() {
     let mut world = World::running();
-    world.core.reconcile_soon(world.now);
-    world.at(NOW + 4_999);
-    assert_eq!(world.calls(), []);
-    world.at(NOW + 5_000);
-    let ours = Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))]);
-    assert_eq!(world.calls(), [ours.clone(), Call::Reconcile(Vec::new())]);
-    world.update(&task_id(1, 1), TaskState::TaskRunning, None);
+    let listed = |world: &World| world.core.agents.iter().map(|(agent, all)| (agent.clone(), all.len())).collect::<Vec<_>>();
+    assert_eq!(listed(&world), [("S1".to_owned(), 1)]);
+    world.instance(2, Some(Goal::Running), 1);
+    world.core.offered(vec![offer_of(2, "S2")]);
+    world.settle();
+    world.commit();
+    assert_eq!(listed(&world), [("S1".to_owned(), 1), ("S2".to_owned(), 1)]);
+    world.update(&task_id(1, 1), TaskState::TaskFailed, Some(2));
+    world.commit();
+    world.instance(1, Some(Goal::Running), 2);
+    world.core.offered(vec![offer_of(3, "S2")]);
+    world.settle();
+    assert_eq!(listed(&world), [("S2".to_owned(), 2)], "it is launched elsewhere");
+    world.commit();
+    for (n, incarnation) in [(1, 2), (2, 1)] {
+        world.instance(n, Some(Goal::Decommissioned), incarnation);
+        world.update(&task_id(n, incarnation), TaskState::TaskKilled, Some(9));
+        world.commit();
+        world.instance(n, None, incarnation);
+        world.commit();
+    }
+    assert!(listed(&world).is_empty() && world.core.pods.values().all(|pod| pod.entries.is_empty()));
+}
 
+#[test]
+fn a_lost_agents_tasks_are_asked_about_at_once() {
+    let mut world = World::running();
+    let ours = Call::Reconcile(vec![(task_id(1, 1), Some("S1".into()))]);
     world.core.ask_about_agent("S2", world.now);
     world.settle();
     assert_eq!(world.calls(), []);

@@ -11,4 +11,5 @@ mod quarantine;
 mod replica;
 mod runtime;
 mod scenarios;
+mod stalled;
 mod world;

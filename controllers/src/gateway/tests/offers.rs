@@ -195,7 +195,7 @@ fn an_inverse_offer_is_accepted_when_the_pods_can_spare_the_agent() {
     };
     // The one instance that the definition asks for runs on S1.
     let mut world = World::running();
-    world.core.inverse_offered(vec![inverse("S1"), inverse("S2")]);
+    world.core.inverse_offered(vec![inverse("S1"), inverse("S2")], world.now);
     world.settle();
     let answer = |agent: &str, accept| Call::AnswerInverse {
         offer_ids: vec![OfferId { value: format!("I-{agent}") }],
@@ -210,9 +210,65 @@ fn an_inverse_offer_is_accepted_when_the_pods_can_spare_the_agent() {
     world.update(&task_id(2, 1), TaskState::TaskRunning, Some(7));
     world.commit();
     world.calls();
-    world.core.inverse_offered(vec![inverse("S1")]);
+    // That S2 may go, as it was told before, holds no longer.
+    world.at(NOW + 60_000);
+    world.calls();
+    world.core.inverse_offered(vec![inverse("S1"), inverse("S2")], world.now);
     world.settle();
-    assert_eq!(world.calls(), [answer("S1", true)], "another runs elsewhere");
+    assert_eq!(world.calls(), [answer("S1", true), answer("S2", false)], "another runs elsewhere, and is needed then");
+    world.core.inverse_offered(vec![inverse("S2")], world.now);
+    world.settle();
+    assert_eq!(world.calls(), [answer("S2", false)]);
+}
+
+#[test]
+fn each_of_many_pods_that_fit_nowhere_is_told_why_in_its_turn() {
+    let mut world = World::subscribed();
+    let pods: Vec<PodId> = (0..130).map(|n| PodId::new(&format!("/p{n}")).unwrap()).collect();
+    for id in &pods {
+        let json = format!(
+            r#"{{"id":"{id}","containers":[{{"name":"c","exec":{{"command":{{"shell":"x"}}}},"resources":{{"cpus":99,"mem":32}}}}]}}"#
+        );
+        let definition = read(json.as_bytes(), &Reading::default()).unwrap().definition;
+        let mut view = PodView::new(id.clone());
+        view.versions.insert(Version::from_millis(CONFIG), held(StoredDefinition::known(Bytes::from(json), Arc::new(definition)), 1));
+        view.accepted = Some(held(Accepted { config_ms: CONFIG, version_ms: CONFIG, ..Accepted::default() }, 1));
+        let instance = Instance { config_ms: CONFIG, goal: Goal::Running.into(), incarnation: 1, ..Instance::default() };
+        view.instances.insert(uuid(1), held(instance, world.revision));
+        world.core.pod_changed(id, Some(&view), world.revision, world.now);
+    }
+    for n in 1..=3 {
+        world.now += 1_000;
+        world.offer(n);
+    }
+    let told = |id: &PodId| world.core.pods[id].waiting.explained_ms() > 0;
+    assert_eq!(pods.iter().filter(|id| !told(id)).collect::<Vec<_>>(), Vec::<&PodId>::new());
+}
+
+#[test]
+fn offers_wait_until_the_secrets_for_what_they_are_used_for_are_read_and_if_that_takes_too_long_they_are_declined() {
+    let mut world = World::waiting(1);
+    world.offers([(1, "S1")]);
+    let nothing = secrets::Known::default();
+    for _ in 0..2 {
+        assert_eq!(world.core.place(&nothing, world.revision, world.now), ["s".to_owned()].into());
+        assert!(world.core.take().is_empty(), "nothing is done before");
+    }
+    world.settle();
+    world.commit();
+    assert_eq!(accepted(&world.calls()), [(vec!["O1"], 1, 120.0)]);
+
+    world.instance(2, Some(Goal::Running), 1);
+    world.calls();
+    world.offers([(2, "S1")]);
+    let stuck = secrets::Known { stuck: true, ..nothing };
+    assert!(world.core.place(&stuck, world.revision, world.now).is_empty());
+    world.settle();
+    assert_eq!(declined(&world.calls()), [("O2", 5.0)]);
+    assert_eq!(world.state().waiting, 1);
+    world.offer(3);
+    world.commit();
+    assert_eq!(accepted(&world.calls()).len(), 1, "later it is launched");
 }
 
 #[test]

@@ -6,7 +6,8 @@
 //!
 //! Promises: events arrive in the master's order; every subscription is announced by [`Event::Subscribed`]
 //! and ended by [`Event::Disconnected`]; calls belong to one subscription and never leak into the next,
-//! where their offers and intentions would be void. 202 only means that the master has queued a call.
+//! where their offers and intentions would be void. Events of kinds that this build does not know are skipped; a record
+//! that is no event, or half of one, ends the subscription: were it one of offers, nobody could ever give them back. 202 only means that the master has queued a call.
 //! Rules: the reference's sections 1 and 4. The gateway is the only user.
 
 mod calls;
@@ -151,12 +152,6 @@ pub enum Event {
     Update(Box<v1::TaskStatus>),
     /// An executor ended or an agent was lost: a hint, not reliable.
     Failure(v1::scheduler::event::Failure),
-    /// The master said something that is no news to be understood, or half of one, and it was skipped. What it may have
-    /// told of tasks must be asked about.
-    Skipped {
-        /// In words.
-        reason: String,
-    },
     /// No subscription is tried any more.
     Stopped(Stop),
 }

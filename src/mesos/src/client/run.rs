@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::calls::{Calls, Target, deliver};
 use super::candidates::{Candidates, Detector};
-use super::session::{Record, SessionError, Stream, subscribe};
+use super::session::{SessionError, Stream, subscribe};
 use super::{ConfigError, Event, MesosConfig, Stop};
 
 /// A subscription that lasted so long was a good one: the next attempt is made at once.
@@ -160,10 +160,7 @@ impl From<SessionError> for Attempt {
 async fn attempt(config: &MesosConfig, suppressed: &[String], client: &Client, url: &Url) -> Result<(Stream, event::Subscribed), Attempt> {
     let mut stream = subscribe(client, url, &config.framework, suppressed, config.response_timeout).await?;
     loop {
-        let event = match stream.next().await? {
-            Record::Event(event) => event,
-            Record::Malformed(error) => return Err(SessionError::Malformed(error).into()),
-        };
+        let event = stream.next().await?;
         if let Some(error) = event.error {
             return Err(Attempt::Error(error.message));
         }
@@ -241,15 +238,14 @@ async fn session(
 
 async fn read(stream: &mut Stream, events: &mpsc::Sender<Event>) -> End {
     loop {
-        let translated = match stream.next().await {
-            Ok(Record::Event(event)) => translate(*event),
-            Ok(Record::Malformed(error)) => Translated::Event(Event::Skipped { reason: format!("a record that is no event: {error}") }),
+        let event = match stream.next().await {
+            Ok(event) => event,
             Err(error) => return End::Lost(error.to_string()),
         };
-        let event = match translated {
-            Translated::Event(event) => event,
-            Translated::Nothing => continue,
-            Translated::Error(message) => return refusal(message),
+        let event = match translate(event) {
+            Ok(Some(event)) => event,
+            Ok(None) => continue,
+            Err(end) => return end,
         };
         if events.send(event).await.is_err() {
             return End::Unwatched;
@@ -257,22 +253,16 @@ async fn read(stream: &mut Stream, events: &mpsc::Sender<Event>) -> End {
     }
 }
 
-enum Translated {
-    Event(Event),
-    Nothing,
-    Error(String),
-}
-
 /// What an event means for its owner. Of a kind that is not known, nothing; of a known kind without what it must hold,
-/// something that is to be asked about.
-fn translate(event: scheduler::Event) -> Translated {
+/// the end.
+fn translate(event: scheduler::Event) -> Result<Option<Event>, End> {
     use event::Type;
     let Some(Ok(kind)) = event.r#type.map(Type::try_from) else {
-        debug!(kind = ?event.r#type, "an event of an unknown kind was skipped");
-        return Translated::Nothing;
+        info!(kind = ?event.r#type, "an event of a kind that this build does not know was skipped");
+        return Ok(None);
     };
     let translated = match kind {
-        Type::Offers => event.offers.map(|offers| Event::Offers(usable(offers.offers))),
+        Type::Offers => event.offers.map(|offers| offers.offers).filter(|offers| offers.iter().all(is_whole)).map(Event::Offers),
         Type::Rescind => event.rescind.map(|rescind| Event::Rescind(rescind.offer_id)),
         Type::InverseOffers => event.inverse_offers.map(|offers| Event::InverseOffers(offers.inverse_offers)),
         Type::Update => {
@@ -281,26 +271,18 @@ fn translate(event: scheduler::Event) -> Translated {
         }
         Type::Failure => event.failure.map(Event::Failure),
         Type::Error => {
-            return Translated::Error(event.error.map_or_else(|| "an error without a message".to_owned(), |error| error.message));
+            return Err(refusal(event.error.map_or_else(|| "an error without a message".to_owned(), |error| error.message)));
         }
-        Type::Heartbeat => return Translated::Nothing,
+        Type::Heartbeat => return Ok(None),
         _ => {
             debug!(kind = kind.as_str_name(), "an event of no use was skipped");
-            return Translated::Nothing;
+            return Ok(None);
         }
     };
-    let half = || Event::Skipped { reason: format!("{} without what it must hold", kind.as_str_name()) };
-    Translated::Event(translated.unwrap_or_else(half))
+    translated.map(Some).ok_or_else(|| End::Lost(format!("the master sent {} without what it must hold", kind.as_str_name())))
 }
 
-/// Offers that can be answered: of one without its id or agent nothing can be said.
-fn usable(mut offers: Vec<podium_proto::mesos::v1::Offer>) -> Vec<podium_proto::mesos::v1::Offer> {
-    offers.retain(|offer| {
-        let usable = !offer.id.value.is_empty() && !offer.agent_id.value.is_empty();
-        if !usable {
-            warn!(offer = offer.id.value, agent = offer.agent_id.value, "an offer without id or agent was skipped");
-        }
-        usable
-    });
-    offers
+/// An offer without its id or agent can't be answered.
+fn is_whole(offer: &podium_proto::mesos::v1::Offer) -> bool {
+    !offer.id.value.is_empty() && !offer.agent_id.value.is_empty()
 }

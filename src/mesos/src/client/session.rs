@@ -36,18 +36,6 @@ pub(super) enum SessionError {
     Closed,
     #[error("the master sent no whole record within {} seconds", .0.as_secs_f32())]
     Stalled(Duration),
-    #[error("{0} records in a row that are no events: this is not a Mesos master, or one of another kind")]
-    Gibberish(u32),
-}
-
-/// So many records in a row that are no events, and it is not the odd record that is at fault.
-const MAX_GIBBERISH: u32 = 8;
-
-/// What a record held.
-pub(super) enum Record {
-    Event(Box<scheduler::Event>),
-    /// Framed well, and yet no event.
-    Malformed(prost::DecodeError),
 }
 
 /// An open event stream.
@@ -60,7 +48,6 @@ pub(super) struct Stream {
     codec: Codec,
     /// For a whole record.
     patience: Duration,
-    malformed: u32,
 }
 
 /// Masters that send us round in circles are given up after so many hops.
@@ -105,7 +92,7 @@ fn open(url: Url, response: Response, patience: Duration) -> Result<Stream, Sess
     let Some(stream_id) = response.headers.get("Mesos-Stream-Id").cloned() else {
         return Err(SessionError::NoStreamId(url));
     };
-    Ok(Stream { url, stream_id, body: response.body, buffer: BytesMut::new(), codec: Codec::default(), patience, malformed: 0 })
+    Ok(Stream { url, stream_id, body: response.body, buffer: BytesMut::new(), codec: Codec::default(), patience })
 }
 
 impl Stream {
@@ -115,21 +102,11 @@ impl Stream {
         self.patience = patience;
     }
 
-    /// The next record. May be dropped and called again without losing one.
-    pub async fn next(&mut self) -> Result<Record, SessionError> {
+    /// The next event. May be dropped and called again without losing one.
+    pub async fn next(&mut self) -> Result<scheduler::Event, SessionError> {
         let patience = self.patience;
         let record = timeout(patience, self.record()).await.map_err(|_| SessionError::Stalled(patience))??;
-        match scheduler::Event::decode(record) {
-            Ok(event) => {
-                self.malformed = 0;
-                Ok(Record::Event(Box::new(event)))
-            }
-            Err(_) if self.malformed >= MAX_GIBBERISH => Err(SessionError::Gibberish(MAX_GIBBERISH)),
-            Err(error) => {
-                self.malformed += 1;
-                Ok(Record::Malformed(error))
-            }
-        }
+        Ok(scheduler::Event::decode(record)?)
     }
 
     async fn record(&mut self) -> Result<Bytes, SessionError> {
