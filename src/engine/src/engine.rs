@@ -1,8 +1,9 @@
 //! The engine as one thing: a master and its agents, started and stopped together.
 
 use std::ffi::OsString;
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use podium_proto::mesos::v1::{Attribute, Resource};
@@ -173,11 +174,12 @@ impl Engine {
     }
 }
 
-/// Makes the folder and locks it for this process.
+/// Makes the folder and locks it for this process. Users of containers may pass through it, and hold no lock there.
 fn lock(data_dir: &Path) -> Result<File, StartError> {
     let folder = |source| StartError::Folder { path: data_dir.to_owned(), source };
-    std::fs::create_dir_all(data_dir).map_err(folder)?;
-    let file = File::options().create(true).truncate(false).write(true).open(data_dir.join(LOCK)).map_err(folder)?;
+    DirBuilder::new().recursive(true).mode(0o711).create(data_dir).map_err(folder)?;
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(data_dir.join(LOCK)).map_err(folder)?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(folder)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StartError::Locked { path: data_dir.to_owned() }),

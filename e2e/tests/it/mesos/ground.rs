@@ -33,9 +33,8 @@ impl Ground {
     /// `podium dev`.
     pub fn embedded() -> Self {
         let cluster = Cluster::start(Form::Dev, binary::podium(false), &[]);
-        // Closed to other users; here the containers of one of them shall run.
         let folder = cluster.folder().join("data");
-        open(&folder);
+        // Temporary folders are closed to other users; here the containers of one of them shall run.
         open(cluster.folder());
         let master = Api { base: format!("http://{}", cluster.endpoints.mesos) };
         Self { api: cluster.api(), master, folder, _running: Box::new(cluster) }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -137,9 +138,9 @@ async fn save(data_dir: PathBuf, mut changes: watch::Receiver<(u64, Kept)>, tell
 
 /// Replaces the file as a whole, so that a crash leaves the old one or the new one.
 fn write(data_dir: &Path, kept: &Kept) -> std::io::Result<()> {
-    std::fs::create_dir_all(data_dir)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let temporary = data_dir.join(format!("{FILE}.new"));
-    let mut file = std::fs::File::create(&temporary)?;
+    let mut file = std::fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(&serde_json::to_vec(kept)?)?;
     file.sync_all()?;
     std::fs::rename(&temporary, data_dir.join(FILE))?;

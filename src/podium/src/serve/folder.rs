@@ -1,4 +1,5 @@
-//! The data folder of `podium dev`: held by one process at a time, of a known format, closed to other users.
+//! The data folder of `podium dev`: held by one process at a time, of a known format, closed to other users. Where podium is
+//! root they may pass through it, and see nothing: containers run as users of their own, in sandboxes below it.
 //!
 //! ```text
 //! podium-data/
@@ -12,7 +13,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,7 @@ impl DataFolder {
         }
         let folder = Self { path, _lock: lock };
         folder.check_format()?;
+        folder.let_users_through().with_context(|| format!("--data-dir {shown}: cannot be opened to the users of containers"))?;
         Ok(folder)
     }
 
@@ -61,6 +63,16 @@ impl DataFolder {
             }
             Err(error) => Err(error).with_context(|| format!("{}: cannot be read; it should hold the line '{FORMAT}'", file.display())),
         }
+    }
+
+    /// Only root's containers have other users.
+    fn let_users_through(&self) -> std::io::Result<()> {
+        const PASS: u32 = 0o011;
+        let mode = fs::metadata(&self.path)?.permissions().mode();
+        if !rustix::process::geteuid().is_root() || mode & PASS == PASS {
+            return Ok(());
+        }
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(mode | PASS))
     }
 
     /// A folder with somebody's files and no format is a mistake in the flag.
@@ -131,6 +143,25 @@ mod tests {
         first.write("identity", b"7").unwrap();
         drop(first);
         assert_eq!(DataFolder::open(&path).unwrap().read("identity").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn other_users_read_nothing_in_it_and_pass_through_it_where_root_has_containers_of_theirs() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let expected = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+        // One that an earlier podium has made is no different.
+        for _ in 0..2 {
+            let folder = DataFolder::open(&path).unwrap();
+            folder.write("identity", b"7").unwrap();
+            assert_eq!(mode(&path), expected);
+            for name in ["format", "lock", "identity"] {
+                assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+            }
+            drop(folder);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        }
     }
 
     #[test]
