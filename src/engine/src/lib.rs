@@ -8,8 +8,10 @@
 
 pub mod agent;
 mod beneath;
+mod encoding;
 mod engine;
 pub mod executor;
+mod http;
 pub mod link;
 pub mod master;
 pub mod simulated;

@@ -10,9 +10,10 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    http::{Answer, Format, streamed, text},
+    http::{Answer, streamed},
     owner::{Key, Message},
 };
+use crate::{encoding::Encoding, http::text};
 
 /// Events waiting for one executor; one who lets so many wait has to subscribe again.
 const WAITING: usize = 256;
@@ -38,7 +39,7 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct Outlet {
     events: mpsc::Sender<Bytes>,
-    format: Format,
+    encoding: Encoding,
     /// Ends with the body of the answer.
     gone: oneshot::Receiver<()>,
 }
@@ -46,9 +47,9 @@ pub(super) struct Outlet {
 impl Outlet {
     /// `false` when the stream is over, or its reader too slow.
     pub fn send(&self, event: &Event) -> bool {
-        let record = match self.format {
-            Format::Protobuf => event.encode_to_vec(),
-            Format::Json => match json::to_text(event) {
+        let record = match self.encoding {
+            Encoding::Protobuf => event.encode_to_vec(),
+            Encoding::Json => match json::to_text(event) {
                 Ok(text) => text.into_bytes(),
                 Err(error) => {
                     tracing::error!(%error, "an event cannot be written as JSON");
@@ -70,24 +71,24 @@ impl Outlet {
 }
 
 /// Carries out one call.
-pub(super) async fn handle(call: Call, format: Option<Format>, owner: &mpsc::Sender<Message>) -> Answer {
+pub(super) async fn handle(call: Call, accept: Option<Encoding>, owner: &mpsc::Sender<Message>) -> Answer {
     if call.r#type != Some(call::Type::Subscribe.into()) {
         let (reply, answer) = oneshot::channel();
         return match ask(owner, Message::Call { call: Box::new(call), reply }, answer).await {
             Ok(()) => text(StatusCode::ACCEPTED, ""),
-            Err(refusal) => text(refusal.status, &refusal.why),
+            Err(refusal) => text(refusal.status, refusal.why),
         };
     }
-    let Some(format) = format else {
+    let Some(encoding) = accept else {
         return text(StatusCode::NOT_ACCEPTABLE, "a subscription is answered in application/json or application/x-protobuf");
     };
     let (events, queue) = mpsc::channel(WAITING);
     let (reply, answer) = oneshot::channel();
     let (here, gone) = oneshot::channel();
-    let outlet = Outlet { events, format, gone };
+    let outlet = Outlet { events, encoding, gone };
     match ask(owner, Message::Subscribe { call: Box::new(call), outlet, reply }, answer).await {
-        Ok(()) => streamed(format, queue, here),
-        Err(refusal) => text(refusal.status, &refusal.why),
+        Ok(()) => streamed(encoding, queue, here),
+        Err(refusal) => text(refusal.status, refusal.why),
     }
 }
 

@@ -2,24 +2,24 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use podium_proto::{
-    mesos::v1::{
-        self, AgentInfo, FileInfo, FrameworkId, Task, TaskState, VersionInfo,
-        agent::{
-            Call, Response, call,
-            response::{self, Type},
-        },
+use podium_proto::mesos::v1::{
+    self, AgentInfo, FileInfo, FrameworkId, Task, TaskState, VersionInfo,
+    agent::{
+        Call, Response, call,
+        response::{self, Type},
     },
-    wire::json,
 };
-use prost::Message as _;
 use serde_json::json as value;
 use tokio::sync::oneshot;
 
 use super::{
     files::{Denied, Files},
-    http::{Answer, Context, Format, text, whole},
+    http::{Answer, Context},
     owner::{Life, Message, Owner, TaskKey},
+};
+use crate::{
+    encoding::Encoding,
+    http::{text, whole},
 };
 
 /// The version of Mesos whose ways are followed.
@@ -71,8 +71,8 @@ impl Owner {
 }
 
 /// Carries out one call.
-pub(super) async fn handle(call: Call, format: Option<Format>, context: &Context) -> Answer {
-    let Some(format) = format else {
+pub(super) async fn handle(call: Call, accept: Option<Encoding>, context: &Context) -> Answer {
+    let Some(encoding) = accept else {
         return text(StatusCode::NOT_ACCEPTABLE, "this is answered in application/json or application/x-protobuf");
     };
     let response = match call.r#type.map(call::Type::try_from) {
@@ -101,7 +101,7 @@ pub(super) async fn handle(call: Call, format: Option<Format>, context: &Context
         Some(Ok(_)) => Err((StatusCode::NOT_IMPLEMENTED, "the embedded agent does not serve this call")),
     };
     match response {
-        Ok(response) => encode(&response, format),
+        Ok(response) => whole(StatusCode::OK, encoding.content_type(), encoding.encode(&response)),
         Err((status, why)) => text(status, why),
     }
 }
@@ -110,16 +110,6 @@ fn of(kind: Type, fill: impl FnOnce(&mut Response)) -> Response {
     let mut response = Response { r#type: Some(kind.into()), ..Response::default() };
     fill(&mut response);
     response
-}
-
-fn encode(response: &Response, format: Format) -> Answer {
-    match format {
-        Format::Protobuf => whole(StatusCode::OK, format.name(), response.encode_to_vec().into()),
-        Format::Json => match json::to_text(response) {
-            Ok(json) => whole(StatusCode::OK, format.name(), Bytes::from(json)),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
-        },
-    }
 }
 
 type Failure = (StatusCode, &'static str);
@@ -200,7 +190,7 @@ pub(super) async fn files(route: &str, query: &str, method: &Method, files: &Fil
         read_at(files, path, offset, length).await
     };
     match answer {
-        Ok(json) => whole(StatusCode::OK, Format::Json.name(), Bytes::from(json.to_string())),
+        Ok(json) => whole(StatusCode::OK, Encoding::Json.content_type(), Bytes::from(json.to_string())),
         Err((status, why)) => text(status, why),
     }
 }

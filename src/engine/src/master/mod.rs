@@ -12,7 +12,6 @@
 mod accept;
 mod agents;
 mod constraints;
-mod encoding;
 mod framework;
 mod group_rules;
 mod http;

@@ -10,12 +10,13 @@ use podium_proto::mesos::v1::{AgentId, Flag, FrameworkId, Offer, Resource, Role,
 
 use super::MESOS_VERSION;
 use super::agents::Agent;
-use super::encoding::{ContentError, Encoding};
 use super::framework::{Completed, Framework};
-use super::http::{Body, Service, empty, full, not_acceptable, not_implemented, only, read_body, text, unavailable};
+use super::http::{Service, not_acceptable, not_implemented, unavailable};
 use super::offers::describe;
 use super::state::{Now, State};
 use super::stock::{Form, Stock};
+use crate::encoding::Encoding;
+use crate::http::{Body, empty, full, only, read_body, refuse_content, text};
 
 /// What an operator's call comes to.
 enum Outcome {
@@ -33,10 +34,7 @@ pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Resp
     let (head, body) = request.into_parts();
     let encoding = match Encoding::of_content(&head.headers) {
         Ok(encoding) => encoding,
-        Err(ContentError::Unsupported) => {
-            return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Expecting 'Content-Type' of application/json or application/x-protobuf");
-        }
-        Err(_) => return text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"),
+        Err(error) => return refuse_content(error),
     };
     let body = match read_body(body, service.max_body).await {
         Ok(body) => body,
@@ -44,8 +42,7 @@ pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Resp
     };
     let call: Call = match encoding.decode(&body) {
         Ok(call) => call,
-        Err(ContentError::Malformed(reason)) => return text(StatusCode::BAD_REQUEST, reason),
-        Err(_) => return text(StatusCode::BAD_REQUEST, "Failed to parse the body"),
+        Err(error) => return refuse_content(error),
     };
     let Some(kind) = call.r#type.and_then(|kind| Type::try_from(kind).ok()) else {
         return text(StatusCode::BAD_REQUEST, "Failed to validate master::Call: Expecting 'type' to be present");

@@ -12,10 +12,11 @@ use podium_proto::mesos::v1::scheduler::{Call, Event, call};
 use podium_proto::wire::recordio;
 use tokio::sync::{mpsc, oneshot};
 
-use super::encoding::{ContentError, Encoding};
 use super::framework::framework_id_of;
-use super::http::{Body, Service, empty, not_acceptable, not_implemented, only, read_body, text, unavailable};
+use super::http::{Service, not_acceptable, not_implemented, unavailable};
 use super::owner::Refusal;
+use crate::encoding::Encoding;
+use crate::http::{Body, empty, only, read_body, refuse_content, text};
 
 /// The header that ties calls to a subscription.
 const STREAM_ID: &str = "mesos-stream-id";
@@ -58,16 +59,6 @@ pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Resp
             open(subscribe, answer, service).await
         }
         (kind, subscribe, _) => forward(Call { subscribe, ..call }, kind, stream, service).await,
-    }
-}
-
-fn refuse_content(error: ContentError) -> Response<Body> {
-    match error {
-        ContentError::Missing => text(StatusCode::BAD_REQUEST, "Expecting 'Content-Type' to be present"),
-        ContentError::Unsupported => {
-            text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Expecting 'Content-Type' of application/json or application/x-protobuf")
-        }
-        ContentError::Malformed(reason) => text(StatusCode::BAD_REQUEST, reason),
     }
 }
 

@@ -13,11 +13,12 @@ use serde_json::{Map, Value, json};
 
 use super::agents::Agent;
 use super::framework::{Completed, Framework};
-use super::http::{Body, Service, full, unavailable};
+use super::http::{Service, unavailable};
 use super::operator::{AGENT_CAPABILITIES, flags, offered};
 use super::state::{Now, State};
 use super::stock::Form;
 use super::{MESOS_VERSION, roles};
+use crate::http::{Body, full};
 
 /// One request whose path is known.
 pub(super) async fn serve(path: &str, uri: &Uri, service: &Service) -> Response<Body> {

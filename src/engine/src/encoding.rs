@@ -1,4 +1,4 @@
-//! The two content types, in both directions.
+//! The two content types, in both directions, and who accepts which.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -7,7 +7,7 @@ use prost::{Message, Name};
 
 /// How messages are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub(crate) enum Encoding {
     /// Mesos' dialect, one ASCII line.
     Json,
     /// Protobuf.
@@ -16,7 +16,7 @@ pub(super) enum Encoding {
 
 /// What is wrong with a request's content.
 #[derive(Debug)]
-pub(super) enum ContentError {
+pub(crate) enum ContentError {
     /// 400.
     Missing,
     /// 415.
@@ -26,7 +26,7 @@ pub(super) enum ContentError {
 }
 
 impl Encoding {
-    pub(super) const fn content_type(self) -> HeaderValue {
+    pub(crate) const fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Json => "application/json",
             Self::Protobuf => "application/x-protobuf",
@@ -34,7 +34,7 @@ impl Encoding {
     }
 
     /// The request's own, by an exact `Content-Type`.
-    pub(super) fn of_content(headers: &HeaderMap) -> Result<Self, ContentError> {
+    pub(crate) fn of_content(headers: &HeaderMap) -> Result<Self, ContentError> {
         let given = headers.get(header::CONTENT_TYPE).ok_or(ContentError::Missing)?;
         match given.as_bytes() {
             b"application/json" => Ok(Self::Json),
@@ -44,7 +44,7 @@ impl Encoding {
     }
 
     /// The answer's, by `Accept`: JSON wherever it will do, also where nothing is said; `None` if neither will.
-    pub(super) fn of_accept(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of_accept(headers: &HeaderMap) -> Option<Self> {
         let given: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
         if given.is_empty() {
             return Some(Self::Json);
@@ -56,7 +56,7 @@ impl Encoding {
             .map(|(encoding, _)| encoding)
     }
 
-    pub(super) fn decode<M: Message + Name + Default>(self, body: &[u8]) -> Result<M, ContentError> {
+    pub(crate) fn decode<M: Message + Name + Default>(self, body: &[u8]) -> Result<M, ContentError> {
         let read = match self {
             Self::Json => json::from_slice(body).map_err(|error| misread::<M>(&error)),
             Self::Protobuf => json::from_protobuf(body).map_err(|_| format!("Failed to parse body into {} protobuf", M::NAME)),
@@ -65,7 +65,7 @@ impl Encoding {
     }
 
     /// Writes a message of ours; one that can't be written is a fault of this program, and told in the log.
-    pub(super) fn encode<M: Message + Name>(self, message: &M) -> Bytes {
+    pub(crate) fn encode<M: Message + Name>(self, message: &M) -> Bytes {
         match self {
             Self::Protobuf => message.encode_to_vec().into(),
             Self::Json => match json::to_text(message) {
