@@ -2,6 +2,7 @@
 //!
 //! Each object has two schemas: as it may be sent, and as it is answered, with every member there.
 
+use podium_types::definition::MAX_OBJECTS;
 use podium_types::definition::schema::shape::{Absent, Answered, Key, Member, Of, Shape, Text, VARIABLE};
 use podium_types::definition::schema::tables::POD;
 use serde_json::{Map, Value, json};
@@ -121,8 +122,14 @@ fn of(of: &'static Of, way: Way, schemas: &mut Map<String, Value>) -> Value {
         Of::Object(shape) => self::shape(shape, way, schemas),
         Of::List { of, min } => {
             let items = self::of(of, way, schemas);
-            let min = if way == Way::Sent { *min } else { 0 };
-            if min > 0 { json!({ "type": "array", "minItems": min, "items": items }) } else { json!({ "type": "array", "items": items }) }
+            let mut schema = json!({ "type": "array", "items": items });
+            if way == Way::Sent && *min > 0 {
+                schema["minItems"] = json!(min);
+            }
+            if way == Way::Sent && matches!(of, Of::Object(_)) {
+                schema["maxItems"] = json!(MAX_OBJECTS);
+            }
+            schema
         }
         Of::Map { key, of } => {
             let mut schema = json!({ "type": "object", "additionalProperties": self::of(of, way, schemas) });

@@ -127,7 +127,7 @@ fn task_ids_stay_within_mesos_255_bytes() {
 fn half_a_megabyte_of_mistakes_gives_a_bounded_answer() {
     let mistakes = errors(&pod(json!({"containers": vec![json!({"x": "y".repeat(60)}); 5000]})));
     assert_eq!(mistakes.len(), 257);
-    assert!(mistakes.contains(&("/".to_owned(), "9744 further errors are not listed".to_owned())), "{:?}", mistakes.last());
+    assert!(mistakes.contains(&("/".to_owned(), "1745 further errors are not listed".to_owned())), "{:?}", mistakes.last());
     let long = errors(&pod(json!({"containers": [{"labels": {"é".repeat(9_000): "b"}}]})));
     assert!(long.iter().all(|(_, message)| message.len() < 1200), "{long:?}");
 }
@@ -336,4 +336,20 @@ fn the_role_in_force_stays_valid_when_the_servers_default_is_another_by_now() {
     let read_as = |present| definition::read_as(&answered, &PodId::new("/g/web").unwrap(), present, &settings);
     assert_eq!(read_as(Some(&present)).unwrap().definition.role.as_deref(), Some("*"));
     assert_eq!(read_as(None).unwrap_err().to_string(), "/role: got *, expected one of: [prod, g]");
+}
+
+#[test]
+fn lists_of_objects_are_bounded_and_one_too_long_is_not_read_to_its_end() {
+    let many = |count: usize| vec![json!({"name": "a"}); count];
+    let long = pod(json!({"networks": many(19_000), "containers": [merged(sound(), json!({"endpoints": many(19_000)}))]}));
+    let found = errors(&long);
+    for path in ["/networks", "/containers(0)/endpoints"] {
+        assert!(found.contains(&(path.to_owned(), "error.maxLength".to_owned())), "{path}: {found:?}");
+    }
+    let containers = pod(json!({"containers": vec![json!({}); 170_000]}));
+    let found = errors(&containers);
+    assert!(found.contains(&("/containers".to_owned(), "error.maxLength".to_owned())), "{found:?}");
+    assert!(!found.iter().any(|(path, _)| path.starts_with("/containers(1000)")), "{found:?}");
+    let networks: Vec<Value> = (0..definition::MAX_OBJECTS).map(|n| json!({"name": format!("n{n}"), "mode": "container"})).collect();
+    assert_eq!(errors(&pod(json!({"networks": networks}))), []);
 }

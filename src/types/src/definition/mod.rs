@@ -21,6 +21,7 @@ mod write;
 
 pub use change::{Change, config_changed, update_violations};
 pub use read::{MAX_BYTES, ReadError, Reading, Settings, Stage, Violation, Warning, read, read_as, read_stored};
+pub use walk::MAX_OBJECTS;
 
 use std::collections::BTreeMap;
 

@@ -13,6 +13,8 @@ use super::words::Word;
 
 /// More violations than this are cut off: a definition can be half a megabyte of mistakes.
 const MAX_FINDINGS: usize = 256;
+/// Objects that one list may hold: each costs many times its bytes.
+pub const MAX_OBJECTS: usize = 1000;
 /// Regular expressions that are compiled for one definition: each may cost a millisecond.
 const MAX_PATTERNS: usize = 200;
 /// How much of an object is quoted in a message, in bytes.
@@ -206,7 +208,10 @@ impl<'v> Object<'v> {
     /// Each object of an array.
     pub(super) fn each<T>(&self, name: &str, f: &mut Findings, read: impl Fn(Object<'v>, &mut Findings) -> T) -> Vec<T> {
         let Some(shape) = self.shape_of(name) else { return Vec::new() };
-        self.items(name, f).map(|(path, item)| read(Object::open(item, path, shape, f), f)).collect()
+        if self.get(name).and_then(Value::as_array).is_some_and(|items| items.len() > MAX_OBJECTS) {
+            f.structure(self.at(name), "error.maxLength", format!("must have at most {MAX_OBJECTS} items"));
+        }
+        self.items(name, f).take(MAX_OBJECTS).map(|(path, item)| read(Object::open(item, path, shape, f), f)).collect()
     }
 
     /// Each object of a map, by its name.

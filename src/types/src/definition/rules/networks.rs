@@ -11,10 +11,32 @@ pub(super) fn judge(pod: &PodDefinition, f: &mut Findings) {
         return;
     }
     modes(pod, f);
-    let names: HashSet<&str> = pod.networks.iter().filter_map(|network| network.name.as_deref()).collect();
+    let joined = Joined::by(pod);
     for (index, container) in pod.containers.iter().enumerate() {
         for (endpoint_index, endpoint) in container.endpoints.iter().enumerate() {
-            judge_endpoint(pod, endpoint, &names, &format!("/containers({index})/endpoints({endpoint_index})"), f);
+            judge_endpoint(endpoint, &joined, &format!("/containers({index})/endpoints({endpoint_index})"), f);
+        }
+    }
+}
+
+/// What endpoints have to know of the networks, counted once.
+struct Joined<'a> {
+    names: HashSet<&'a str>,
+    /// The first of the names, for a message.
+    told: Vec<&'a str>,
+    host: bool,
+    containers: usize,
+}
+
+impl<'a> Joined<'a> {
+    fn by(pod: &'a PodDefinition) -> Self {
+        let names = || pod.networks.iter().filter_map(|network| network.name.as_deref());
+        Self {
+            names: names().collect(),
+            told: names().take(MAX_NAMES).collect(),
+            // No network at all is the host's: a port behind it could not be reached either.
+            host: pod.networks.is_empty() || of_mode(pod, NetworkMode::Host).next().is_some(),
+            containers: of_mode(pod, NetworkMode::Container).count(),
         }
     }
 }
@@ -44,10 +66,8 @@ fn modes(pod: &PodDefinition, f: &mut Findings) {
     }
 }
 
-fn judge_endpoint(pod: &PodDefinition, endpoint: &Endpoint, names: &HashSet<&str>, at: &str, f: &mut Findings) {
-    let containers = of_mode(pod, NetworkMode::Container).count();
-    // No network at all is the host's: a port behind it could not be reached either.
-    let host = pod.networks.is_empty() || of_mode(pod, NetworkMode::Host).next().is_some();
+fn judge_endpoint(endpoint: &Endpoint, joined: &Joined<'_>, at: &str, f: &mut Findings) {
+    let &Joined { host, containers, .. } = joined;
     let port_at = format!("{at}/containerPort");
     if host && endpoint.container_port.is_some() {
         f.rule(port_at, "is not allowed when using host-mode networking");
@@ -60,9 +80,8 @@ fn judge_endpoint(pod: &PodDefinition, endpoint: &Endpoint, names: &HashSet<&str
     }
     for (index, name) in endpoint.network_names.iter().enumerate() {
         let path = format!("{at}/networkNames({index})");
-        if !names.contains(name.as_str()) && !f.broken(&path) {
-            let known: Vec<&str> = pod.networks.iter().filter_map(|network| network.name.as_deref()).take(MAX_NAMES).collect();
-            f.rule(path, cut(format!("is not one of ({})", known.join(","))));
+        if !joined.names.contains(name.as_str()) && !f.broken(&path) {
+            f.rule(path, cut(format!("is not one of ({})", joined.told.join(","))));
         }
     }
     if containers > 1 && endpoint.host_port.is_some() && endpoint.network_names.len() != 1 {
