@@ -105,7 +105,7 @@ pub enum ClientCommand {
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// The server's address.
-    #[arg(long, env = "PODIUM_SERVER", value_name = "URL", default_value = DEFAULT_SERVER)]
+    #[arg(long, env = "PODIUM_SERVER", value_name = "URL", default_value = DEFAULT_SERVER, value_parser = crate::address::Address)]
     pub server: String,
     /// A file with the bearer token that the server knows us by. Instead of a file: the variable PODIUM_TOKEN.
     #[arg(long, env = "PODIUM_TOKEN_FILE", value_name = "FILE")]

@@ -1,5 +1,6 @@
 //! The binary `podium`: server, one-machine cluster and command line.
 
+mod address;
 mod cli;
 mod client;
 mod serve;

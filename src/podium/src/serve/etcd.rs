@@ -10,7 +10,7 @@ use podium_store::{StoreConfig, StoreTls};
 #[derive(Debug, Clone, Args)]
 pub struct EtcdArgs {
     /// etcd's endpoints.
-    #[arg(long, env = "PODIUM_ETCD", required = true, value_delimiter = ',', value_name = "URL[,URL…]", value_parser = super::server::address)]
+    #[arg(long, env = "PODIUM_ETCD", required = true, value_delimiter = ',', value_name = "URL[,URL…]", value_parser = crate::address::Address)]
     pub etcd: Vec<String>,
 
     /// The authority that signed etcd's certificates, PEM; its endpoints are then https.
