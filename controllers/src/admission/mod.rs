@@ -13,7 +13,7 @@
 mod plan;
 mod prune;
 
-pub use plan::{DeletePlan, PlanError, Push, PushPlan, PushSource, Source, plan_delete, plan_push, plan_refusal};
+pub use plan::{DeletePlan, PlanError, Push, PushPlan, PushSource, Source, plan_back, plan_delete, plan_push, plan_refusal};
 pub use prune::{KEPT_MS, KEPT_VERSIONS};
 
 use podium_proto::records::Accepted;

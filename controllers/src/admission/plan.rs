@@ -1,12 +1,13 @@
 //! The judge: what one push or deletion writes, as one group. Pure; the caller commits and tells its client.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use podium_proto::records::accepted::Phase;
 use podium_proto::records::deployment::Kind as DeploymentKind;
 use podium_proto::records::verdict;
-use podium_proto::records::{Accepted, Deployment, Verdict};
+use podium_proto::records::{Accepted, Deployment, Goal, Verdict};
 use podium_store::Key;
 use podium_store::view::{Held, PodView};
 use podium_store::writer::{Compare, Group, Op};
@@ -134,9 +135,37 @@ impl<'a> InForce<'a> {
 /// `view` is what the caller knows of the pod (`None`: nothing), and everything that the plan rests on is compared:
 /// on a conflict look again. `deployment` is the id that a deployment would have.
 pub fn plan_push(view: Option<&PodView>, push: Push, now_ms: i64, deployment: Uuid, force: bool) -> Result<PushPlan, PlanError> {
+    let empty = PodView::new(push.definition.id.clone());
+    plan(view.unwrap_or(&empty), push, now_ms, deployment, force, |_| None)
+}
+
+/// Plans that a pod becomes again what it was, as a push with `force`; but where instances still run what the definition says,
+/// theirs is the config: they stay, and those that were to take their place go.
+pub fn plan_back(view: &PodView, push: Push, now_ms: i64, deployment: Uuid) -> Result<PushPlan, PlanError> {
+    plan(view, push, now_ms, deployment, true, |definition| config_that_runs(view, definition))
+}
+
+/// The newest config of instances that are to run on, and that are as a definition says.
+fn config_that_runs(view: &PodView, definition: &PodDefinition) -> Option<Version> {
+    let wanted = view.instances.values().filter(|held| Goal::try_from(held.value.goal) == Ok(Goal::Running));
+    let configs: BTreeSet<Version> = wanted.map(|held| Version::from_millis(held.value.config_ms)).collect();
+    let same = |config: &&Version| {
+        let old = view.versions.get(config).and_then(|stored| stored.value.definition());
+        old.is_some_and(|old| config_changed(&old, definition) != Change::Config)
+    };
+    configs.iter().rev().find(same).copied()
+}
+
+/// `known` is the config under which a definition runs already, if its instances are to stay.
+fn plan(
+    view: &PodView,
+    push: Push,
+    now_ms: i64,
+    deployment: Uuid,
+    force: bool,
+    known: impl FnOnce(&PodDefinition) -> Option<Version>,
+) -> Result<PushPlan, PlanError> {
     let Push { definition, source } = push;
-    let empty = PodView::new(definition.id.clone());
-    let view = view.unwrap_or(&empty);
     readable(view)?;
     let in_force = InForce::of(view);
     let change = in_force.as_ref().map_or(Change::Config, |in_force| in_force.change(&definition));
@@ -147,7 +176,10 @@ pub fn plan_push(view: Option<&PodView>, push: Push, now_ms: i64, deployment: Uu
         refuse(update_violations(old, &definition, force))?;
     }
     let version = Version::next(now_ms, last_version(view));
-    let config = in_force.as_ref().filter(|_| change != Change::Config).map_or(version, |in_force| in_force.config);
+    let config = match in_force.as_ref().filter(|_| change != Change::Config) {
+        Some(in_force) => in_force.config,
+        None => known(&definition).unwrap_or(version),
+    };
     let definition = PodDefinition { version: Some(version), ..definition };
     let json = explicit(&definition)?;
     let mut group = group_for(view, &source);

@@ -232,7 +232,7 @@ impl Core {
 fn counted(pod: &Pod) -> Vec<AgentFacts> {
     let observed = pod.entries.values().filter_map(|entry| entry.observed.as_ref());
     observed
-        .filter(|observed| observed.config_ms >= pod.config_ms)
+        .filter(|observed| observed.config_ms == pod.config_ms)
         .filter(|observed| {
             let condition = condition::of_observed(observed, None);
             !condition.is_terminal() && !matches!(condition, Condition::Unreachable | Condition::UnreachableInactive | Condition::Unknown)

@@ -76,6 +76,10 @@ fn run(world: &mut World, push: &mut Push, line: &str) {
                 world.settle();
             }
         }
+        "back" => {
+            world.go_back();
+            world.settle();
+        }
         "lose" => {
             world.lose(words[1]);
             world.settle();

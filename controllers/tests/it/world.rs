@@ -160,8 +160,6 @@ impl World {
         let view = self.view();
         let last = view.versions.keys().next_back().copied();
         let version = Version::next(self.now, last);
-        let mut definition = definition(push);
-        definition.version = Some(version);
         let previous = view.accepted.as_ref().map(|held| held.value);
         let active = previous.filter(|accepted| Phase::try_from(accepted.phase) == Ok(Phase::Active));
         let config_ms = match active {
@@ -173,11 +171,36 @@ impl World {
             (Some(_), true) => Kind::Restart,
             (Some(_), false) => Kind::Scale,
         };
+        let mut definition = definition(push);
+        definition.version = Some(version);
+        // What tells one config from another.
+        definition.labels.insert("config".to_owned(), config_ms.to_string());
         self.put(Key::Version(self.pod.clone(), version), serde_json::to_vec(&definition).unwrap().into());
         self.definitions.insert(version, Arc::new(definition));
         let accepted = Accepted { version_ms: version.as_millis(), config_ms, phase: Phase::Active.into(), ..Accepted::default() };
         self.put(Key::Accepted(self.pod.clone()), codec::encode(accepted));
         self.put_deployment(kind, version.as_millis());
+        self.now += 1;
+    }
+
+    /// As the API does when a deployment is rolled back: by the judge itself.
+    pub fn go_back(&mut self) {
+        let view = self.view();
+        let mut versions = view.versions.values().rev();
+        let definition = versions.nth(1).and_then(|held| held.value.definition()).expect("there was a version before");
+        let push = podium_controllers::admission::Push {
+            definition: (*definition).clone(),
+            source: podium_controllers::admission::PushSource::Api { spec_json: Bytes::new() },
+        };
+        let plan = podium_controllers::admission::plan_back(&view, push, self.now, Uuid::nil()).expect("nothing speaks against it");
+        assert!(self.holds(&plan.group));
+        self.definitions.insert(plan.version, plan.definition);
+        // Neither the author's words nor a verdict matter here.
+        let ops = plan.group.ops.into_iter().filter(|op| !matches!(op.key(), Key::Spec(_) | Key::Verdict(_)));
+        for op in ops {
+            let Op::Put(key, value) = op else { panic!("{op:?}") };
+            self.put(key, value);
+        }
         self.now += 1;
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, LeaseClient, TlsOptions, Txn, WatchClient};
-
+use tokio::sync::OnceCell;
 use tonic::Code;
 
 use crate::key::{DEFAULT_PREFIX, Key, Keyspace};
@@ -98,36 +98,22 @@ pub struct Store {
 }
 
 struct Inner {
-    client: Client,
+    config: StoreConfig,
+    client: OnceCell<Client>,
     keys: Keyspace,
     endpoints: String,
-    timeout: Duration,
 }
 
 impl Store {
+    /// A store that is connected to when it is first asked something, and as long as that fails, the next time.
+    pub fn open(config: StoreConfig) -> Self {
+        let (keys, endpoints) = (Keyspace::new(&config.prefix), config.endpoints.join(","));
+        Self { inner: Arc::new(Inner { config, client: OnceCell::new(), keys, endpoints }) }
+    }
+
     /// Connects, and proves it by one read that a majority of the members stands behind.
     pub async fn connect(config: StoreConfig) -> Result<Self, StoreError> {
-        let endpoints = config.endpoints.join(",");
-        let mut options = ConnectOptions::new()
-            .with_keep_alive(config.keep_alive_interval, config.keep_alive_timeout)
-            .with_keep_alive_while_idle(true)
-            .with_connect_timeout(config.connect_timeout)
-            .with_auto_token_refresh(config.user.is_some())
-            .with_require_leader(true);
-        if let Some((name, password)) = &config.user {
-            options = options.with_user(name, password);
-        }
-        if let Some(tls) = config.tls {
-            options = options.with_tls(tls.into_options());
-        }
-        let connecting = Client::connect(&config.endpoints, Some(options));
-        let client = match tokio::time::timeout(config.connect_timeout + config.request_timeout, connecting).await {
-            Ok(Ok(client)) => client,
-            Ok(Err(error)) => return Err(explain(&endpoints, &error)),
-            Err(_) => return Err(timed_out(&endpoints, config.connect_timeout + config.request_timeout)),
-        };
-        let keys = Keyspace::new(&config.prefix);
-        let store = Self { inner: Arc::new(Inner { client, keys, endpoints, timeout: config.request_timeout }) };
+        let store = Self::open(config);
         store.get(&Key::Framework).await?;
         Ok(store)
     }
@@ -139,7 +125,7 @@ impl Store {
 
     /// Reads one key's bytes, as a majority of the members knows it now.
     pub async fn get(&self, key: &Key) -> Result<Option<Held<Bytes>>, StoreError> {
-        let mut kv = self.kv();
+        let mut kv = self.kv().await?;
         let response = self.answer(kv.get(self.inner.keys.encode(key), None)).await?;
         Ok(response.0.kvs.into_iter().next().map(|kv| Held {
             mod_revision: kv.mod_revision,
@@ -165,27 +151,57 @@ impl Store {
     }
 
     pub(crate) async fn transact(&self, txn: Txn) -> Result<Answer, StoreError> {
-        let mut kv = self.kv();
+        let mut kv = self.kv().await?;
         Ok(Answer::read(self.answer(kv.txn(txn)).await?))
     }
 
-    pub(crate) fn kv(&self) -> KvClient {
-        self.inner.client.kv_client().max_decoding_message_size(MAX_ANSWER)
+    pub(crate) async fn kv(&self) -> Result<KvClient, StoreError> {
+        Ok(self.client().await?.kv_client().max_decoding_message_size(MAX_ANSWER))
     }
 
-    pub(crate) fn watches(&self) -> WatchClient {
-        self.inner.client.watch_client().max_decoding_message_size(MAX_ANSWER)
+    pub(crate) async fn watches(&self) -> Result<WatchClient, StoreError> {
+        Ok(self.client().await?.watch_client().max_decoding_message_size(MAX_ANSWER))
     }
 
-    pub(crate) fn leases(&self) -> LeaseClient {
-        self.inner.client.lease_client()
+    pub(crate) async fn leases(&self) -> Result<LeaseClient, StoreError> {
+        Ok(self.client().await?.lease_client())
+    }
+
+    /// The one client. Where etcd asks for a name and a password it is there only once etcd has taken them.
+    async fn client(&self) -> Result<&Client, StoreError> {
+        self.inner.client.get_or_try_init(|| self.inner.connect()).await
     }
 
     /// Waits for an answer, but not for ever.
     pub(crate) async fn answer<T>(&self, call: impl Future<Output = Result<T, etcd_client::Error>>) -> Result<T, StoreError> {
-        match tokio::time::timeout(self.inner.timeout, call).await {
+        let patience = self.inner.config.request_timeout;
+        match tokio::time::timeout(patience, call).await {
             Ok(answer) => answer.map_err(|error| explain(&self.inner.endpoints, &error)),
-            Err(_) => Err(timed_out(&self.inner.endpoints, self.inner.timeout)),
+            Err(_) => Err(timed_out(&self.inner.endpoints, patience)),
+        }
+    }
+}
+
+impl Inner {
+    async fn connect(&self) -> Result<Client, StoreError> {
+        let config = &self.config;
+        let mut options = ConnectOptions::new()
+            .with_keep_alive(config.keep_alive_interval, config.keep_alive_timeout)
+            .with_keep_alive_while_idle(true)
+            .with_connect_timeout(config.connect_timeout)
+            .with_auto_token_refresh(config.user.is_some())
+            .with_require_leader(true);
+        if let Some((name, password)) = &config.user {
+            options = options.with_user(name, password);
+        }
+        if let Some(tls) = config.tls.clone() {
+            options = options.with_tls(tls.into_options());
+        }
+        let patience = config.connect_timeout + config.request_timeout;
+        match tokio::time::timeout(patience, Client::connect(&config.endpoints, Some(options))).await {
+            Ok(Ok(client)) => Ok(client),
+            Ok(Err(error)) => Err(explain(&self.endpoints, &error)),
+            Err(_) => Err(timed_out(&self.endpoints, patience)),
         }
     }
 }

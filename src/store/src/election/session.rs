@@ -134,8 +134,8 @@ struct Held {
 async fn grant(shared: &Shared) -> Option<Held> {
     let sent = Instant::now();
     let seconds = i64::try_from(shared.config.ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX).max(1);
-    let mut leases = shared.store.leases();
-    match shared.store.answer(leases.grant(seconds, None)).await {
+    let granted = async { shared.store.answer(shared.store.leases().await?.grant(seconds, None)).await };
+    match granted.await {
         Ok(granted) => {
             let ttl = seconds_of(granted.ttl());
             let lease = Lease { id: granted.id(), lost: CancellationToken::new(), doubt: shared.doubt.clone() };
@@ -183,7 +183,7 @@ async fn beat(shared: &Shared, held: &mut Held, next_beat: &mut Instant, backoff
     let sent = Instant::now();
     // One lost answer is not the end: after a third of the time the stream is opened anew.
     let patience = |sent: Instant, held: &Held| (sent + held.ttl / 3).min(held.until);
-    let mut leases = shared.store.leases();
+    let mut leases = shared.store.leases().await.ok()?;
     let (mut keeper, mut answers) = match timeout_at(patience(sent, held), leases.keep_alive(held.lease.id)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(etcd_client::Error::LeaseKeepAliveError(_))) => return Some(GONE),
@@ -220,8 +220,8 @@ async fn rest(shared: &Shared, until: Instant) {
 
 /// Best effort: otherwise the lease runs out by itself.
 async fn revoke(store: &Store, id: i64) {
-    let mut leases = store.leases();
-    if let Err(error) = store.answer(leases.revoke(id)).await {
+    let revoked = async { store.answer(store.leases().await?.revoke(id)).await };
+    if let Err(error) = revoked.await {
         tracing::info!(%error, "the lease could not be revoked and will run out");
     }
 }

@@ -95,7 +95,7 @@ impl Feed {
         }
         let from = self.shared.state.read().revision;
         let options = WatchOptions::new().with_prefix().with_start_revision(from.saturating_add(1)).with_fragment().with_progress_notify();
-        let mut watches = self.store.watches();
+        let mut watches = self.store.watches().await?;
         let stream = self.store.answer(watches.watch(self.store.keyspace().root(), Some(options))).await?;
         // The client connects anew without telling: where the store was replaced since we asked, this watch would wait
         // in silence for a revision that is far away.
@@ -114,7 +114,7 @@ impl Feed {
         if revision == 0 {
             return Ok(Standing::Unknown);
         }
-        let mut kv = self.store.kv();
+        let mut kv = self.store.kv().await?;
         let key = self.store.keyspace().encode(&Key::Framework);
         let answer = self.store.answer(kv.get(key, Some(GetOptions::new().with_count_only()))).await?;
         let header = answer.0.header.unwrap_or_default();
@@ -148,7 +148,7 @@ impl Feed {
             if fresh.revision > 0 {
                 options = options.with_revision(fresh.revision);
             }
-            let mut kv = self.store.kv();
+            let mut kv = self.store.kv().await?;
             let page = match self.store.answer(kv.get(from.clone(), Some(options))).await {
                 Err(StoreError::TooLarge(_)) if limit > 1 => {
                     limit = (limit / 8).max(1);

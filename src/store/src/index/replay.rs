@@ -39,7 +39,7 @@ impl Replay {
     /// keep, in keys.
     pub async fn start(store: &Store, revision: i64, room: &Arc<Semaphore>) -> Result<Self, StoreError> {
         let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_fragment();
-        let mut watches = store.watches();
+        let mut watches = store.watches().await?;
         let stream = store.answer(watches.watch(store.keyspace().root(), Some(options))).await?;
         let (part, state) = (Part::default(), IndexState::default());
         Ok(Self {
@@ -127,7 +127,7 @@ impl Replay {
         }
         let get = |key: &Key| TxnOp::get(self.store.keyspace().encode(key), Some(GetOptions::new().with_revision(revision)));
         let txn = Txn::new().and_then(keys.iter().map(get).collect::<Vec<_>>());
-        let mut kv = self.store.kv();
+        let mut kv = self.store.kv().await?;
         let answer = self.store.answer(kv.txn(txn)).await?;
         for response in answer.0.responses {
             if let Some(PbTxnOpResponse::ResponseRange(range)) = response.response {

@@ -378,7 +378,8 @@ async fn downwards(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, number: u64,
     loop {
         let n = from.read(&mut buffer).await?;
         let now = *line.borrow();
-        lost |= now.swallow || number < now.hold_below;
+        // What comes after the cut came too late to pass.
+        lost |= now.swallow || number < now.hold_below.max(now.cut_below);
         match n {
             0 if lost => std::future::pending().await,
             0 => return Ok(()),
