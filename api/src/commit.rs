@@ -1,16 +1,17 @@
 //! How the API writes: plans on what this process sees, commits, and plans again when somebody else was faster.
 //!
-//! Promises: what is confirmed is durable, and seen by this process' reads; what the store did not answer for is never
-//! repeated; others' writes are met a bounded number of times.
+//! Promises: what is confirmed is durable, and no later read of this process is older; what the store did not answer for is
+//! never repeated; others' writes are met a bounded number of times, in bounded time.
 
 use std::fmt::Display;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::{HeaderValue, RETRY_AFTER};
-use podium_store::index::IndexState;
+use http::header::RETRY_AFTER;
+use podium_store::index::{IndexState, Position};
 use podium_store::writer::{Group, Outcome};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::Api;
 use crate::answer::Problem;
@@ -18,6 +19,8 @@ use crate::request::Head;
 
 /// Others may write the same between our look and our write; so often is it tried again.
 const ATTEMPTS: usize = 8;
+/// What a refusal begins with when nothing of the request has happened.
+const UNCHANGED: &str = "nothing was changed: ";
 /// How long the index gets to show what a write ran into, when the store cannot say at which revision.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -25,8 +28,8 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Written<T> {
     /// The store holds it, as of this revision.
     Confirmed(i64, T),
-    /// The store did not answer: it may still take effect.
-    Unconfirmed(T),
+    /// The store did not answer: it may still take effect. Planned on what the index showed then.
+    Unconfirmed(Position, T),
 }
 
 /// Plans and writes. `plan` sees the index and the time in milliseconds; what it gives beside the group comes back with the
@@ -37,31 +40,46 @@ pub async fn write<T>(
     what: &impl Display,
     plan: impl Fn(&IndexState, i64) -> Result<(Group, T), Problem>,
 ) -> Result<Written<T>, Problem> {
-    let mut seen = api.caught_up(head.min_revision()?).await?.revision;
+    let deadline = Instant::now() + api.write_patience;
+    let mut seen = api.caught_up(head.min_revision()?).await?;
     for _ in 0..ATTEMPTS {
         let now = jiff::Timestamp::now().as_millisecond();
         let (group, planned) = api.index.read(|state| {
-            seen = state.revision();
+            seen = state.position();
             plan(state, now)
         })?;
         match api.store.commit(group).await {
             // Revision 0: there was nothing to change, and what we saw was still so.
             Outcome::Committed { revision } => {
-                let revision = revision.max(seen);
-                seen_here(api, revision).await;
+                let revision = revision.max(seen.revision);
+                api.written(Position { revision, ..seen }).await;
                 return Ok(Written::Confirmed(revision, planned));
             }
-            Outcome::Conflict { revision } => catch_up_with_conflict(api, seen, revision).await,
-            Outcome::Unknown { .. } => return Ok(Written::Unconfirmed(planned)),
-            Outcome::Refused(reason) => {
-                let message = format!("nothing was changed: the store refuses the write: {reason}");
-                return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message));
-            }
+            Outcome::Conflict { revision } => catch_up_with_conflict(api, seen.revision, revision).await,
+            Outcome::Unknown { .. } => return Ok(Written::Unconfirmed(seen, planned)),
+            Outcome::Refused(reason) => return Err(unchanged(&format!("the store refuses the write: {reason}"))),
             Outcome::NotLeader => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "a write without an election lost one")),
         }
+        // Only ever before a commit: one that was sent is waited for.
+        if Instant::now() >= deadline {
+            return Err(unchanged(&format!("others changed {what} meanwhile, and this server sees it too late; try again")).soon());
+        }
     }
-    let message = format!("nothing was changed: others changed {what} {ATTEMPTS} times meanwhile; try again");
-    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, HeaderValue::from_static("1")))
+    Err(unchanged(&format!("others changed {what} {ATTEMPTS} times meanwhile; try again")).soon())
+}
+
+fn unchanged(why: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{UNCHANGED}{why}"))
+}
+
+/// The same failure of a request that comes in several writes and has made some before: `done` says which, and so do `details`.
+/// Repeating the request is no longer the thing to do.
+pub fn partly(mut problem: Problem, done: &str, details: Value) -> Problem {
+    let message = problem.body.get("message").and_then(Value::as_str).unwrap_or_default();
+    let message = format!("{done}; the rest failed: {}", message.strip_prefix(UNCHANGED).unwrap_or(message));
+    problem.body = serde_json::json!({ "message": message, "details": details });
+    problem.headers.retain(|(name, _)| *name != RETRY_AFTER);
+    problem
 }
 
 impl<T> Written<T> {
@@ -69,7 +87,7 @@ impl<T> Written<T> {
     pub fn confirmed(self, what: &impl Display) -> Result<(i64, T), Problem> {
         match self {
             Self::Confirmed(revision, planned) => Ok((revision, planned)),
-            Self::Unconfirmed(_) => Err(unconfirmed(what, Value::Null)),
+            Self::Unconfirmed(..) => Err(unconfirmed(what, Value::Null)),
         }
     }
 }
@@ -81,14 +99,7 @@ pub fn unconfirmed(what: &impl Display, details: Value) -> Problem {
         Value::Null => Problem::new(StatusCode::SERVICE_UNAVAILABLE, message),
         details => Problem::detailed(StatusCode::SERVICE_UNAVAILABLE, message, details),
     };
-    problem.with(RETRY_AFTER, HeaderValue::from_static("1"))
-}
-
-/// Waits until the index shows the write. It is durable by now: when the index lags, the answer says so by its revision.
-pub async fn seen_here(api: &Api, revision: i64) {
-    if let Err(behind) = api.index.wait_for(revision, api.catch_up).await {
-        tracing::warn!(%behind, "a write is answered before this process has seen it");
-    }
+    problem.soon()
 }
 
 /// Lets the index come to see what the write ran into.

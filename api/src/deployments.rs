@@ -60,7 +60,7 @@ async fn drop_it(api: &Api, pod: &PodId, id: &str, head: &Head) -> Result<Answer
         let marked = Deployment { dropped: true, ..held.value.clone() };
         Ok((Group::new(pod.clone()).when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::record(key, marked)), ()))
     };
-    commit::write(api, head, pod, mark).await?.confirmed(pod)?;
+    let (marked, ()) = commit::write(api, head, pod, mark).await?.confirmed(pod)?;
     let remove = |state: &IndexState, _| {
         let key = Key::Deployment(pod.clone());
         // Upgrade takes away what is marked, too, and may have been faster.
@@ -69,7 +69,9 @@ async fn drop_it(api: &Api, pod: &PodId, id: &str, head: &Head) -> Result<Answer
         let group = left.map_or(group.clone(), |held| group.when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::Delete(key)));
         Ok((group, ()))
     };
-    let (revision, ()) = commit::write(api, head, pod, remove).await?.confirmed(pod)?;
+    // Where this fails, upgrade does it: the deployment is dropped by its mark.
+    let removed = commit::write(api, head, pod, remove).await.and_then(|written| written.confirmed(pod));
+    let revision = removed.map_or(marked, |(revision, ())| revision);
     let mut answer = empty(StatusCode::ACCEPTED);
     header(&mut answer, REVISION, revision);
     Ok(answer)
@@ -85,9 +87,18 @@ async fn roll_back(api: &Api, pod: &PodId, id: &str, head: &Head) -> Result<Answ
     Ok(answer)
 }
 
-/// The change that leads back to where the deployment came from: what was created goes, all else becomes what it was.
+/// The change that leads back to where the deployment came from: what was created goes, all else becomes what it was. What came
+/// into force after it is nobody's to take back by this.
 fn plan_back(view: &PodView, id: &str, now: i64, new: Uuid) -> Result<push::Plan, Problem> {
     let held = running(view, id)?;
+    if let Some(newer) = view.accepted.as_ref().map(|held| held.value.version_ms).filter(|version| *version != held.value.version_ms) {
+        let message = format!(
+            "{} was changed again while this deployment runs, and rolling it back would lose version {}: PUT what should run",
+            view.id,
+            Version::from_millis(newer)
+        );
+        return Err(Problem::new(StatusCode::CONFLICT, message));
+    }
     let mut plan = match Kind::try_from(held.value.kind) {
         Ok(Kind::Start) => push::plan_end(view, now, new, true)?,
         Ok(Kind::Scale | Kind::Restart | Kind::Stop) => {
@@ -96,7 +107,7 @@ fn plan_back(view: &PodView, id: &str, now: i64, new: Uuid) -> Result<push::Plan
             let (json, definition) = stored.and_then(|stored| Some((&stored.json, stored.definition()?))).ok_or_else(|| {
                 Problem::new(StatusCode::CONFLICT, format!("version {before} of {} cannot be read any more: PUT what should run", view.id))
             })?;
-            push::plan_definition(view, &definition, json, now, new, true).map_err(|error| push::not_planned(error, &[]))?
+            push::plan_return(view, &definition, json, now, new).map_err(|error| push::not_planned(error, &[]))?
         }
         Err(_) => {
             let message = format!("{}'s deployment was begun by a newer version of Podium: ask a replica of that version", view.id);

@@ -96,7 +96,8 @@ impl Guard {
 const ALLOWED_HEADERS: &str = "Accept, Authorization, Content-Type, If-Match, Last-Event-ID, X-Podium-Min-Revision";
 
 /// What a page may read of an answer's head.
-const EXPOSED_HEADERS: &str = "ETag, Location, Marathon-Deployment-Id, Warning, X-Podium-Change, X-Podium-Revision";
+const EXPOSED_HEADERS: &str = "ETag, Location, Marathon-Deployment-Id, Retry-After, Warning, X-Podium-Change, X-Podium-Log-Offset, \
+    X-Podium-Log-Size, X-Podium-Revision, X-Podium-Task";
 
 fn refused_host(host: &str) -> Problem {
     let host: String = host.chars().take(255).collect();

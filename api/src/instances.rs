@@ -88,12 +88,23 @@ async fn kill(api: &Api, pod: &PodId, uuids: &[Uuid], head: &Head) -> Result<(Ve
     let mut chunk = Some(chunks.next().unwrap_or_default());
     while let Some(uuids) = chunk {
         let plan = |state: &IndexState, now| plan(state, pod, uuids, head.flag("wipe"), now);
-        let (written, instances) = commit::write(api, head, pod, plan).await?.confirmed(pod)?;
+        let written = commit::write(api, head, pod, plan).await.and_then(|written| written.confirmed(pod));
+        let (written, instances) = written.map_err(|problem| half_done(problem, &killed))?;
         killed.extend(instances);
         revision = written;
         chunk = chunks.next();
     }
     Ok((killed, revision))
+}
+
+/// Names the instances whose end was ordered before the failure: asked for once more, those that took their place would go.
+fn half_done(problem: Problem, killed: &[Value]) -> Problem {
+    if killed.is_empty() {
+        return problem;
+    }
+    let ordered: Vec<&Value> = killed.iter().filter_map(|instance| instance.get("instanceId")).collect();
+    let done = format!("the end of {} instances is ordered, they stand in `details`", ordered.len());
+    commit::partly(problem, &done, json!({ "ordered": ordered }))
 }
 
 fn plan(state: &IndexState, pod: &PodId, uuids: &[Uuid], wipe: bool, now: i64) -> Result<(Group, Vec<Value>), Problem> {

@@ -16,7 +16,7 @@ use crate::request::Head;
 /// GET; for who may see everything.
 pub fn get(api: &Api, head: &Head) -> Result<Answer, Problem> {
     match leading(api).filter(|_| head.caller.may_read_all()) {
-        Some(leader) => Ok(json_value(StatusCode::OK, &json!({ "leader": leader }))),
+        Some(leader) => Ok(json_value(StatusCode::OK, &json!({ "leader": address(&leader) }))),
         None => Err(no_leader()),
     }
 }
@@ -24,6 +24,17 @@ pub fn get(api: &Api, head: &Head) -> Result<Answer, Problem> {
 /// The leader's name, as it stands in its candidacy.
 pub fn leading(api: &Api) -> Option<String> {
     api.index.read(|state| state.leader(gateway::NAME).map(|leader| String::from_utf8_lossy(&leader.identity).into_owned()))
+}
+
+/// Where who is called so in elections answers: `host:port`.
+pub fn address(identity: &str) -> &str {
+    identity.split('/').next().unwrap_or(identity)
+}
+
+/// The machine of who is called so in elections.
+pub fn host(identity: &str) -> &str {
+    let address = address(identity);
+    address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(address, |(host, _)| host)
 }
 
 /// DELETE: takes the leader's candidacy away. It notices at once, and stands again behind the others.
@@ -46,4 +57,21 @@ pub async fn abdicate(api: &Api, head: &Head) -> Result<Answer, Problem> {
 
 fn no_leader() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "There is no leader")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_leader_stands_before_the_rest_of_its_name() {
+        for (identity, at, on) in [
+            ("10.0.0.7:8080/411/3f2c", "10.0.0.7:8080", "10.0.0.7"),
+            ("[::1]:8080/dev:3f2c", "[::1]:8080", "[::1]"),
+            ("node-1:80/x", "node-1:80", "node-1"),
+            ("node-1", "node-1", "node-1"),
+        ] {
+            assert_eq!((address(identity), host(identity)), (at, on));
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod events;
 mod groups;
 mod guard;
 mod instances;
+mod judging;
 mod leader;
 mod logs;
 mod metrics;
@@ -26,6 +27,7 @@ mod openapi;
 mod path;
 mod plain;
 mod pods;
+mod pulse;
 mod push;
 mod queue;
 mod request;
@@ -41,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use podium_controllers::gateway::GatewayState;
 use podium_store::Store;
 use podium_store::index::{Index, Position};
@@ -53,7 +56,9 @@ use crate::access::Access;
 use crate::answer::Problem;
 use crate::events::Events;
 use crate::guard::Guard;
+use crate::judging::Judging;
 use crate::metrics::Metrics;
+use crate::pulse::Pulse;
 use crate::server::Serving;
 use crate::statuses::Statuses;
 use crate::tls::Tls;
@@ -96,7 +101,7 @@ pub struct ApiConfig {
 pub struct Info {
     /// The framework's name, as Mesos shows it.
     pub framework_name: String,
-    /// Who this process is in elections: the very text of its candidacies.
+    /// Who this process is in elections: the very text of its candidacies. What stands before its first `/` is where its API answers.
     pub identity: String,
     /// The address of the Mesos masters, as given.
     pub mesos: Option<String>,
@@ -131,7 +136,8 @@ impl Server {
         let stop = CancellationToken::new();
         let events = Events::new(index.clone(), store.clone(), access.clone(), gateway.clone(), &limits, stop.clone());
         let tls = tls.map(|files| Tls::open(files, limits.look_again)).transpose()?;
-        let (encrypted, catch_up) = (tls.is_some(), limits.catch_up);
+        let encrypted = tls.is_some();
+        let pulse = Pulse::start(store.clone(), limits.store_patience, stop.clone());
         let api = Arc::new(Api {
             store,
             statuses: Statuses::new(index.clone()),
@@ -146,7 +152,11 @@ impl Server {
             access,
             events,
             metrics,
-            catch_up,
+            catch_up: limits.catch_up,
+            write_patience: limits.write_patience,
+            judging: Judging::default(),
+            pulse,
+            newest_write: Mutex::default(),
         });
         Ok(Self { serving: Serving::start(listener, routes::routes(api), tls, limits, stop)? })
     }
@@ -178,17 +188,43 @@ struct Api {
     events: Events,
     metrics: Metrics,
     catch_up: Duration,
+    write_patience: Duration,
+    judging: Judging,
+    pulse: Pulse,
+    /// The newest revision that this process has written, in the generation of the index that the write rested on.
+    newest_write: Mutex<Position>,
 }
 
 impl Api {
-    /// Waits until the index is at least as new as `revision`, and at any rate has been read once.
+    /// Waits until the index is at least as new as `revision` and as what this process has written, and at any rate has been
+    /// read once.
     async fn caught_up(&self, revision: i64) -> Result<Position, Problem> {
-        self.index.wait_for(revision.max(1), self.catch_up).await.map_err(|behind| {
+        let (written, here) = (*self.newest_write.lock(), self.index.position());
+        // Of another store, or of another state of this one, the revisions are others.
+        let own = if written.generation == here.generation { written.revision } else { 0 };
+        let wanted = revision.max(own).max(1);
+        if here.revision >= wanted {
+            return Ok(here);
+        }
+        self.index.wait_for(wanted, self.catch_up).await.map_err(|behind| {
             let message = match behind.reached.revision {
                 0 => "the store has not been read yet: is it reachable?".to_owned(),
                 _ => behind.to_string(),
             };
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, message)
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).soon()
         })
+    }
+
+    /// Notes a write, which is durable by now, so that no read of this process is older, and gives the index time to show it.
+    async fn written(&self, write: Position) {
+        {
+            let mut newest = self.newest_write.lock();
+            if (newest.generation, newest.revision) < (write.generation, write.revision) {
+                *newest = write;
+            }
+        }
+        if let Err(behind) = self.index.wait_for(write.revision, self.catch_up).await {
+            tracing::warn!(%behind, "a write is answered before this process has seen it: until then reads are refused");
+        }
     }
 }

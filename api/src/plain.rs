@@ -79,6 +79,12 @@ impl<'a> Target<'a> {
         }
     }
 
+    /// Whether it has something to tell before the store was read: probes live on that, and who looks for the reason.
+    fn needs_no_store(self) -> bool {
+        use Target::{Info, Livez, Metrics, OpenApi, Ping, PrometheusMetrics, Readyz};
+        matches!(self, Ping | Livez | Readyz | Metrics | PrometheusMetrics | OpenApi | Info)
+    }
+
     fn read(self, api: &Api, head: &Head) -> Result<Answer, Problem> {
         match self {
             Self::Ping => ping(head),
@@ -105,15 +111,21 @@ impl<'a> Target<'a> {
 /// Answers one request; names the route for the metrics.
 pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
     match Target::of(path) {
-        Some((target, route)) => (route, answer(api, target, head, body).await),
+        Some((target, route)) => (
+            route,
+            match openapi::judge(route, head) {
+                Ok(()) => answer(api, target, head, body).await,
+                Err(problem) => Err(problem),
+            },
+        ),
         None => ("unknown", Err(Problem::no_route())),
     }
 }
 
 async fn answer(api: &Api, target: Target<'_>, head: &Head, body: Body) -> Result<Answer, Problem> {
     if matches!(head.method, Method::GET | Method::HEAD) {
-        // Who asks for no revision gets an answer while the store is away, too: probes live on that.
-        if let revision @ 1.. = head.min_revision()? {
+        let revision = head.min_revision()?;
+        if revision > 0 || !target.needs_no_store() {
             api.caught_up(revision).await?;
         }
         return target.read(api, head);
@@ -143,13 +155,18 @@ fn ping(head: &Head) -> Result<Answer, Problem> {
 /// Unknown tasks that are told one by one.
 const MOST_TASKS: usize = 100;
 
-/// Ready: the store has been read. What is wrong between the gateway and Mesos takes no replica out of service, since
+/// Ready: the store has been read, and answers. What is wrong between the gateway and Mesos takes no replica out of service, since
 /// the API is where people look for the reason. Every replica tells of a quarantine and of unknown tasks of pods; what
 /// ails the subscription itself, only the one that owns the gateway.
 /// Details are for who may see everything, since anyone may ask.
 fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
     match api.index.position().revision {
         0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
+        _ if let Some(silence) = api.pulse.silence() => {
+            let message =
+                format!("the store has not answered for {} s: writes are refused, and what is read may be old", silence.as_secs());
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message))
+        }
         _ => {
             let known = api.index.read(unknown::Readiness::of);
             let mut text = readiness(&api.gateway.borrow(), known);
@@ -203,7 +220,7 @@ fn info(api: &Api, head: &Head) -> Result<Answer, Problem> {
         "version": env!("CARGO_PKG_VERSION"),
         "buildref": null,
         "elected": leader.as_deref().is_some_and(|leader| leader == api.info.identity),
-        "leader": leader,
+        "leader": leader.as_deref().map(leader::address),
         "frameworkId": framework,
         "marathon_config": marathon_config(api),
         "zookeeper_config": of_nothing(&ZOOKEEPER),
@@ -234,7 +251,7 @@ fn marathon_config(api: &Api) -> Value {
         ("features", json!(["secrets", "task_killing", "gpu_resources"])),
         ("framework_name", json!(api.info.framework_name)),
         ("ha", json!(true)),
-        ("hostname", json!(api.info.identity)),
+        ("hostname", json!(leader::host(&api.info.identity))),
         ("maintenance_mode", json!(true)),
         ("master", json!(api.info.mesos)),
         ("mesos_role", json!(api.settings.default_role)),

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::access::Caller;
 use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_list, json_value};
-use crate::openapi::route;
+use crate::openapi::{self, route};
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::request::{Body, Head};
 use crate::{Api, instances, logs, push, statuses};
@@ -21,7 +21,14 @@ use crate::{Api, instances, logs, push, statuses};
 /// Answers one request; names the route for the metrics.
 pub async fn handle(api: &Api, tail: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
     match parse(tail) {
-        Ok(path) => (route(&path), dispatch(api, path, head, body).await),
+        Ok(path) => {
+            let route = route(&path);
+            let answer = match openapi::judge(route, head) {
+                Ok(()) => dispatch(api, path, head, body).await,
+                Err(problem) => Err(problem),
+            };
+            (route, answer)
+        }
         Err(error) => ("unknown", Err(bad_path(&error))),
     }
 }

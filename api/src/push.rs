@@ -7,15 +7,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{ETAG, HOST, HeaderValue, IF_MATCH, LOCATION, WARNING};
 use podium_controllers::admission::{
-    PlanError, Push, PushPlan, PushSource, Source, is_active, plan_delete, plan_push, tell_what_was_read_over,
+    PlanError, Push, PushPlan, PushSource, Source, is_active, judged_revision, plan_back, plan_delete, plan_push, tell_what_was_read_over,
 };
 use podium_controllers::runtime::definition_in_force;
+use podium_proto::records::Accepted;
+use podium_proto::records::accepted::Phase;
 use podium_store::Key;
 use podium_store::codec;
-use podium_store::index::IndexState;
-use podium_store::view::PodView;
+use podium_store::index::{IndexState, Position};
+use podium_store::view::{Held, PodView};
 use podium_store::writer::Group;
-use podium_types::definition::{Change, PodDefinition, ReadError, Reading, Violation, Warning, read, read_as};
+use podium_types::definition::{Change, PodDefinition, ReadError, Reading, Settings, Violation, Warning, read, read_as};
 use podium_types::id::{PodId, Version};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -28,7 +30,11 @@ use crate::pods::{etag, in_force};
 use crate::request::{Body, Head};
 
 /// The query that asks what a change would do.
-const DRY_RUN: &str = "dryRun";
+pub(crate) const DRY_RUN: &str = "dryRun";
+/// The query that refuses what is otherwise read over.
+const STRICT: &str = "strict";
+/// What a change is called that changes nothing.
+const NOTHING: &str = "nothing";
 /// More warnings would not fit into an answer's head.
 const MAX_WARNINGS: usize = 16;
 
@@ -51,6 +57,8 @@ pub struct InForce {
     pub json: Bytes,
     definition: Arc<PodDefinition>,
     config: Version,
+    /// As its author sent it.
+    spec: Bytes,
 }
 
 /// A change that the store has confirmed.
@@ -64,8 +72,10 @@ pub struct Changed {
 
 /// POST: a pod that is not there yet.
 pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Problem> {
+    head.caller.demand_write_somewhere()?;
     let spec = body_of(head, body).await?;
-    let reading = judged(read(&spec, &api.settings), head)?;
+    let (text, settings, strict) = (spec.clone(), api.settings.clone(), head.flag(STRICT));
+    let reading = api.judging.run(move || judged(read(&text, &settings), strict)).await??;
     let id = reading.definition.id.clone();
     head.caller.demand_write(&id)?;
     let deployment = Uuid::new_v4();
@@ -80,7 +90,8 @@ pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Proble
     tell_what_was_read_over(&id, &reading.warnings);
     let mut answer = pushed(StatusCode::CREATED, changed, deployment, &reading.warnings);
     let host = head.header(HOST).unwrap_or_default();
-    header(&mut answer, LOCATION, if host.is_empty() { format!("/v2/pods{id}") } else { format!("http://{host}/v2/pods{id}") });
+    let scheme = if api.encrypted { "https" } else { "http" };
+    header(&mut answer, LOCATION, if host.is_empty() { format!("/v2/pods{id}") } else { format!("{scheme}://{host}/v2/pods{id}") });
     Ok(answer)
 }
 
@@ -90,8 +101,12 @@ pub async fn replace(api: &Api, id: &PodId, head: &Head, body: Body) -> Result<A
     // What is in force, as new as the client knows it: the definition is judged by it.
     api.caught_up(head.min_revision()?).await?;
     let present = api.index.read(|state| state.pod(id).and_then(definition_in_force));
-    let reading = judged(read_as(&spec, id, present.as_deref(), &api.settings), head)
-        .map_err(|problem| other_id(&spec, id, api).unwrap_or(problem))?;
+    let (text, pod, settings, strict) = (spec.clone(), id.clone(), api.settings.clone(), head.flag(STRICT));
+    let judge = move || {
+        judged(read_as(&text, &pod, present.as_deref(), &settings), strict)
+            .map_err(|problem| other_id(&text, &pod, &settings).unwrap_or(problem))
+    };
+    let reading = api.judging.run(judge).await??;
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| {
         if_match(head, view)?;
@@ -164,7 +179,7 @@ fn plan_put(view: &PodView, reading: &Reading, spec: &Bytes, now: i64, deploymen
 }
 
 /// Plans that a definition takes effect; `spec` is what its author wrote.
-pub fn plan_definition(
+fn plan_definition(
     view: &PodView,
     definition: &PodDefinition,
     spec: &Bytes,
@@ -173,16 +188,27 @@ pub fn plan_definition(
     force: bool,
 ) -> Result<Plan, PlanError> {
     let push = Push { definition: definition.clone(), source: PushSource::Api { spec_json: spec.clone() } };
-    let plan = plan_push(Some(view), push, now, deployment, force)?;
-    let change = match plan.change {
-        _ if !is_active(view) => "created",
-        Change::Config => "config",
-        Change::ScaleOnly => "scale",
-        Change::SettingsOnly => "settings",
-        Change::Nothing => "nothing",
-    };
-    let PushPlan { group, version, config, definition, json, .. } = plan;
-    Ok(Plan { group, change, in_force: Some(InForce { version, json, definition, config }) })
+    Ok(Plan::of(view, plan_push(Some(view), push, now, deployment, force)?, spec))
+}
+
+/// Plans that the pod becomes again what a definition says, whatever is on its way.
+pub fn plan_return(view: &PodView, definition: &PodDefinition, spec: &Bytes, now: i64, deployment: Uuid) -> Result<Plan, PlanError> {
+    let push = Push { definition: definition.clone(), source: PushSource::Api { spec_json: spec.clone() } };
+    Ok(Plan::of(view, plan_back(view, push, now, deployment)?, spec))
+}
+
+impl Plan {
+    fn of(view: &PodView, plan: PushPlan, spec: &Bytes) -> Self {
+        let change = match plan.change {
+            _ if !is_active(view) => "created",
+            Change::Config => "config",
+            Change::ScaleOnly => "scale",
+            Change::SettingsOnly => "settings",
+            Change::Nothing => NOTHING,
+        };
+        let PushPlan { group, version, config, definition, json, .. } = plan;
+        Self { group, change, in_force: Some(InForce { version, json, definition, config, spec: spec.clone() }) }
+    }
 }
 
 /// Plans that the pod goes.
@@ -218,11 +244,11 @@ pub async fn write(
     };
     match commit::write(api, head, id, plan).await? {
         Written::Confirmed(revision, (change, in_force)) => Ok(Changed { revision, change, in_force }),
-        Written::Unconfirmed((change, in_force)) => {
-            let Some(revision) = confirmed(api, id, deployment, in_force.as_ref()).await else {
+        Written::Unconfirmed(seen, (change, in_force)) => {
+            let Some(revision) = found(api, id, deployment, change, in_force.as_ref()).await else {
                 return Err(commit::unconfirmed(id, known(deployment, in_force.as_ref())));
             };
-            commit::seen_here(api, revision).await;
+            api.written(Position { revision, ..seen }).await;
             Ok(Changed { revision, change, in_force })
         }
     }
@@ -237,15 +263,34 @@ fn known(deployment: Uuid, in_force: Option<&InForce>) -> Value {
     details
 }
 
-/// The revision of our write, if the store holds it: its very version, or its very deployment.
-async fn confirmed(api: &Api, id: &PodId, deployment: Uuid, in_force: Option<&InForce>) -> Option<i64> {
-    if let Some(InForce { version, json, .. }) = in_force {
-        let held = api.store.get(&Key::Version(id.clone(), *version)).await.ok()??;
-        return (held.value == *json).then_some(held.mod_revision);
+/// The revision of our write, if the store shows that it has happened: by its very version, or its very deployment; of one
+/// that changes nothing by what it was to bring about.
+async fn found(api: &Api, id: &PodId, deployment: Uuid, change: &str, in_force: Option<&InForce>) -> Option<i64> {
+    match in_force {
+        Some(in_force) if change == NOTHING => settled(api, id, in_force).await,
+        Some(InForce { version, json, .. }) => {
+            let held = api.store.get(&Key::Version(id.clone(), *version)).await.ok()??;
+            (held.value == *json).then_some(held.mod_revision)
+        }
+        None => {
+            let held = api.store.get(&Key::Deployment(id.clone())).await.ok()??;
+            let record: podium_proto::records::Deployment = codec::decode(&held.value).ok()?;
+            (record.id == deployment.to_string()).then_some(held.mod_revision)
+        }
     }
-    let held = api.store.get(&Key::Deployment(id.clone())).await.ok()??;
-    let record: podium_proto::records::Deployment = codec::decode(&held.value).ok()?;
-    (record.id == deployment.to_string()).then_some(held.mod_revision)
+}
+
+/// Since when the spec is as its author sent it, judged by that text, in force, and without a verdict: the version alone is older
+/// than the push, and says nothing.
+async fn settled(api: &Api, id: &PodId, in_force: &InForce) -> Option<i64> {
+    let (spec, accepted, verdict) = (Key::Spec(id.clone()), Key::Accepted(id.clone()), Key::Verdict(id.clone()));
+    let (spec, accepted, verdict) = tokio::join!(api.store.get(&spec), api.store.get(&accepted), api.store.get(&verdict));
+    let (spec, accepted) = (spec.ok()??, accepted.ok()??);
+    let value: Accepted = codec::decode(&accepted.value).ok()?;
+    let accepted = Held { value, mod_revision: accepted.mod_revision, create_revision: accepted.create_revision };
+    let ours = spec.value == in_force.spec && judged_revision(&accepted) == spec.mod_revision;
+    let stands = accepted.value.version_ms == in_force.version.as_millis() && accepted.value.phase() == Phase::Active;
+    (ours && stands && verdict.ok()?.is_none()).then_some(spec.mod_revision.max(accepted.mod_revision))
 }
 
 fn pushed(status: StatusCode, changed: Changed, deployment: Uuid, warnings: &[Warning]) -> Answer {
@@ -304,17 +349,17 @@ fn if_match(head: &Head, view: &PodView) -> Result<(), Problem> {
 }
 
 /// A body that is valid in itself but of another pod, in Marathon's words.
-fn other_id(spec: &[u8], id: &PodId, api: &Api) -> Option<Problem> {
-    let theirs = read(spec, &api.settings).ok()?.definition.id;
+fn other_id(spec: &[u8], id: &PodId, settings: &Settings) -> Option<Problem> {
+    let theirs = read(spec, settings).ok()?.definition.id;
     (theirs != *id).then(|| Problem::new(StatusCode::BAD_REQUEST, format!("'{id}' does not match definition's id ('{theirs}')")))
 }
 
 /// A definition that may be pushed, or the answer to one that may not.
-fn judged(reading: Result<Reading, ReadError>, head: &Head) -> Result<Reading, Problem> {
+fn judged(reading: Result<Reading, ReadError>, strict: bool) -> Result<Reading, Problem> {
     let (mut violations, warnings) = match reading {
-        Ok(reading) if reading.warnings.is_empty() || !head.flag("strict") => return Ok(reading),
+        Ok(reading) if reading.warnings.is_empty() || !strict => return Ok(reading),
         Ok(reading) => (Vec::new(), reading.warnings),
-        Err(ReadError::Invalid { violations, warnings }) if head.flag("strict") => (violations, warnings),
+        Err(ReadError::Invalid { violations, warnings }) if strict => (violations, warnings),
         Err(error) => return Err(refused(&error)),
     };
     violations.extend(warnings.iter().map(|warning| Violation::structure(&warning.path, &warning.message, "")));

@@ -47,6 +47,10 @@ pub struct Limits {
     pub catch_up: Duration,
     /// Between two looks whether a file of tokens, a password or a certificate has changed.
     pub look_again: Duration,
+    /// A write that meets others' is not tried again after so long: who asks shall hear of it before they give up.
+    pub write_patience: Duration,
+    /// A store that has not answered for so long makes the server unready.
+    pub store_patience: Duration,
 }
 
 impl Default for Limits {
@@ -60,6 +64,8 @@ impl Default for Limits {
             heartbeat: Duration::from_secs(15),
             catch_up: Duration::from_secs(10),
             look_again: Duration::from_secs(1),
+            write_patience: Duration::from_secs(15),
+            store_patience: Duration::from_secs(10),
         }
     }
 }

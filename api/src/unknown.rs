@@ -4,15 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use http::header::RETRY_AFTER;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use podium_controllers::health;
 use podium_proto::records::order::Kind;
 use podium_proto::records::{Order, Quarantine, UnknownInstance};
 use podium_store::Key;
 use podium_store::index::IndexState;
 use podium_store::view::PodView;
-use podium_store::writer::{Group, Op, Outcome};
+use podium_store::writer::{Group, Op};
 use podium_types::id::{InstanceId, PodId, TaskId, Version};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,7 +19,8 @@ use uuid::Uuid;
 
 use crate::Api;
 use crate::answer::{Answer, Problem, REVISION, header, json_value};
-use crate::openapi::route;
+use crate::commit;
+use crate::openapi::{self, route};
 use crate::request::{Body, Head};
 
 /// Orders that may wait to be carried out.
@@ -55,15 +55,24 @@ enum Wanted {
 
 /// Answers one request below [`BELOW`]; names the route for the metrics.
 pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
+    let route = match path.strip_prefix(BELOW).unwrap_or_default().trim_end_matches('/') {
+        "unknown" => UNKNOWN,
+        "orders" => ORDERS,
+        _ => return ("unknown", Err(Problem::no_route())),
+    };
     let read = matches!(head.method, Method::GET | Method::HEAD);
-    match path.strip_prefix(BELOW).unwrap_or_default().trim_end_matches('/') {
-        "unknown" if read => (route!("/v2/podium/unknown"), list(api, head).await),
-        "unknown" => (route!("/v2/podium/unknown"), Err(Problem::method("GET, HEAD"))),
-        "orders" if head.method == Method::POST => (route!("/v2/podium/orders"), order(api, head, body).await),
-        "orders" => (route!("/v2/podium/orders"), Err(Problem::method("POST"))),
-        _ => ("unknown", Err(Problem::no_route())),
-    }
+    let answer = match openapi::judge(route, head) {
+        Err(problem) => Err(problem),
+        Ok(()) if route == UNKNOWN && read => list(api, head).await,
+        Ok(()) if route == UNKNOWN => Err(Problem::method("GET, HEAD")),
+        Ok(()) if head.method == Method::POST => order(api, head, body).await,
+        Ok(()) => Err(Problem::method("POST")),
+    };
+    (route, answer)
 }
+
+const UNKNOWN: &str = route!("/v2/podium/unknown");
+const ORDERS: &str = route!("/v2/podium/orders");
 
 async fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
     api.caught_up(head.min_revision()?).await?;
@@ -181,33 +190,37 @@ async fn order(api: &Api, head: &Head, body: Body) -> Result<Answer, Problem> {
         let message = format!("that is about {} instances, and one request takes {most}: order it pod by pod", ids.len());
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message));
     }
-    let mut written = Vec::new();
+    let mut written: Vec<Value> = Vec::new();
     let mut revision = 0;
     for ids in chunks {
         let uuid = Uuid::new_v4();
-        let order = Order { kind: kind.into(), ids: ids.clone(), created_ms: now, ..Order::default() };
-        match api.store.commit(Group::global().then(Op::record(Key::Order(uuid), order))).await {
-            Outcome::Committed { revision: at } => revision = at,
-            Outcome::Refused(reason) => return Err(not_written(&format!("the store refuses the order: {reason}"))),
-            _ => return Err(not_written("the store did not confirm the order in time: it may still be carried out")),
-        }
-        written.push(json!({ "id": uuid.to_string(), "kind": kind_name(kind.into()), "ids": ids }));
+        let order = Order { kind: kind.into(), ids, created_ms: now, ..Order::default() };
+        let told = json!({ "id": uuid.to_string(), "kind": kind_name(kind.into()), "ids": order.ids });
+        let plan = |_: &IndexState, _| Ok((Group::global().then(Op::record(Key::Order(uuid), order.clone())), ()));
+        let outcome = commit::write(api, head, &"the orders", plan).await.and_then(|written| written.confirmed(&"the orders"));
+        (revision, ()) = outcome.map_err(|problem| half_done(problem, &written))?;
+        written.push(told);
     }
-    // It is durable: that this process lags behind is no reason to refuse it.
-    let _ = api.index.wait_for(revision, api.catch_up).await;
     let mut answer = json_value(StatusCode::ACCEPTED, &json!({ "orders": written }));
     header(&mut answer, REVISION, revision);
     Ok(answer)
 }
 
-fn not_written(message: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).with(RETRY_AFTER, HeaderValue::from_static("1"))
+/// Names the orders that were written before the failure.
+fn half_done(problem: Problem, written: &[Value]) -> Problem {
+    match written {
+        [] => problem,
+        written => {
+            commit::partly(problem, &format!("{} orders are written, they stand in `details`", written.len()), json!({ "orders": written }))
+        }
+    }
 }
 
 /// The ids that an order is about, or why there can be no such order.
 fn resolve(state: &IndexState, request: &Request) -> Result<Vec<String>, Problem> {
     if state.orders().len() >= MOST_ORDERS {
-        return Err(not_written("too many orders wait to be carried out: is a gateway at work? See /readyz"));
+        let message = "too many orders wait to be carried out: is a gateway at work? See /readyz";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message).soon());
     }
     if request.ids.is_empty() == request.all {
         return pick(state, request);

@@ -1,5 +1,5 @@
-//! Files that are read again when they have changed: whoever asks for their content looks whether they did, not oftener than
-//! [`Limits::look_again`](crate::Limits::look_again) says.
+//! Files that are read again when they have changed: a task looks as often as
+//! [`Limits::look_again`](crate::Limits::look_again) says. Who asks for their content gets what is known, and never waits for a disk.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -7,9 +7,9 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::AccessError;
 
@@ -20,17 +20,30 @@ type Load<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync>;
 
 /// What some files say, together.
 pub(crate) struct Fresh<T> {
-    paths: Vec<PathBuf>,
-    load: Load<T>,
-    /// Between two looks.
-    look_again: Duration,
-    state: Mutex<State<T>>,
+    files: Arc<Files<T>>,
 }
 
-struct State<T> {
-    value: Arc<T>,
+struct Files<T> {
+    paths: Vec<PathBuf>,
+    load: Load<T>,
+    value: RwLock<Arc<T>>,
+    /// Only ever locked by who looks.
+    seen: Mutex<Seen>,
+}
+
+/// What was seen of the files when they were read last.
+struct Seen {
     stamps: Vec<Stamp>,
-    looked: Instant,
+    /// What was wrong since, so that it is told once.
+    trouble: Option<String>,
+}
+
+/// Why files were not read.
+enum Unread {
+    /// The disk, or a limit of the process: the files may be good.
+    Failed(AccessError),
+    /// They were read, and are of no use.
+    Useless(AccessError),
 }
 
 /// By which a changed file is known, also one that was put in the place of another.
@@ -42,48 +55,73 @@ struct Stamp {
     changed: (i64, i64),
 }
 
-impl<T> Fresh<T> {
-    /// Reads the files for the first time; they have to be good.
+impl<T: Send + Sync + 'static> Fresh<T> {
+    /// Reads the files for the first time; they have to be good. Needs a tokio runtime.
     pub(crate) fn open(
         paths: Vec<PathBuf>,
         look_again: Duration,
         load: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, AccessError> {
-        // The stamps first: what is written while we read is then read once more.
-        let stamps = paths.iter().map(stamp).collect();
-        let value = Arc::new(read(&paths, &load)?);
-        Ok(Self { paths, load: Box::new(load), look_again, state: Mutex::new(State { value, stamps, looked: Instant::now() }) })
+        let files = Arc::new(Files::read(paths, Box::new(load))?);
+        let known = Arc::downgrade(&files);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(look_again).await;
+                let Some(files) = known.upgrade() else { return };
+                // A disk may take its time: meanwhile what is known stays in force. A panic there is told by its thread.
+                let _ = tokio::task::spawn_blocking(move || files.look()).await;
+            }
+        });
+        Ok(Self { files })
     }
 
     /// What the files say; what they said before, while they cannot be used.
     pub(crate) fn get(&self) -> Arc<T> {
-        let mut state = self.state.lock();
-        if state.looked.elapsed() >= self.look_again {
-            state.looked = Instant::now();
-            self.look(&mut state);
-        }
-        state.value.clone()
+        self.files.value.read().clone()
+    }
+}
+
+impl<T> Files<T> {
+    fn read(paths: Vec<PathBuf>, load: Load<T>) -> Result<Self, AccessError> {
+        // The stamps first: what is written while we read is then read once more.
+        let stamps = paths.iter().map(stamp).collect();
+        let value = read(&paths, &load).map_err(|(Unread::Failed(error) | Unread::Useless(error))| error)?;
+        Ok(Self { paths, load, value: RwLock::new(Arc::new(value)), seen: Mutex::new(Seen { stamps, trouble: None }) })
     }
 
-    fn look(&self, state: &mut State<T>) {
+    fn look(&self) {
         let stamps: Vec<Stamp> = self.paths.iter().map(stamp).collect();
-        if stamps == state.stamps {
-            return;
+        if stamps != self.seen.lock().stamps {
+            self.take(stamps, read(&self.paths, &self.load));
         }
-        state.stamps = stamps;
-        match read(&self.paths, &self.load) {
+    }
+
+    /// Takes over what was read, and that it was read: files that could not be are tried again.
+    fn take(&self, stamps: Vec<Stamp>, read: Result<T, Unread>) {
+        let mut seen = self.seen.lock();
+        let trouble = match read {
             Ok(value) => {
                 tracing::info!(files = ?self.paths, "read again, since it changed");
-                state.value = Arc::new(value);
+                *self.value.write() = Arc::new(value);
+                *seen = Seen { stamps, trouble: None };
+                return;
             }
-            Err(error) => tracing::error!(%error, "what it said before stays in force"),
+            Err(Unread::Useless(error)) => {
+                seen.stamps = stamps;
+                error.to_string()
+            }
+            Err(Unread::Failed(error)) => error.to_string(),
+        };
+        if seen.trouble.as_ref() != Some(&trouble) {
+            tracing::error!(error = trouble, "what it said before stays in force");
+            seen.trouble = Some(trouble);
         }
     }
 }
 
 impl<T> fmt::Debug for Fresh<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fresh").field("paths", &self.paths).finish_non_exhaustive()
+        f.debug_struct("Fresh").field("paths", &self.files.paths).finish_non_exhaustive()
     }
 }
 
@@ -92,10 +130,10 @@ fn stamp(path: &PathBuf) -> Stamp {
     Stamp { inode: meta.ino(), length: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()), changed: (meta.ctime(), meta.ctime_nsec()) }
 }
 
-fn read<T>(paths: &[PathBuf], load: &impl Fn(&[Vec<u8>]) -> Result<T, String>) -> Result<T, AccessError> {
-    let texts = paths.iter().map(bounded).collect::<Result<Vec<_>, _>>()?;
+fn read<T>(paths: &[PathBuf], load: &Load<T>) -> Result<T, Unread> {
+    let texts = paths.iter().map(bounded).collect::<Result<Vec<_>, _>>().map_err(Unread::Failed)?;
     let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    load(&texts).map_err(|reason| AccessError { file: names.join(", "), reason })
+    load(&texts).map_err(|reason| Unread::Useless(AccessError { file: names.join(", "), reason }))
 }
 
 fn bounded(path: &PathBuf) -> Result<Vec<u8>, AccessError> {
@@ -114,14 +152,19 @@ fn bounded(path: &PathBuf) -> Result<Vec<u8>, AccessError> {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+
     fn number(texts: &[Vec<u8>]) -> Result<u32, String> {
         String::from_utf8_lossy(&texts[0]).trim().parse().map_err(|_| "no number".to_owned())
     }
 
-    fn look_now(fresh: &Fresh<u32>) -> u32 {
-        let mut state = fresh.state.lock();
-        fresh.look(&mut state);
-        *state.value
+    fn files(path: &std::path::Path) -> Result<Files<u32>, AccessError> {
+        Files::read(vec![path.to_owned()], Box::new(number))
+    }
+
+    fn look_now(files: &Files<u32>) -> u32 {
+        files.look();
+        **files.value.read()
     }
 
     #[test]
@@ -129,25 +172,53 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n");
         fs::write(&path, "7").unwrap();
-        let fresh = Fresh::open(vec![path.clone()], Duration::ZERO, number).unwrap();
-        assert_eq!(*fresh.get(), 7);
+        let files = files(&path).unwrap();
+        assert_eq!(look_now(&files), 7);
         fs::write(&path, "12").unwrap();
-        assert_eq!(look_now(&fresh), 12);
+        assert_eq!(look_now(&files), 12);
         fs::write(&path, "twelve").unwrap();
-        assert_eq!(look_now(&fresh), 12);
+        assert_eq!(look_now(&files), 12);
         fs::remove_file(&path).unwrap();
-        assert_eq!(look_now(&fresh), 12);
+        assert_eq!(look_now(&files), 12);
         // Put in place as a whole, as careful writers do; of the same length.
         fs::write(folder.path().join("new"), "34").unwrap();
         fs::rename(folder.path().join("new"), &path).unwrap();
-        assert_eq!(look_now(&fresh), 34);
+        assert_eq!(look_now(&files), 34);
+    }
+
+    #[test]
+    fn a_changed_file_that_could_not_be_read_is_read_at_the_next_look() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "7").unwrap();
+        let files = files(&path).unwrap();
+        fs::write(&path, "12").unwrap();
+        let out_of_files = AccessError { file: path.display().to_string(), reason: "Too many open files".to_owned() };
+        files.take(vec![stamp(&path)], Err(Unread::Failed(out_of_files)));
+        assert_eq!(**files.value.read(), 7);
+        assert_eq!(look_now(&files), 12);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_has_to_ask_for_a_file_to_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n");
+        fs::write(&path, "7").unwrap();
+        let fresh = Fresh::open(vec![path.clone()], SECOND, number).unwrap();
+        fs::write(&path, "12").unwrap();
+        let renewed = async {
+            while *fresh.get() != 12 {
+                tokio::time::sleep(SECOND).await;
+            }
+        };
+        tokio::time::timeout(20 * SECOND, renewed).await.unwrap();
     }
 
     #[test]
     fn a_missing_or_endless_file_is_refused_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(Fresh::open(vec![folder.path().join("absent")], Duration::ZERO, number).unwrap_err().to_string().contains("absent"));
-        assert!(Fresh::open(vec![folder.path().to_owned()], Duration::ZERO, number).is_err());
-        assert!(Fresh::open(vec!["/dev/zero".into()], Duration::ZERO, number).is_err());
+        assert!(files(&folder.path().join("absent")).err().unwrap().to_string().contains("absent"));
+        assert!(files(folder.path()).is_err());
+        assert!(files("/dev/zero".as_ref()).is_err());
     }
 }

@@ -164,6 +164,15 @@ impl Caller {
         self.demand(Right::Write, id.as_str())
     }
 
+    /// Refuses who may change no pod whatever, before anything is done for them.
+    pub(crate) fn demand_write_somewhere(&self) -> Result<(), Problem> {
+        let somewhere = match &self.grants {
+            Grants::Everything => true,
+            Grants::Listed(grants) => grants.iter().any(|grant| grant.right >= Right::Write),
+        };
+        if somewhere { Ok(()) } else { Err(unauthorized()) }
+    }
+
     fn has(&self, right: Right, id: &str) -> bool {
         match &self.grants {
             Grants::Everything => true,
@@ -174,9 +183,13 @@ impl Caller {
     fn demand(&self, right: Right, id: &str) -> Result<(), Problem> {
         match self.has(right, id) {
             true => Ok(()),
-            false => Err(Problem::new(StatusCode::FORBIDDEN, "Not Authorized to perform this action!")),
+            false => Err(unauthorized()),
         }
     }
+}
+
+fn unauthorized() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "Not Authorized to perform this action!")
 }
 
 /// What load balancers and supervisors ask, which have no password.

@@ -87,6 +87,13 @@ pub enum Content {
     Events,
 }
 
+impl Content {
+    /// Whether it is JSON and nothing else.
+    pub fn is_json(&self) -> bool {
+        matches!(self, Self::One(_) | Self::Many(_) | Self::Times | Self::Json)
+    }
+}
+
 /// The route of a name, which must be in the table: in a constant, the compiler finds the one that is not.
 pub const fn documented(route: &'static str) -> &'static str {
     let mut at = 0;

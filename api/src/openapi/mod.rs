@@ -12,9 +12,14 @@ mod endpoints;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use endpoints::{Content, ENDPOINTS, Endpoint, Operation, Query, Takes, Values};
+
+use crate::answer::Problem;
+use crate::push::DRY_RUN;
+use crate::request::Head;
 
 pub use endpoints::documented;
 
@@ -25,6 +30,39 @@ macro_rules! route {
     };
 }
 pub(crate) use route;
+
+/// Refuses what a route would pass over in silence: a dry run of something that knows none, before it is done in earnest; and an
+/// answer in a kind that there is not.
+pub fn judge(route: &str, head: &Head) -> Result<(), Problem> {
+    let Some(operation) = operation_of(route, &head.method) else { return Ok(()) };
+    if operation.has_no_trial() && head.flag(DRY_RUN) {
+        let message = format!("nothing was changed: {} {route} knows no `{DRY_RUN}`", head.method);
+        return Err(Problem::new(StatusCode::BAD_REQUEST, message));
+    }
+    if operation.is_json() && !head.accepts("application", "json") {
+        return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "this is answered as JSON: accept application/json"));
+    }
+    Ok(())
+}
+
+fn operation_of(route: &str, method: &Method) -> Option<&'static Operation> {
+    let endpoint = ENDPOINTS.iter().find(|endpoint| endpoint.path == route)?;
+    let named = |name: &str| endpoint.operations.iter().find(|operation| operation.method == name);
+    // What knows GET knows HEAD.
+    named(method.as_str()).or_else(|| if *method == Method::HEAD { named("GET") } else { None })
+}
+
+impl Operation {
+    /// Whether it changes something and cannot tell what that would be.
+    fn has_no_trial(&self) -> bool {
+        !matches!(self.method, "GET" | "HEAD") && self.query.iter().all(|query| query.name != DRY_RUN)
+    }
+
+    /// Whether all that it answers is JSON.
+    fn is_json(&self) -> bool {
+        self.answers.iter().all(|(_, _, content)| content.is_json())
+    }
+}
 
 const DESCRIPTION: &str = "Marathon's /v2/pods and its neighbours. A refused definition names every error at its path. Answers \
     carry the store's revision as `X-Podium-Revision`; a request with that number as `X-Podium-Min-Revision` waits until the replica \
@@ -135,8 +173,10 @@ fn responses(operation: &Operation) -> Value {
     for (status, about, content) in operation.answers {
         responses.insert(status.to_string(), response(about, content));
     }
-    for status in operation.refusals {
-        responses.entry(status.to_string()).or_insert_with(|| response(refusal(*status), &Content::One("Problem")));
+    // What `judge` refuses.
+    let judged = operation.has_no_trial().then_some(400).into_iter().chain(operation.is_json().then_some(406));
+    for status in operation.refusals.iter().copied().chain(judged) {
+        responses.entry(status.to_string()).or_insert_with(|| response(refusal(status), &Content::One("Problem")));
     }
     Value::Object(responses)
 }
@@ -161,7 +201,7 @@ fn response(about: &str, content: &Content) -> Value {
 /// What a refusal of a status means, wherever it comes from.
 fn refusal(status: u16) -> &'static str {
     match status {
-        400 => "Not JSON, not properly encoded, or of another pod.",
+        400 => "Not JSON, not properly encoded, of another pod, or a dry run where there is none.",
         401 => "Who are you?",
         403 => "Not for you, or not from a page of another origin.",
         404 => "It is not there.",

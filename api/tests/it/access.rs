@@ -9,6 +9,7 @@ use podium_http::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::given;
 use crate::world::{Got, World, limits, pod};
 
 struct Tokens {
@@ -99,6 +100,11 @@ async fn a_token_reaches_the_pods_below_its_path_and_lists_no_others() {
         (Method::DELETE, "/v2/queue/other/delay", 403),
         (Method::DELETE, "/v2/leader", 403),
         (Method::GET, "/metrics", 403),
+        (Method::GET, "/v2/podium/unknown", 403),
+        (Method::POST, "/v2/podium/orders", 403),
+        (Method::GET, "/v2/pods/other::logs", 403),
+        (Method::GET, "/v2/pods/team/a::logs", 404),
+        (Method::GET, "/v2/groups/other", 404),
     ] {
         let got = ask(&world, &tokens.looker, method.clone(), path, &pod("/team/a", 2)).await;
         assert_eq!(got.status, status, "{method} {path}: {}", got.text());
@@ -127,12 +133,48 @@ async fn a_token_reaches_the_pods_below_its_path_and_lists_no_others() {
 }
 
 #[tokio::test]
+async fn the_queue_and_the_groups_show_no_others_either() {
+    let tokens = Tokens::draw();
+    let mut world = world(&tokens).await;
+    let mut revision = 0;
+    for id in ["/team/a", "/other/deep/b"] {
+        assert_eq!(ask(&world, &tokens.all, Method::POST, "/v2/pods", &pod(id, 1)).await.status, 201);
+        revision = given::happen(&mut world, &format!("{id} waits 1"), revision).await;
+    }
+    let revision = revision.to_string();
+    for path in ["/v2/queue", "/v2/groups", "/v2/deployments", "/v2/pods/::status"] {
+        for (token, sees_all) in [(&tokens.looker, false), (&tokens.all, true)] {
+            let bearer = format!("Bearer {}", token.secret);
+            let got = world.send(Method::GET, path, &[("authorization", &bearer), ("x-podium-min-revision", &revision)], "").await;
+            let text = got.text();
+            assert!(got.status == 200 && text.contains("/team/a"), "{path}: {text}");
+            assert_eq!(text.contains("other"), sees_all, "{path}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_judged_for_who_may_change_nothing() {
+    let tokens = Tokens::draw();
+    let world = world(&tokens).await;
+    for body in ["{", &pod("/team/a", 1), "{\"id\":\"/team/a\"}"] {
+        assert_eq!(ask(&world, &tokens.looker, Method::POST, "/v2/pods", body).await.status, 403, "{body}");
+    }
+    assert_eq!(ask(&world, &tokens.team, Method::POST, "/v2/pods", "{").await.status, 400);
+}
+
+#[tokio::test]
 async fn a_token_that_is_taken_out_of_the_file_is_refused_without_a_restart() {
     let tokens = Tokens::draw();
     let world = world(&tokens).await;
     assert_eq!(ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status, 200);
     tokens.write(&[&tokens.all]);
-    assert_eq!(ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status, 401);
+    let gone = async {
+        while ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status != 401 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the file is read again");
     assert_eq!(ask(&world, &tokens.all, Method::GET, "/v2/pods", "").await.status, 200);
 }
 
@@ -155,6 +197,9 @@ async fn pages_of_named_origins_may_call_and_those_of_others_are_told_nothing() 
     // Refusals can be read by the page, too.
     let missing = world.send(Method::GET, "/v2/pods/missing", &[("origin", "https://ui.example")], "").await;
     assert_eq!((missing.status, missing.header("access-control-allow-origin")), (404, "https://ui.example"));
+    for name in ["X-Podium-Revision", "X-Podium-Log-Offset", "X-Podium-Log-Size", "X-Podium-Task", "Retry-After", "Location"] {
+        assert!(missing.header("access-control-expose-headers").split(", ").any(|exposed| exposed == name), "{name}: {missing:?}");
+    }
 
     let any = World::changed(1, limits(), |config| config.cors_origins = vec!["*".to_owned()]).await;
     assert_eq!(any.send(Method::GET, "/v2/pods", &[("origin", "https://x.example")], "").await.header("access-control-allow-origin"), "*");
@@ -196,6 +241,13 @@ async fn the_api_speaks_https_by_the_certificate_that_stands_there_now() {
     let request = "GET /v2/info HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let answer = ask_encrypted(&world, &first, request).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"http_port\":null"), "{answer}");
+    let body = pod("/a", 1);
+    let length = body.len();
+    let post = format!(
+        "POST /v2/pods HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    let answer = ask_encrypted(&world, &first, &post).await.unwrap().to_ascii_lowercase();
+    assert!(answer.starts_with("http/1.1 201") && answer.contains("location: https://localhost/v2/pods/a\r\n"), "{answer}");
 
     // Who speaks plainly, or says nothing, gets nothing.
     for sends in [request, ""] {
@@ -207,6 +259,11 @@ async fn the_api_speaks_https_by_the_certificate_that_stands_there_now() {
     }
 
     let second = certify(folder.path());
-    assert!(ask_encrypted(&world, &second, request).await.unwrap().starts_with("HTTP/1.1 200"));
+    let renewed = async {
+        while ask_encrypted(&world, &second, request).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), renewed).await.expect("the new certificate is taken up");
     assert!(ask_encrypted(&world, &first, request).await.is_err());
 }

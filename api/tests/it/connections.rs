@@ -110,7 +110,7 @@ async fn a_client_that_does_not_read_its_answer_is_cut_off() {
 #[tokio::test]
 async fn requests_that_come_before_their_turn_are_answered_in_order() {
     let world = World::new().await;
-    let one = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n\r\n");
+    let one = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain, application/json;q=0.5\r\n\r\n");
     let last = "GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let pipelined = [one("/ping"), one("/nothing"), one("/v2/pods").repeat(20), last.to_owned()].concat();
     let text = to_the_end(connect(&world, &pipelined).await).await;

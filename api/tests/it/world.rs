@@ -15,6 +15,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::link::Link;
+
 /// A store with API servers.
 pub struct World {
     /// The embedded store; taken when a test ends it.
@@ -87,7 +89,8 @@ impl World {
         world
     }
 
-    async fn add(&mut self, limits: Limits, change: impl Fn(&mut ApiConfig)) {
+    /// One more server.
+    pub async fn add(&mut self, limits: Limits, change: impl Fn(&mut ApiConfig)) {
         let store = self.store().await;
         let index = Index::start(&store);
         index.ready().await;
@@ -116,9 +119,12 @@ impl World {
 
     /// A connection of its own to the store.
     pub async fn store(&self) -> Store {
-        let mut config = StoreConfig::new([self.endpoint.clone()]);
-        config.request_timeout = Duration::from_secs(2);
-        Store::connect(config).await.unwrap()
+        Store::connect(store_config(&self.endpoint)).await.unwrap()
+    }
+
+    /// A link to the store.
+    pub async fn link(&self) -> Link {
+        Link::to(self.endpoint.strip_prefix("http://").unwrap().parse().unwrap()).await
     }
 
     /// Which version of a pod is in force.
@@ -154,9 +160,19 @@ impl World {
     }
 }
 
-/// Short enough for tests that wait for them, and long enough that a busy machine cuts off nobody else. A changed file is seen at once.
+/// How tests reach a store.
+pub fn store_config(endpoint: &str) -> StoreConfig {
+    StoreConfig { request_timeout: Duration::from_secs(2), ..StoreConfig::new([endpoint]) }
+}
+
+/// Short enough for tests that wait for them, and long enough that a busy machine cuts off nobody else.
 pub fn limits() -> Limits {
-    Limits { head_timeout: Duration::from_secs(3), catch_up: Duration::from_millis(500), look_again: Duration::ZERO, ..Limits::default() }
+    Limits {
+        head_timeout: Duration::from_secs(3),
+        catch_up: Duration::from_millis(500),
+        look_again: Duration::from_millis(10),
+        ..Limits::default()
+    }
 }
 
 /// The documents' quick-start pod.

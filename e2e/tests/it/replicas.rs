@@ -2,7 +2,7 @@
 
 use podium_e2e::api::Api;
 use podium_e2e::cluster::{Cluster, Form};
-use podium_e2e::process::marked;
+use podium_e2e::process::{Background, marked};
 use podium_e2e::wait::eventually;
 use rustix::process::Signal;
 
@@ -66,6 +66,44 @@ fn while_etcd_stands_still_writes_are_answered_503_and_reads_go_on_and_afterward
     let versions = |api: &Api| api.call_with("GET", "/v2/pods/a::versions", &[&format!("X-Podium-Min-Revision: {revision}")], None).body;
     assert_eq!(versions(&api), versions(&other));
     assert!(versions(&api).contains(&before) && versions(&api).contains(&after), "{tried}: {}", versions(&api));
+}
+
+#[test]
+fn a_server_that_finds_no_etcd_answers_probes_and_serves_as_soon_as_there_is_one() {
+    let cluster = start(Form::Server);
+    let etcd = &cluster.etcd().unwrap().process;
+    etcd.signal(Signal::STOP);
+    let listen = free_address();
+    let (store, mesos) = (format!("http://{}", cluster.endpoints.etcd), format!("http://{}", cluster.endpoints.mesos));
+    let mut command = std::process::Command::new(podium_e2e::binary::podium(false));
+    command.args(["server", "--listen", &listen, "--etcd", &store, "--mesos", &mesos, "--controllers", "none"]);
+    let (_process, _lines) = Background::start(&mut command, &cluster.folder().join("early.log"));
+    let early = Api { base: format!("http://{listen}") };
+    eventually("it answers", || match early.get("/livez").status {
+        200 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    let told: Vec<u16> = ["/readyz", "/v2/pods", "/v2/info", "/metrics"].map(|path| early.get(path).status).to_vec();
+    let standing = eventually("the other notices that etcd is silent", || match cluster.api().get("/readyz") {
+        answer if answer.status == 503 => Ok(answer.body),
+        answer => Err(answer.body),
+    });
+    etcd.signal(Signal::CONT);
+    assert_eq!(told, [503, 503, 200, 200]);
+    assert!(standing.contains("the store has not answered for"), "{standing}");
+    for api in [&early, &cluster.api()] {
+        eventually("both are ready", || match api.get("/readyz") {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.body),
+        });
+    }
+    let (revision, version) = put(&early, 0, &marker());
+    assert_eq!(version_on(&cluster.api(), &revision), Some(version));
+}
+
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
 }
 
 #[test]

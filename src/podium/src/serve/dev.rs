@@ -98,9 +98,9 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
             first_framework: args.framework_id.clone().unwrap_or_default(),
             ..gateway::Settings::default()
         },
-        identity: identity(&folder)?,
-        // The folder is held: whoever had this identity before is dead.
         agent_credentials: None,
+        name: name(&folder)?,
+        // The folder is held: whoever had this name before is dead.
         sole_heir: true,
         default_network_name: Some(args.default_network_name.clone()),
     };
@@ -167,7 +167,7 @@ fn settings(args: &DevArgs) -> Settings {
 }
 
 /// Who this folder's process is in elections: one at a time, the same after a restart.
-fn identity(folder: &DataFolder) -> anyhow::Result<String> {
+fn name(folder: &DataFolder) -> anyhow::Result<String> {
     if let Some(known) = folder.read("identity").map(|known| known.trim().to_owned()).filter(|known| !known.is_empty()) {
         return Ok(known);
     }

@@ -1,11 +1,12 @@
 //! One replica: the API and the controllers on a store and a Mesos. The same in `podium dev` and in `podium server`;
 //! neither the store nor the engine can be told from the real ones here.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use podium_api::{ApiConfig, Info, Limits};
 use podium_controllers::{Controllers, gateway};
-use podium_store::{Index, Store, StoreConfig};
+use podium_store::{Index, Key, Store, StoreConfig, StoreError};
 use podium_types::definition::Settings;
 use tokio::net::TcpListener;
 
@@ -21,9 +22,9 @@ pub struct Parts {
     pub gateway: gateway::Settings,
     /// As whom we read the files of agents.
     pub agent_credentials: Option<podium_http::Credentials>,
-    /// Who this process is in elections.
-    pub identity: String,
-    /// Whether a process of the same identity that came before is known to be dead: its leases are given back.
+    /// Who this process is: in elections the address of its API stands before it.
+    pub name: String,
+    /// Whether a process of the same name that came before is known to be dead: its leases are given back.
     pub sole_heir: bool,
     /// The network of pods that ask for a container network without a name.
     pub default_network_name: Option<String>,
@@ -37,30 +38,19 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Starts it; returns when its API answers from an index that has been read.
+    /// Starts it. The API answers at once, if only that the store was not read yet; returns when it was, and the controllers are at work.
     pub async fn start(args: &ServeArgs, parts: Parts) -> anyhow::Result<Self> {
-        let access = args.access.callers(parts.listener.local_addr()?)?;
-        let store = connect(&parts.store).await?;
-        if parts.sole_heir {
-            podium_store::election::end_sessions_of(&store, &parts.identity).await?;
-        }
+        let address = parts.listener.local_addr()?;
+        let access = args.access.callers(address)?;
+        let store = Store::open(parts.store.clone());
         let index = Index::start(&store);
-        index.ready().await;
         let settings = Settings { default_network_name: parts.default_network_name.clone(), default_role: args.role.clone() };
         let (gateway_state, gateway_known) = gateway::state_channel();
         let gateway = gateway_settings(args, &parts, &settings);
-        let controllers = Controllers::start(podium_controllers::Config {
-            store: store.clone(),
-            index: index.clone(),
-            which: args.controllers.0.clone(),
-            settings: settings.clone(),
-            identity: parts.identity.clone(),
-            lease_ttl: args.lease_ttl(),
-            gateway: Some((gateway, gateway_state)),
-        });
+        let identity = format!("{}/{}", advertised(address), parts.name);
         let info = Info {
             framework_name: FRAMEWORK_NAME.to_owned(),
-            identity: parts.identity,
+            identity: identity.clone(),
             mesos: Some(parts.gateway.masters.to_string()),
             failover_timeout: parts.gateway.failover_timeout_seconds,
         };
@@ -69,9 +59,9 @@ impl Replica {
         let scheme = if tls.is_some() { "https" } else { "http" };
         let api = podium_api::Server::start(ApiConfig {
             listener: parts.listener,
-            store,
-            index,
-            settings,
+            store: store.clone(),
+            index: index.clone(),
+            settings: settings.clone(),
             info,
             gateway: gateway_known,
             agents,
@@ -81,6 +71,19 @@ impl Replica {
             tls,
             limits: Limits::default(),
         })?;
+        first_read(&store, &index).await?;
+        if parts.sole_heir {
+            podium_store::election::end_sessions_of(&store, &parts.name).await?;
+        }
+        let controllers = Controllers::start(podium_controllers::Config {
+            store,
+            index,
+            which: args.controllers.0.clone(),
+            settings,
+            identity,
+            lease_ttl: args.lease_ttl(),
+            gateway: Some((gateway, gateway_state)),
+        });
         Ok(Self { api, controllers, scheme })
     }
 
@@ -118,17 +121,42 @@ fn gateway_settings(args: &ServeArgs, parts: &Parts, settings: &Settings) -> gat
 /// As Mesos shows it.
 const FRAMEWORK_NAME: &str = "podium";
 
-/// Tries until the store answers, or says that it never will.
-async fn connect(config: &StoreConfig) -> anyhow::Result<Store> {
-    let mut backoff = podium_retry::Backoff::reconnect();
-    loop {
-        match Store::connect(config.clone()).await {
-            Ok(store) => return Ok(store),
-            Err(error @ podium_store::StoreError::Unavailable { .. }) => {
-                tracing::warn!(%error, "waiting for the store");
-                tokio::time::sleep(backoff.next_delay()).await;
+/// Where others find the API: the address that it listens on; of all addresses, the machine's name.
+fn advertised(listens: SocketAddr) -> String {
+    match listens.ip().is_unspecified() {
+        true => format!("{}:{}", rustix::system::uname().nodename().to_string_lossy(), listens.port()),
+        false => listens.to_string(),
+    }
+}
+
+/// Waits until the index was read, however long the store is away; fails if the store says that it never will be.
+async fn first_read(store: &Store, index: &Index) -> anyhow::Result<()> {
+    let refused = async {
+        let mut backoff = podium_retry::Backoff::reconnect();
+        loop {
+            match store.get(&Key::Framework).await {
+                Ok(_) => std::future::pending().await,
+                // The index' feed tells of it.
+                Err(StoreError::Unavailable { .. }) => tokio::time::sleep(backoff.next_delay()).await,
+                Err(error) => return error,
             }
-            Err(error) => return Err(error.into()),
         }
+    };
+    tokio::select! {
+        () = index.ready() => Ok(()),
+        error = refused => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_on_every_address_is_found_by_the_name_of_the_machine() {
+        assert_eq!(advertised("127.0.0.1:8080".parse().unwrap()), "127.0.0.1:8080");
+        assert_eq!(advertised("[::1]:80".parse().unwrap()), "[::1]:80");
+        let anywhere = advertised("0.0.0.0:80".parse().unwrap());
+        assert!(anywhere.ends_with(":80") && !anywhere.starts_with("0.0.0.0"), "{anywhere}");
     }
 }

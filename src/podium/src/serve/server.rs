@@ -36,7 +36,7 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
         store: args.etcd.config(&args.serve.prefix)?,
         gateway,
         agent_credentials,
-        identity: format!("{}:{}:{}", hostname(), std::process::id(), uuid::Uuid::new_v4().simple()),
+        name: format!("{}/{}", std::process::id(), uuid::Uuid::new_v4().simple()),
         sole_heir: false,
         default_network_name: args.default_network_name,
     };
@@ -50,34 +50,4 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<ExitCode> {
     tracing::info!(signal, "stopping");
     replica.shutdown().await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// An address without a password in it: what stands on a command line, in logs and in `/v2/info` is no secret.
-pub fn address(text: &str) -> Result<String, String> {
-    let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next().unwrap_or_default();
-    match authority {
-        "" => Err("an address is missing".to_owned()),
-        named if named.contains('@') => Err("name and password can't stand in an address".to_owned()),
-        _ => Ok(text.to_owned()),
-    }
-}
-
-/// The machine's name, for people who look at the elections.
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_holds_no_password_and_the_refusal_does_not_repeat_it() {
-        for good in ["http://10.0.0.1:2379", "10.0.0.1:2379", "https://[::1]:2379/"] {
-            assert_eq!(address(good), Ok(good.to_owned()));
-        }
-        for bad in ["http://me:hunter2@10.0.0.1:2379", "me:hunter2@host", "", "http://"] {
-            assert!(!address(bad).unwrap_err().contains("hunter2"), "{bad}");
-        }
-    }
 }
