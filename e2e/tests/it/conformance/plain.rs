@@ -27,11 +27,16 @@ pub struct Names {
 
 impl Names {
     pub fn new(master: SocketAddr, hostname: &str) -> Self {
-        let mut names = Self { hostname: hostname.to_owned(), ..Self::default() };
-        names.learn(&master.to_string(), "<master>");
-        names.learn(&format!("//{hostname}:{}", master.port()), "//<master>");
-        names.ports.push(master.port());
+        let mut names = Self::default();
+        names.master_is(master, hostname);
         names
+    }
+
+    pub fn master_is(&mut self, master: SocketAddr, hostname: &str) {
+        hostname.clone_into(&mut self.hostname);
+        self.learn(&master.to_string(), "<master>");
+        self.learn(&format!("//{hostname}:{}", master.port()), "//<master>");
+        self.ports.push(master.port());
     }
 
     pub fn learn(&mut self, name: &str, meaning: &str) {

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::Method;
+use podium_e2e::process::signal_process;
+use podium_engine::simulated::SimulationHandle;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::client::{Connection, Format, Headers, OPERATOR, PATIENCE, Reply, SCHEDULER, Stream, subscribe};
@@ -15,6 +18,28 @@ const TOLD_HEADERS: [&str; 4] = ["content-type", "allow", "location", "www-authe
 
 pub const ROLE: &str = "pods";
 
+/// Cuts agents off, as if their machines had been lost.
+#[derive(Debug)]
+pub enum Saw {
+    /// The process of the real master and its agents.
+    Real(u32),
+    /// The embedded engine's simulated agents, and how many of them are left.
+    Embedded(SimulationHandle, usize),
+}
+
+impl Saw {
+    /// The last agent that is still there. Nobody tells the master.
+    async fn lose_last_agent(&mut self) {
+        match self {
+            Saw::Real(process) => signal_process(*process, Signal::USR1),
+            Saw::Embedded(agents, left) => {
+                *left -= 1;
+                agents.lose(*left).await.unwrap();
+            }
+        }
+    }
+}
+
 /// One master, and the transcript of what it said.
 pub struct Stage {
     pub address: SocketAddr,
@@ -23,6 +48,7 @@ pub struct Stage {
     pub names: Names,
     said: Vec<(String, Value)>,
     master: Option<Value>,
+    pub saw: Option<Saw>,
 }
 
 impl Stage {
@@ -30,7 +56,26 @@ impl Stage {
         let mut connection = Connection::new(address);
         let state = connection.get("/state").await.json();
         let names = Names::new(address, text(&state["hostname"]));
-        Self { address, format, connection, names, said: Vec::new(), master: None }
+        Self { address, format, connection, names, said: Vec::new(), master: None, saw: None }
+    }
+
+    /// On this stage agents can be lost.
+    pub fn with_saw(self, saw: Option<Saw>) -> Self {
+        Self { saw, ..self }
+    }
+
+    pub async fn lose_last_agent(&mut self) {
+        self.saw.as_mut().expect("a stage on which agents can be lost").lose_last_agent().await;
+    }
+
+    /// The master has been started again, and answers here.
+    pub async fn move_to(&mut self, address: SocketAddr) {
+        self.address = address;
+        self.connection = Connection::new(address);
+        let state = self.connection.get("/state").await.json();
+        self.names.master_is(address, text(&state["hostname"]));
+        // Its id is another one, and this is no news.
+        self.master = None;
     }
 
     pub fn into_transcript(self) -> Vec<(String, Value)> {
@@ -166,6 +211,14 @@ impl Stage {
             self.names.learn_port(port);
         }
         offers
+    }
+}
+
+impl Stage {
+    /// Waits until so many offers are outstanding, and leaves them so.
+    pub async fn offers_stay(&mut self, framework: &mut Framework, count: usize) {
+        let all = self.offers(framework, count).await;
+        framework.offers = all.into_iter().map(|offer| (text(&offer["id"]["value"]).to_owned(), offer)).collect();
     }
 }
 

@@ -337,7 +337,9 @@ impl Owner {
             return;
         };
         executor.life = Life::Dying;
-        executor.exit = status;
+        // Of one that is no child of this process, having been started by the last run, no status is to be had. It ends by itself
+        // once its containers have ended, and well: that is what it does without a status too, as far as anybody can see.
+        executor.exit = if status < 0 && !live { 0 } else { status };
         executor.outlet = None;
         if status == 0 && !live {
             // It ended by itself, which it does only when nothing is left below it.

@@ -235,7 +235,7 @@ impl State {
             backlog: VecDeque::new(),
         };
         self.agents.insert(id.clone(), agent);
-        let held = before.map(|before| self.take_tasks(before)).unwrap_or_default();
+        let held = before.map(|mut before| self.take_tasks(&mut before)).unwrap_or_default();
         self.take_in(&id, executors, announce, held, now);
         self.catch_up_on_kills(now);
         self.reconsider(&id, now);
@@ -253,7 +253,7 @@ impl State {
     }
 
     /// Takes the tasks of an agent's former registration out of their frameworks.
-    fn take_tasks(&mut self, before: Agent) -> BTreeMap<(String, String), TaskRecord> {
+    fn take_tasks(&mut self, before: &mut Agent) -> BTreeMap<(String, String), TaskRecord> {
         let mut held = BTreeMap::new();
         for (framework_id, executors) in &before.executors {
             let Some(framework) = self.frameworks.get_mut(framework_id) else { continue };
@@ -261,7 +261,8 @@ impl State {
                 framework.release(&executor.role, &executor.amounts);
             }
         }
-        for (framework_id, ids) in before.tasks {
+        before.executors.clear();
+        for (framework_id, ids) in std::mem::take(&mut before.tasks) {
             let Some(framework) = self.frameworks.get_mut(&framework_id) else { continue };
             for id in ids {
                 if let Some(record) = framework.tasks.remove(&id) {
@@ -390,9 +391,20 @@ impl State {
     }
 
     fn remove_agent(&mut self, agent_id: &str, state: TaskState, reason: Reason, now: Now) -> bool {
-        let Some(agent) = self.detach(agent_id, now) else { return false };
-        for ((framework_id, _), record) in self.take_tasks(agent) {
-            self.task_departed(&framework_id, record, state, reason, now);
+        let depart = |master: &mut Self, agent: &mut Agent| {
+            for ((framework_id, _), record) in master.take_tasks(agent) {
+                master.task_departed(&framework_id, record, state, reason, now);
+            }
+        };
+        // One that is cut off is noticed first, and given up later; an operator's word is carried out in one.
+        if state == TaskState::TaskGoneByOperator {
+            let Some(mut agent) = self.agents.remove(agent_id) else { return false };
+            depart(self, &mut agent);
+            self.agents.insert(agent_id.to_owned(), agent);
+            self.detach(agent_id, now);
+        } else {
+            let Some(mut agent) = self.detach(agent_id, now) else { return false };
+            depart(self, &mut agent);
         }
         self.frameworks.send_all(&failure(agent_id.to_owned(), None));
         true
@@ -412,12 +424,12 @@ impl State {
         status.executor_id.clone_from(&record.task.executor_id);
         let mut task = record.task;
         if state == TaskState::TaskUnreachable {
-            status.message = Some("The agent of this task is unreachable".to_owned());
+            status.message = Some("health check timed out".to_owned());
             status.unreachable_time = Some(now.time_info());
             tasks::note(&mut task, &status, told);
             framework.remember_unreachable(task);
         } else {
-            status.message = Some("The agent of this task was removed".to_owned());
+            status.message = Some(tasks::MARKED_GONE.to_owned());
             tasks::note(&mut task, &status, told);
             framework.remember_completed(task);
         }

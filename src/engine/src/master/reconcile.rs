@@ -32,9 +32,8 @@ impl State {
     }
 
     /// Whether an agent may know the task that has not come back from a restart: nothing can be said until then.
-    pub(super) fn may_come_back(&self, framework_id: &str, task: &call::reconcile::Task) -> bool {
-        let unreachable = || Some(&self.frameworks.get(framework_id)?.unreachable_tasks.get(&task.task_id.value)?.agent_id);
-        match task.agent_id.as_ref().or_else(unreachable) {
+    pub(super) fn may_come_back(&self, task: &call::reconcile::Task) -> bool {
+        match &task.agent_id {
             Some(agent) => self.recovering.contains(&agent.value),
             None => !self.recovering.is_empty(),
         }
@@ -45,18 +44,16 @@ impl State {
         if let Some(record) = framework.tasks.get(&task.task_id.value) {
             return Some(known(record, now));
         }
-        if self.may_come_back(framework_id, task) {
+        if self.may_come_back(task) {
             return None;
         }
-        let unreachable = framework.unreachable_tasks.get(&task.task_id.value);
-        let agent = task.agent_id.as_ref().or_else(|| unreachable.map(|task| &task.agent_id)).map(|id| id.value.as_str());
+        // Of an unreachable task too: a master looks at what the question says of its agent, and no further.
+        let agent = task.agent_id.as_ref().map(|id| id.value.as_str());
         let departed = agent.and_then(|agent| self.unreachable.get(agent));
         let (state, message) = match agent {
             Some(agent) if self.agents.contains_key(agent) => (TaskState::TaskGone, "Task is unknown to the agent"),
-            Some(_) if departed.is_some() => (TaskState::TaskUnreachable, "Agent is unreachable"),
-            Some(agent) if self.gone.contains(agent) || self.dismissed.contains(agent) => {
-                (TaskState::TaskGoneByOperator, "Agent has been marked gone")
-            }
+            Some(_) if departed.is_some() => (TaskState::TaskUnreachable, "Task is unreachable"),
+            Some(agent) if self.gone.contains(agent) || self.dismissed.contains(agent) => (TaskState::TaskGoneByOperator, "Task is gone"),
             _ => (TaskState::TaskUnknown, "Task is unknown"),
         };
         let told = framework.aware_or_lost(state);

@@ -191,7 +191,7 @@ impl State {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let Some(record) = framework.tasks.get_mut(&call.task_id.value) else {
             let task = call::reconcile::Task { task_id: call.task_id.clone(), agent_id: call.agent_id.clone() };
-            if self.may_come_back(framework_id, &task) {
+            if self.may_come_back(&task) {
                 self.put_off_kill(framework_id, call);
             } else {
                 self.reconcile_task(framework_id, &task, now);
@@ -338,7 +338,9 @@ impl State {
                 let state = framework.aware_or_lost(TaskState::TaskGoneByOperator);
                 let reason = if state == TaskState::TaskLost { Reason::AgentRemoved } else { Reason::AgentRemovedByOperator };
                 let mut status = master_status(task.task_id.clone(), state, Some(reason), now);
+                status.message = Some(MARKED_GONE.to_owned());
                 status.agent_id = Some(task.agent_id.clone());
+                status.executor_id.clone_from(&task.executor_id);
                 note(&mut task, &status, state);
                 framework.remember_completed(task);
                 told.push((framework.id.clone(), status));
@@ -349,6 +351,9 @@ impl State {
         }
     }
 }
+
+/// Of a task whose agent an operator has given up.
+pub(super) const MARKED_GONE: &str = "Agent has been marked gone";
 
 fn kill_message(framework_id: &str, call: call::Kill) -> ToAgent {
     ToAgent::KillTask { framework_id: FrameworkId { value: framework_id.to_owned() }, task_id: call.task_id, kill_policy: call.kill_policy }

@@ -1,6 +1,8 @@
 //! The scenarios, one concept a file. Each says in its name what it is about, not what should come of it:
 //! that is what the real master says.
 
+mod failover;
+mod loss;
 mod offers;
 mod operator;
 mod pipeline;
@@ -11,6 +13,8 @@ mod validation;
 mod words;
 
 use std::pin::Pin;
+
+pub use failover::{after, before};
 
 use super::stage::Stage;
 
@@ -102,3 +106,14 @@ pub const AGENT: &[Scenario] = scenarios! {
     reservations:
         a_volume_outlives_its_tasks;
 };
+
+/// Against clusters of three agents, of which each scenario loses one: in this order.
+pub const LOSS: &[Scenario] = scenarios! {
+    loss:
+        an_agent_that_is_cut_off,
+        an_agent_that_is_cut_off_without_partition_aware,
+        an_agent_that_is_marked_gone;
+};
+
+/// The one that spans a restart of the master and its agent.
+pub const FAILOVER: &str = "failover::a_master_that_was_killed";
