@@ -223,7 +223,12 @@ pub(super) static VOLUME_MOUNT: Shape = Shape {
         member("name", NAME, "One of the pod's volumes.").required(),
         member("mountPath", PATH, "Relative to the container's sandbox; or absolute, in a container with an image. Without `..`.")
             .required(),
-        member("readOnly", Of::Flag, "Whether writing is refused. Not enforced where the container has no image: the folder is linked then.").or(FALSE),
+        member(
+            "readOnly",
+            Of::Flag,
+            "Whether writing is refused. Not enforced where the container has no image: the folder is linked then.",
+        )
+        .or(FALSE),
     ],
 };
 
