@@ -15,10 +15,11 @@ fn in_role(mut pod: Value, role: &str) -> Value {
     pod
 }
 
-/// Our framework as the master shows it.
+/// Our framework as the master shows it, beside the one that keeps the cluster's process alive.
 fn framework(cluster: &MesosServer) -> Value {
     let state = cluster.mesos.master().get("/frameworks").json();
-    state["frameworks"].as_array().and_then(|all| all.first()).cloned().unwrap_or(Value::Null)
+    let ours = state["frameworks"].as_array().and_then(|all| all.iter().find(|framework| framework["name"] == "podium"));
+    ours.unwrap_or_else(|| panic!("{state}")).clone()
 }
 
 /// Waits until the queue tells that Mesos refuses this pod's role.
