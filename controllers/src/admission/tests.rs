@@ -469,7 +469,9 @@ fn what_is_accepted_at_the_limit_can_be_read_again_and_sent_back_and_a_byte_more
 
 #[test]
 fn a_definition_that_swells_beyond_the_limit_is_refused() {
-    let containers: Vec<String> = (0..6000).map(|n| format!(r#"{{"name":"c{n}","resources":{{}}}}"#)).collect();
+    let endpoints = |n: u32| (0..10).map(|m| format!(r#"{{"name":"e{n}-{m}"}}"#)).collect::<Vec<_>>().join(",");
+    let container = |n| format!(r#"{{"name":"c{n}","resources":{{}},"endpoints":[{}]}}"#, endpoints(n));
+    let containers: Vec<String> = (0..900).map(container).collect();
     let spec = format!(r#"{{"id":"/web","containers":[{}]}}"#, containers.join(","));
     assert!(spec.len() < definition::MAX_BYTES);
     let mut world = World::new();
