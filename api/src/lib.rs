@@ -30,6 +30,7 @@ mod pods;
 mod pulse;
 mod push;
 mod queue;
+mod refused;
 mod request;
 mod routes;
 mod server;

@@ -35,6 +35,9 @@ pub(crate) const DRY_RUN: &str = "dryRun";
 const STRICT: &str = "strict";
 /// What a change is called that changes nothing.
 const NOTHING: &str = "nothing";
+/// What a deletion has to wait for.
+const DELETED_IN_QUARANTINE: &str =
+    "quarantine: nothing is stopped until every unknown instance is settled; `podium get unknown` lists them";
 /// More warnings would not fit into an answer's head.
 const MAX_WARNINGS: usize = 16;
 
@@ -134,6 +137,9 @@ pub async fn delete(api: &Api, id: &PodId, head: &Head) -> Result<Answer, Proble
     let mut answer = empty(StatusCode::ACCEPTED);
     stamp(&mut answer, &changed, deployment);
     header(&mut answer, LOCATION, "/v2/deployments");
+    if api.index.read(|state| state.quarantine().is_some()) {
+        header(&mut answer, WARNING, format!("299 podium {}", quoted(DELETED_IN_QUARANTINE)));
+    }
     Ok(answer)
 }
 

@@ -17,11 +17,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::Api;
 use crate::answer::{Answer, Problem, REVISION, header, json_value};
 use crate::commit;
 use crate::openapi::{self, route};
 use crate::request::{Body, Head};
+use crate::{Api, refused};
 
 /// Orders that may wait to be carried out.
 const MOST_ORDERS: usize = 1_000;
@@ -57,6 +57,7 @@ enum Wanted {
 pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static str, Result<Answer, Problem>) {
     let route = match path.strip_prefix(BELOW).unwrap_or_default().trim_end_matches('/') {
         "unknown" => UNKNOWN,
+        "refused" => REFUSED,
         "orders" => ORDERS,
         _ => return ("unknown", Err(Problem::no_route())),
     };
@@ -64,7 +65,8 @@ pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static
     let answer = match openapi::judge(route, head) {
         Err(problem) => Err(problem),
         Ok(()) if route == UNKNOWN && read => list(api, head).await,
-        Ok(()) if route == UNKNOWN => Err(Problem::method("GET, HEAD")),
+        Ok(()) if route == REFUSED && read => refused::list(api, head).await,
+        Ok(()) if route != ORDERS => Err(Problem::method("GET, HEAD")),
         Ok(()) if head.method == Method::POST => order(api, head, body).await,
         Ok(()) => Err(Problem::method("POST")),
     };
@@ -72,6 +74,7 @@ pub async fn handle(api: &Api, path: &str, head: &Head, body: Body) -> (&'static
 }
 
 const UNKNOWN: &str = route!("/v2/podium/unknown");
+const REFUSED: &str = route!("/v2/podium/refused");
 const ORDERS: &str = route!("/v2/podium/orders");
 
 async fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {

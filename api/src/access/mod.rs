@@ -196,8 +196,17 @@ fn unauthorized() -> Problem {
 const OPEN: [&str; 3] = ["/ping", "/livez", "/readyz"];
 
 /// What shows each caller only what that caller may see, by itself, with everything below it.
-const FILTERED: [&str; 8] =
-    ["/v2/openapi.json", "/v2/events", "/v2/groups", "/v2/info", "/v2/leader", "/v2/apps", "/v2/tasks", "/v2/plugins"];
+const FILTERED: [&str; 9] = [
+    "/v2/openapi.json",
+    "/v2/events",
+    "/v2/groups",
+    "/v2/info",
+    "/v2/leader",
+    "/v2/apps",
+    "/v2/tasks",
+    "/v2/plugins",
+    "/v2/podium/refused",
+];
 
 /// What judges changes as well by itself, by the pod that they are about.
 const JUDGED: [&str; 3] = ["/v2/pods", "/v2/deployments", "/v2/queue"];

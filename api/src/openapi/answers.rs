@@ -29,6 +29,7 @@ pub(super) fn add(schemas: &mut Map<String, Value>) {
         ("Order", order()),
         ("Orders", object(&[("orders", list(ordered()))])),
         ("Unknown", unknown()),
+        ("Refused", refused()),
         ("Abdication", object(&[("message", text()), ("details", list(json!({})))])),
         ("Instance", instance()),
         ("Queue", object(&[("queue", list(queued()))])),
@@ -172,6 +173,11 @@ fn order() -> Value {
 
 fn ordered() -> Value {
     object(&[("id", text()), ("kind", text()), ("ids", list(text()))])
+}
+
+fn refused() -> Value {
+    let error = object(&[("path", text()), ("message", text())]);
+    object(&[("id", text()), ("version", maybe(time())), ("specRevision", count()), ("judgedAt", time()), ("errors", list(error))])
 }
 
 fn unknown() -> Value {

@@ -345,6 +345,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
         )],
     },
     Endpoint {
+        path: "/v2/podium/refused",
+        operations: &[get(
+            "Definitions that were put straight into the store and refused.",
+            &[],
+            &[(200, "They, each with every error, and with the version that is in force instead.", Content::Many("Refused"))],
+            READ,
+        )],
+    },
+    Endpoint {
         path: "/v2/podium/orders",
         operations: &[Operation {
             method: "POST",

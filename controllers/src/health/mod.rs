@@ -1,6 +1,7 @@
 //! How pods are, for those who ask: [`status::pod_status`] answers the API, the [`Health`] controller keeps
 //! `status/<pod id>` for people and pipelines ([`report`]).
 //!
+//! A deleted pod's goes with its last keys, which upgrade removes; that of a refused push with the push, here.
 //! The key is written at once when something changes, then at most twice a second, and never while nothing changes:
 //! its only time stamp, `updatedAt`, is that of the last change. A spec that can't be any pod's is answered too ([`strays`]).
 
@@ -64,6 +65,8 @@ impl Controller for Health {
     fn apply(&self, view: &PodView, intents: Vec<Intent>, _now: Now, _ids: &mut dyn Ids) -> Vec<Group> {
         let key = Key::Status(view.id.clone());
         let seen = Compare::as_seen(key.clone(), view.status.as_ref());
+        // With the pod goes its status, by upgrade's hand: what was decided before must not come after.
+        let there = Compare::as_seen(Key::Accepted(view.id.clone()), view.accepted.as_ref());
         intents
             .into_iter()
             .map(|intent| {
@@ -71,7 +74,7 @@ impl Controller for Health {
                     Intent::Write(json) => Op::Put(key.clone(), json),
                     Intent::Remove => Op::Delete(key.clone()),
                 };
-                Group::new(view.id.clone()).when(seen.clone()).then(op)
+                Group::new(view.id.clone()).when(seen.clone()).when(there.clone()).then(op)
             })
             .collect()
     }

@@ -67,7 +67,7 @@ pub struct PodStatus {
     pub last_updated: Option<Version>,
     /// As `status_since`.
     pub last_changed: Version,
-    /// Why it is not stable, and what holds the whole store up, in words.
+    /// Why it is not stable, why the last push was refused, and what holds the whole store up, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Its instances, also those that were not launched yet.
@@ -221,6 +221,7 @@ pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
     let since = instances.iter().map(|instance| instance.status_since).max();
     let since = since.unwrap_or(Version::from_millis(accepted.version_ms));
     let mut reasons = words::of_store(view);
+    reasons.extend(words::of_push(view));
     if status != PodState::Stable {
         reasons.extend(words::of_pod(view, &census.members, now_ms));
     }

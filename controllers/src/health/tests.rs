@@ -305,6 +305,11 @@ fn a_refused_push_is_told_with_every_error_beside_what_runs_on() {
     assert_eq!((&status["phase"], &status["specRevision"]), (&json!("Refused"), &json!(33)));
     assert_eq!(status["errors"], json!([{"path": "/id", "message": "error.pattern"}, {"path": "/user", "message": "must not be empty"}]));
     assert_eq!((&status["version"], &status["counts"]["healthy"]), (&json!(Version::from_millis(CONFIG)), &json!(1)));
+    let told = pod_status(&view, NOW).unwrap();
+    assert_eq!(
+        (told.status, told.message.as_deref()),
+        (PodState::Stable, Some("the last push was refused: /id: error.pattern (and 1 more error)"))
+    );
     // The same for a pod that never was.
     view.accepted = None;
     view.instances.clear();

@@ -274,6 +274,18 @@ pub(super) fn of_store(view: &PodView) -> Vec<String> {
     quarantine.into_iter().chain(unknown).collect()
 }
 
+/// That the last push was refused, with its first error; `None`: it was not.
+pub(super) fn of_push(view: &PodView) -> Option<String> {
+    let verdict = view.verdict.as_ref().map(|held| &held.value)?;
+    let first = verdict.violations.first()?;
+    let more = match verdict.violations.len() - 1 {
+        0 => String::new(),
+        1 => " (and 1 more error)".to_owned(),
+        more => format!(" (and {more} more errors)"),
+    };
+    Some(format!("the last push was refused: {}: {}{more}", first.path, short(&first.message)))
+}
+
 /// What a quarantine means and what to do about it, for those who may read everything.
 pub fn quarantine(quarantine: &Quarantine) -> String {
     in_quarantine(quarantine, &short(&quarantine.reason))

@@ -63,6 +63,8 @@ fn finish_deletion(view: &PodView, group: Group) -> Group {
         view.verdict.as_ref().map(|_| Key::Verdict(pod.clone())),
     ];
     group.ops.extend(others.into_iter().flatten().map(Op::Delete));
+    // Who has waited for the end shall not find a status of what is no more.
+    group = group.then(Op::Delete(Key::Status(pod.clone())));
     group.ops.extend(view.reach.keys().take(REACH).map(|uuid| Op::Delete(Key::Reach(pod.clone(), *uuid))));
     group
 }

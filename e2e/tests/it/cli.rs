@@ -1,6 +1,7 @@
 //! The same with the command line.
 
 use podium_e2e::cluster::{Cluster, Form};
+use podium_e2e::etcd;
 use podium_e2e::process::{marked, marked_running};
 use podium_e2e::wait::eventually;
 use serde_json::Value;
@@ -38,6 +39,7 @@ fn the_commands_apply_get_status_scale_and_delete(form: Form) {
     cluster.api().stable("/simplepod", 3);
 
     run(&cluster, &["delete", "/simplepod", "--wait"]);
+    assert_eq!(etcd::get(&cluster.endpoints.etcd, "/podium/status/simplepod"), None, "the last keys go together");
     eventually("no process is left", || match marked(&marker) {
         left if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),

@@ -40,6 +40,8 @@ fn a_pushed_spec_runs_and_a_malformed_push_disturbs_nothing(form: Form) {
         if all { Ok(now) } else { Err(now.to_string()) }
     });
     assert_eq!(refused["version"].as_str(), before["spec"]["version"].as_str(), "the version in force stays: {refused}");
+    let listed = text(&cluster.podium(&["get", "pods"]).stdout);
+    assert!(listed.contains("the last push was refused: /") && listed.contains(" more errors)"), "{listed}");
     put("this is no JSON");
     eventually("the status says that it is no JSON", || {
         let now = status()?;
@@ -49,6 +51,13 @@ fn a_pushed_spec_runs_and_a_malformed_push_disturbs_nothing(form: Form) {
     assert_eq!(after["instances"][0]["id"], before["instances"][0]["id"]);
     assert_eq!(marked(&marker), processes, "what runs was left alone");
 
+    assert!(etcd::ctl(&store, &["put", "/podium/specs/never", "{}"]).status.success());
+    eventually("a push that became no pod is listed", || match text(&cluster.podium(&["get", "pods"]).stdout) {
+        listed if listed.lines().any(|line| line.starts_with("/never ") && line.contains("REFUSED") && line.contains("/containers")) => {
+            Ok(())
+        }
+        listed => Err(listed),
+    });
     let output = etcd::ctl(&store, &["del", "/podium/specs/simplepod"]);
     assert!(output.status.success());
     eventually("it stops", || match marked(&marker) {

@@ -13,7 +13,7 @@ use super::documents::{self, Definition};
 use super::failure::Failure;
 use super::logs;
 use super::render;
-use super::status::{Deployment, PodStatus};
+use super::status::{Deployment, PodStatus, Refused};
 use super::terminal::{Paint, Tone, printable};
 use super::unknown;
 use super::wait::{self, Ends, Goal};
@@ -76,7 +76,7 @@ async fn get_pods(args: ListArgs) -> Result<(), Failure> {
     let mut server = Connection::new(&args.server)?;
     match args.output.output {
         OutputFormat::Json => print_json(&server.get("/v2/pods").await?.body),
-        OutputFormat::Table => print(&render::pods(&statuses(&mut server).await?, Paint::for_stdout())),
+        OutputFormat::Table => list(&mut server).await,
     }
 }
 
@@ -87,7 +87,7 @@ async fn get_pod(args: GetPodArgs) -> Result<(), Failure> {
         OutputFormat::Json => print_json(&server.get(&path).await?.body),
         OutputFormat::Table => {
             let status: PodStatus = server.get_as(&format!("{path}::status")).await?;
-            print(&render::pods(&[status], Paint::for_stdout()))
+            print(&render::pods(&[status], &[], Paint::for_stdout()))
         }
     }
 }
@@ -134,7 +134,7 @@ async fn status(args: StatusArgs) -> Result<(), Failure> {
     match (args.output.output, &args.id) {
         (OutputFormat::Json, _) => print_json(&server.get(&path).await?.body),
         (OutputFormat::Table, Some(_)) => print(&render::pod(&server.get_as(&path).await?, Paint::for_stdout())),
-        (OutputFormat::Table, None) => print(&render::pods(&statuses(&mut server).await?, Paint::for_stdout())),
+        (OutputFormat::Table, None) => list(&mut server).await,
     }
 }
 
@@ -184,9 +184,15 @@ async fn rollback(args: RollbackArgs) -> Result<(), Failure> {
 
 async fn delete(args: DeleteArgs) -> Result<(), Failure> {
     let mut server = Connection::new(&args.server)?;
-    server.delete(&args.id, args.force.force).await?;
-    say(&format!("{} deleted, its instances are being stopped", args.id))?;
-    finish(&mut server, vec![Goal::Gone { id: args.id }], &args.wait).await
+    let answer = server.delete(&args.id, args.force.force).await?;
+    // The only warning there is about a deletion: something holds it up.
+    let (then, behind) = match answer.warnings.is_empty() {
+        true => ("its instances are being stopped", ""),
+        false => ("its instances are stopped when the quarantine is over", " as soon as the quarantine is over"),
+    };
+    say(&format!("{} deleted, {then}", args.id))?;
+    warn(&answer.warnings);
+    finish(&mut server, vec![Goal::Gone { id: args.id, behind }], &args.wait).await
 }
 
 fn validate(args: ValidateArgs) -> Result<(), Failure> {
@@ -286,6 +292,19 @@ async fn ends_so_far(server: &mut Connection, id: &PodId, wait: &WaitArgs) -> Re
 
 async fn finish(server: &mut Connection, goals: Vec<Goal>, wait: &WaitArgs) -> Result<(), Failure> {
     if wait.wait { wait::until(server, goals, wait.timeout.max(Duration::from_millis(1))).await } else { Ok(()) }
+}
+
+/// Every pod, and every push that became none.
+async fn list(server: &mut Connection) -> Result<(), Failure> {
+    let pods = statuses(server).await?;
+    let mut refused = match server.get_as::<Vec<Refused>>("/v2/podium/refused").await {
+        // A server of an earlier version keeps them to itself.
+        Err(Failure::NotFound(_)) => Vec::new(),
+        refused => refused?,
+    };
+    // A pod that runs says it by itself.
+    refused.retain(|one| one.version.is_none());
+    print(&render::pods(&pods, &refused, Paint::for_stdout()))
 }
 
 async fn statuses(server: &mut Connection) -> Result<Vec<PodStatus>, Failure> {

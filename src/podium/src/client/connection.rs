@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
-use podium_http::{Client, ClientConfig, Method, StatusCode, Trust, Url};
+use podium_http::{Body, Client, ClientConfig, Method, StatusCode, Trust, Url};
 use podium_types::id::PodId;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +23,7 @@ const MIN_REVISION: HeaderName = HeaderName::from_static("x-podium-min-revision"
 const LOG_OFFSET: HeaderName = HeaderName::from_static("x-podium-log-offset");
 const LOG_SIZE: HeaderName = HeaderName::from_static("x-podium-log-size");
 const TASK: HeaderName = HeaderName::from_static("x-podium-task");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A server.
@@ -139,6 +140,24 @@ impl Connection {
         }
     }
 
+    /// Opens a stream of what happens from now on.
+    pub async fn events(&self) -> Result<Body, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, EVENTS);
+        headers.extend(self.authorization.iter().map(|value| (AUTHORIZATION, value.clone())));
+        let response = self.client.request(Method::GET, &self.url("/v2/events")?, headers, Vec::new()).await.map_err(unreachable)?;
+        if response.status.is_success() { Ok(response.body) } else { Err(refusal(response.status, &[])) }
+    }
+
+    /// The store has come to this revision: what is read from now on must not be older.
+    pub fn has_seen(&mut self, revision: i64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Failure> {
+        format!("{}{path}", self.base).parse().map_err(|_| Failure::Usage(format!("--server: {} is no URL", self.base)))
+    }
+
     async fn send(&mut self, method: Method, path: &str, body: Option<&Value>, if_match: Option<&str>) -> Result<Answer, Failure> {
         let (headers, body) = self.exchange(method, path, body, if_match).await?;
         let body = match body.is_empty() {
@@ -160,7 +179,7 @@ impl Connection {
         body: Option<&Value>,
         if_match: Option<&str>,
     ) -> Result<(HeaderMap, Bytes), Failure> {
-        let url: Url = format!("{}{path}", self.base).parse().map_err(|_| Failure::Usage(format!("--server: {} is no URL", self.base)))?;
+        let url = self.url(path)?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, JSON);
         headers.extend(self.authorization.iter().map(|value| (AUTHORIZATION, value.clone())));
@@ -184,7 +203,7 @@ impl Connection {
             return Err(refusal(status, &body));
         }
         if let Some(revision) = headers.get(REVISION).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok()) {
-            self.revision = self.revision.max(revision);
+            self.has_seen(revision);
         }
         Ok((headers, body))
     }

@@ -4,6 +4,7 @@
 mod commands;
 mod connection;
 mod documents;
+mod events;
 mod failure;
 mod identity;
 mod logs;

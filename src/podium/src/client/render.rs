@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::status::{Deployment, InstanceStatus, PodStatus, tone};
+use super::status::{Deployment, InstanceStatus, PodStatus, Refused, tone};
 use super::terminal::{Paint, Tone, printable};
 
 /// One cell: its text, and what the text means.
@@ -43,9 +43,9 @@ pub fn table(head: &[&str], rows: &[Vec<Cell>], paint: Paint) -> String {
     out
 }
 
-/// `podium get pods` and `podium status`.
-pub fn pods(pods: &[PodStatus], paint: Paint) -> String {
-    let rows: Vec<Vec<Cell>> = pods
+/// `podium get pods` and `podium status`; last what was pushed and refused, and so is no pod.
+pub fn pods(pods: &[PodStatus], refused: &[Refused], paint: Paint) -> String {
+    let mut rows: Vec<Vec<Cell>> = pods
         .iter()
         .map(|pod| {
             vec![
@@ -57,6 +57,9 @@ pub fn pods(pods: &[PodStatus], paint: Paint) -> String {
             ]
         })
         .collect();
+    rows.extend(
+        refused.iter().map(|one| vec![Cell::from(&one.id), state("REFUSED"), Cell::from("-"), Cell::from("-"), Cell::from(one.reason())]),
+    );
     table(&["POD", "STATUS", "STABLE", "VERSION", "REASON"], &rows, paint)
 }
 
@@ -203,13 +206,16 @@ mod tests {
 
     #[test]
     fn pods_are_listed_with_their_reason() {
-        let text = pods(&[web()], Paint::PLAIN);
+        let error = json!({"path": "/containers(0)/name", "message": "error.pattern"});
+        let refused: Refused = serde_json::from_value(json!({"id": "/new", "version": null, "errors": [error, error]})).unwrap();
+        let text = pods(&[web()], &[refused], Paint::PLAIN);
         assert_eq!(
             text,
             "POD   STATUS    STABLE  VERSION                   REASON\n\
-             /web  DEGRADED  1/2     2026-01-01T00:00:00.000Z  waits 2 s\n"
+             /web  DEGRADED  1/2     2026-01-01T00:00:00.000Z  waits 2 s\n\
+             /new  REFUSED   -       -                         /containers(0)/name: error.pattern (and 1 more)\n"
         );
-        assert_eq!(pods(&[], Paint::PLAIN), "POD  STATUS  STABLE  VERSION  REASON\n");
+        assert_eq!(pods(&[], &[], Paint::PLAIN), "POD  STATUS  STABLE  VERSION  REASON\n");
     }
 
     #[test]
@@ -228,7 +234,7 @@ mod tests {
     fn foreign_text_cannot_steer_the_terminal() {
         let mut evil = web();
         evil.message = Some("\x1b]0;owned\x07".to_owned());
-        assert!(!pods(&[evil], Paint::PLAIN).contains('\x1b'));
+        assert!(!pods(&[evil], &[], Paint::PLAIN).contains('\x1b'));
     }
 
     #[test]

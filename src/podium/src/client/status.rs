@@ -141,6 +141,39 @@ pub struct Exit {
     pub message: Option<String>,
 }
 
+/// A definition that was put into the store and refused.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Refused {
+    /// The pod, or what was meant to be one's id.
+    pub id: String,
+    /// What is in force instead.
+    pub version: Option<String>,
+    /// What is wrong with it.
+    pub errors: Vec<Violation>,
+}
+
+/// One thing that is wrong with a definition.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Violation {
+    /// Where.
+    pub path: String,
+    /// What.
+    pub message: String,
+}
+
+impl Refused {
+    /// The first error, and how many more there are.
+    pub fn reason(&self) -> String {
+        let first = self.errors.first().map(|error| format!("{}: {}", error.path, error.message)).unwrap_or_default();
+        match self.errors.len().saturating_sub(1) {
+            0 => first,
+            more => format!("{first} (and {more} more)"),
+        }
+    }
+}
+
 /// A running deployment.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -224,7 +257,7 @@ pub fn tone(status: &str) -> Option<Tone> {
         "STABLE" | "TASK_RUNNING" => Some(Tone::Good),
         "DEGRADED" | "PENDING" | "STAGING" | "TASK_STAGING" | "TASK_STARTING" | "TASK_KILLING" => Some(Tone::Uneasy),
         "TERMINAL" | "TASK_FINISHED" | "TASK_KILLED" => Some(Tone::Faint),
-        "TASK_FAILED" | "TASK_ERROR" | "TASK_LOST" | "TASK_UNREACHABLE" | "TASK_DROPPED" | "TASK_GONE" => Some(Tone::Bad),
+        "REFUSED" | "TASK_FAILED" | "TASK_ERROR" | "TASK_LOST" | "TASK_UNREACHABLE" | "TASK_DROPPED" | "TASK_GONE" => Some(Tone::Bad),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for a pod: a pure judgement of what the server says, and the loop that asks again.
+//! Waiting for a pod: a pure judgement of what the server says, and the loop that asks again when something has happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,18 +7,18 @@ use podium_types::id::PodId;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::events::Events;
 use super::failure::Failure;
 use super::status::{Deployment, PodStatus, Termination};
 use super::terminal::{Progress, printable};
 
 /// After as many ends of one instance it is said that the pod cannot start.
 const MAX_ENDS: usize = 3;
-/// A container that ends at once runs for a moment, too: a pod must have been stable for so long.
+/// A container that ends at once runs for a moment, too: a pod must have been stable for so long, and for each end that was seen of
+/// one instance, twice as long again.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Between two questions at first; each is half as long again as the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Between two questions at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two questions at least, however much happens.
+const PACE: Duration = Duration::from_millis(100);
 /// A server that does not answer is waited for this long: it may be restarting.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -29,6 +29,8 @@ pub enum Verdict {
     Done(String),
     /// Not yet, and why.
     Waiting(String),
+    /// It has come, and has to last for so long yet.
+    Settling(String, Duration),
     /// It will not come.
     Hopeless(String),
 }
@@ -54,6 +56,12 @@ impl Ends {
         }
     }
 
+    /// For how long a pod must be stable after all that.
+    fn settled(&self) -> Duration {
+        let most = self.seen.values().map(BTreeSet::len).max().unwrap_or(0).min(MAX_ENDS);
+        (0..most).fold(SETTLED, |time, _| time + 2 * SETTLED)
+    }
+
     /// An instance that ended too often and is not well now.
     fn keeps_ending(&self, status: &PodStatus) -> Option<(&str, usize)> {
         let well = |id: &str| status.instances.iter().any(|instance| instance.id == id && instance.status == "STABLE");
@@ -71,9 +79,10 @@ pub fn judge(status: &PodStatus, deploying: bool, ends: &mut Ends) -> Verdict {
     ends.note(status);
     let count = format!("{} of {} instances stable", status.stable(), status.spec.scaling.instances);
     if status.status == "STABLE" && !deploying {
-        return match status.instances.is_empty() || status.stable_for().is_none_or(|time| time >= SETTLED) {
+        let left = status.stable_for().map_or(Duration::ZERO, |time| ends.settled().saturating_sub(time));
+        return match status.instances.is_empty() || left.is_zero() {
             true => Verdict::Done(format!("{} is STABLE: {count}", status.id)),
-            false => Verdict::Waiting(format!("{} is STABLE: {count}; seeing whether it stays so", status.id)),
+            false => Verdict::Settling(format!("{} is STABLE: {count}; seeing whether it stays so", status.id), left),
         };
     }
     let reason = status.reason();
@@ -103,15 +112,27 @@ pub enum Goal {
     Gone {
         /// Which.
         id: PodId,
+        /// What it waits for before it begins to stop; empty: nothing.
+        behind: &'static str,
     },
+}
+
+impl Goal {
+    fn pod(&self) -> PodId {
+        match self {
+            Self::Stable { id, .. } | Self::Gone { id, .. } => id.clone(),
+        }
+    }
 }
 
 /// Waits for one goal after the other until all are reached, one will not be, or the time is over.
 pub async fn until(server: &mut Connection, goals: Vec<Goal>, timeout: Duration) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
+    // Before the first question: what happens after its answer is not missed.
+    let mut events = Events::open(server).await;
     for mut goal in goals {
         let mut progress = Progress::new();
-        let last = one(server, &mut goal, deadline, timeout, &mut progress).await?;
+        let last = one(server, &mut events, &mut goal, (deadline, timeout), &mut progress).await?;
         progress.clear();
         eprintln!("{}", printable(&last));
     }
@@ -120,31 +141,42 @@ pub async fn until(server: &mut Connection, goals: Vec<Goal>, timeout: Duration)
 
 async fn one(
     server: &mut Connection,
+    events: &mut Events,
     goal: &mut Goal,
-    deadline: Instant,
-    timeout: Duration,
+    (deadline, timeout): (Instant, Duration),
     progress: &mut Progress,
 ) -> Result<String, Failure> {
-    let (mut pause, mut silent_since) = (FIRST_PAUSE, None);
+    let mut silent_since = None;
     let mut last = "no answer yet".to_owned();
     loop {
-        match ask(server, goal).await {
+        let asked = Instant::now();
+        let mut look_again = deadline;
+        let (words, settles) = match ask(server, goal).await {
             Ok(Verdict::Done(words)) => return Ok(words),
             Ok(Verdict::Hopeless(words)) => return Err(Failure::Failed(words)),
-            Ok(Verdict::Waiting(words)) => {
-                silent_since = None;
+            Ok(Verdict::Waiting(words)) => (Some(words), None),
+            Ok(Verdict::Settling(words, left)) => (Some(words), Some(left)),
+            Err(Failure::Unreachable(words)) if silent_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => {
                 progress.show(&words);
-                last = words;
+                events.give_up();
+                (None, None)
             }
-            Err(Failure::Unreachable(words)) if silent_since.get_or_insert_with(Instant::now).elapsed() < PATIENCE => progress.show(&words),
             Err(failure) => return Err(failure),
+        };
+        if let Some(words) = words {
+            silent_since = None;
+            progress.show(&words);
+            last = words;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if let Some(left) = settles {
+            look_again = look_again.min(Instant::now() + left);
+        }
+        if Instant::now() >= deadline {
             return Err(Failure::TimedOut(format!("timed out after {timeout:?}: {last}")));
         }
-        tokio::time::sleep(pause.min(left)).await;
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        // Something has happened, or the time is over: either is a reason to look. At the deadline too, so that the last words are new.
+        let _ = tokio::time::timeout_at(look_again, events.next(server, &goal.pod())).await;
+        tokio::time::sleep_until((asked + PACE).min(deadline)).await;
     }
 }
 
@@ -156,8 +188,8 @@ async fn ask(server: &mut Connection, goal: &mut Goal) -> Result<Verdict, Failur
             let status: PodStatus = server.get_as(&format!("/v2/pods{id}::status")).await?;
             Ok(judge(&status, deploying, ends))
         }
-        Goal::Gone { id } => match is_deploying(server, id).await? {
-            true => Ok(Verdict::Waiting(format!("{id} is stopping"))),
+        Goal::Gone { id, behind } => match is_deploying(server, id).await? {
+            true => Ok(Verdict::Waiting(format!("{id} is stopping{behind}"))),
             false => Ok(Verdict::Done(format!("{id} is gone"))),
         },
     }
@@ -216,6 +248,16 @@ mod tests {
             stable.last_updated = Some(now.to_owned());
             assert_eq!(matches!(judge(&stable, false, &mut Ends::default()), Verdict::Done(_)), done, "{now}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_has_fallen_is_watched_for_longer() {
+        let mut ends = Ends::default();
+        let mut again = status("STABLE", &[("a.1", "STABLE"), ("a.2", "STABLE")], &[("a.1", "1"), ("a.1", "2"), ("a.2", "1")]);
+        (again.status_since, again.last_updated) = (Some("2026-01-01T00:00:00Z".to_owned()), Some("2026-01-01T00:00:02Z".to_owned()));
+        assert!(matches!(judge(&again, false, &mut ends), Verdict::Settling(_, left) if left == Duration::from_secs(3)));
+        again.last_updated = Some("2026-01-01T00:00:05Z".to_owned());
+        assert!(matches!(judge(&again, false, &mut ends), Verdict::Done(_)));
     }
 
     #[test]

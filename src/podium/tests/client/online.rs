@@ -1,6 +1,6 @@
 //! Commands against a server. Where a controller would act, the test writes that controller's records itself.
 
-use podium_proto::records::{Delay, Termination, termination};
+use podium_proto::records::{Delay, Instance, Quarantine, Termination, Verdict, termination, verdict};
 use podium_store::Key;
 use podium_store::index::Kinds;
 use podium_store::writer::{Group, Op, Outcome};
@@ -156,8 +156,16 @@ async fn a_pod_that_cannot_start_ends_the_wait_with_1_and_the_reason() {
                 exit_code: Some(7),
             }],
         };
+        // With each end scaling writes the next incarnation.
+        let next = Instance { incarnation: 4, ..Instance::default() };
         let delay = Delay { history: (1..=3).map(end).collect(), ..Delay::default() };
-        commit(&world, Group::new(pod_id.clone()).then(Op::record(Key::Delay(pod_id.clone()), delay))).await;
+        commit(
+            &world,
+            Group::new(pod_id.clone())
+                .then(Op::record(Key::Delay(pod_id.clone()), delay))
+                .then(Op::record(Key::Instance(pod_id.clone(), instance.uuid), next)),
+        )
+        .await;
     };
     let apply = ["apply", "-f", &file, "--wait"];
     let (ran, ()) = tokio::join!(world.podium(&apply), fail);
@@ -201,4 +209,58 @@ async fn a_dry_run_tells_and_changes_nothing_and_a_rollback_returns_to_a_version
     assert_eq!(json(&world.podium(&["get", "pod", "/a", "-o", "json"]).await.out)["scaling"]["instances"], 2);
     assert_eq!(world.podium(&["rollback", "/a", "--to", "yesterday"]).await.code, 2);
     assert_eq!(world.podium(&["rollback", "/a", "--to", "2001-01-01T00:00:00.000Z"]).await.code, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_asks_when_something_has_happened_and_at_its_end() {
+    let world = World::new().await;
+    let file = world.file(&pod("/a", 1));
+    let ran = world.podium(&["apply", "-f", &file, "--wait", "--timeout", "3s"]).await;
+    assert_eq!(ran.code, 5, "{ran:?}");
+    let client = podium_http::Client::new(podium_http::ClientConfig::default()).unwrap();
+    let metrics =
+        client.get(&format!("http://{}/metrics/prometheus", world.address()).parse().unwrap()).await.unwrap().bytes().await.unwrap();
+    let metrics = String::from_utf8(metrics.to_vec()).unwrap();
+    let line =
+        |route: &str| metrics.lines().find(|line| line.contains(&format!("route=\"{route}\"")) && line.contains("requests_total")).unwrap();
+    assert!(line("/v2/events").ends_with(" 1"), "{metrics}");
+    let asked: u32 = line("/v2/deployments").rsplit(' ').next().unwrap().parse().unwrap();
+    assert!((2..=4).contains(&asked), "{asked} times in 3 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_was_refused_is_listed_with_its_first_error() {
+    let world = World::new().await;
+    world.podium(&["apply", "-f", &world.file(&pod("/a", 1))]).await;
+    for name in ["/a", "/new"] {
+        let violation = |path: &str| verdict::Violation { path: path.to_owned(), message: "error.min".to_owned() };
+        let violations = vec![violation("/containers(0)/resources/cpus"), violation("/scaling/instances")];
+        let verdict = Verdict { spec_revision: 5, violations, ..Verdict::default() };
+        commit(&world, Group::new(id(name)).then(Op::record(Key::Verdict(id(name)), verdict))).await;
+    }
+    commit(&world, Group::global().then(Op::Put(Key::StraySpec("/My_Pod".to_owned()), "{}".into()))).await;
+    let status = r#"{"errors":[{"path":"/id","message":"is no pod id"}],"updatedAt":"2026-01-01T00:00:00.000Z"}"#;
+    commit(&world, Group::global().then(Op::Put(Key::StrayStatus("/My_Pod".to_owned()), status.into()))).await;
+    for list in [&["get", "pods"][..], &["status"]] {
+        let table = world.podium(list).await.out;
+        let lines: Vec<&str> = table.lines().skip(1).collect();
+        assert!(lines[0].starts_with("/a ") && lines[0].contains("DEGRADED"), "{table}");
+        assert!(lines[0].contains("the last push was refused: /containers(0)/resources/cpus: error.min (and 1 more error)"), "{table}");
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ");
+        assert_eq!(words(lines[1]), "/new REFUSED - - /containers(0)/resources/cpus: error.min (and 1 more)");
+        assert_eq!(words(lines[2]), "/My_Pod REFUSED - - /id: is no pod id");
+        assert_eq!(lines.len(), 3, "{table}");
+    }
+    assert_eq!(json(&world.podium(&["get", "pods", "-o", "json"]).await.out).as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_in_a_quarantine_says_that_it_waits() {
+    let world = World::new().await;
+    world.podium(&["apply", "-f", &world.file(&pod("/a", 1))]).await;
+    commit(&world, Group::global().then(Op::record(Key::Quarantine, Quarantine { reason: "x".to_owned(), ..Quarantine::default() }))).await;
+    let ran = world.podium(&["delete", "/a", "--wait", "--timeout", "100ms"]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (5, "/a deleted, its instances are stopped when the quarantine is over\n"));
+    assert!(ran.err.contains("warning: quarantine: nothing is stopped until every unknown instance is settled"), "{ran:?}");
+    assert!(ran.err.contains("timed out after 100ms: /a is stopping as soon as the quarantine is over"), "{ran:?}");
 }
