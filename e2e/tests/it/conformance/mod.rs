@@ -17,20 +17,19 @@ use podium_e2e::cluster::{Cluster, Form};
 use podium_e2e::mesos::{Agent, Helpers, RealMesos};
 use podium_engine::simulated::SimulatedAgents;
 use podium_engine::{Agents, Engine, Pace, Settings};
-use serde_json::json;
 
 use client::Format;
 use compare::{Difference, Known, Transcript, differences};
 use scenarios::Scenario;
 use stage::{Saw, Stage};
 
-/// Plays one scenario: what was said, and, should it break off, why.
+/// Plays one scenario: what was said. Should it break off, the place keeps why.
 async fn play(scenario: Scenario, place: &mut Place) -> Transcript {
     let mut stage = Stage::new(place.address, Format::Json).await.with_saw(place.saw.take());
     let played = AssertUnwindSafe((scenario.1)(&mut stage)).catch_unwind().await;
     if let Err(panic) = played {
         let why = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|why| (*why).to_owned()));
-        stage.told("broken off", json!(why));
+        place.broken.push(format!("{} at {}: {}", scenario.0, place.address, why.unwrap_or_default()));
     }
     place.saw = stage.saw.take();
     stage.into_transcript()
@@ -40,15 +39,17 @@ async fn play(scenario: Scenario, place: &mut Place) -> Transcript {
 struct Place {
     address: SocketAddr,
     saw: Option<Saw>,
+    /// The scenarios that were not played to their end here.
+    broken: Vec<String>,
 }
 
 impl From<&str> for Place {
     fn from(address: &str) -> Self {
-        Self { address: address.parse().unwrap(), saw: None }
+        Self { address: address.parse().unwrap(), saw: None, broken: Vec::new() }
     }
 }
 
-/// Plays all scenarios, one after the other, on both at a time.
+/// Plays all scenarios, one after the other, on both at a time. One that breaks off has shown nothing, even where both sides do.
 async fn compare_all(scenarios: &[Scenario], mut real: Place, mut embedded: Place) -> BTreeSet<Difference> {
     let mut found = BTreeSet::new();
     for scenario in scenarios {
@@ -59,6 +60,8 @@ async fn compare_all(scenarios: &[Scenario], mut real: Place, mut embedded: Plac
         keep(scenario.0, "real", &of_real);
         keep(scenario.0, "embedded", &of_embedded);
     }
+    let broken = [real.broken, embedded.broken].concat();
+    assert!(broken.is_empty(), "scenarios broke off:\n{}", broken.join("\n"));
     found
 }
 
@@ -129,7 +132,10 @@ fn lost_agents_are_told_of_by_both_masters_alike_but_for_what_is_on_the_list() {
     let embedded = runtime.block_on(engine(&folder.path().join("embedded"), agents.len()));
     let saws = [Saw::Real(real.process.as_ref().unwrap().id()), Saw::Embedded(embedded.simulation().unwrap(), agents.len())];
     let [saw, other_saw] = saws.map(Some);
-    let places = (Place { saw, ..Place::from(real.address.as_str()) }, Place { address: embedded.address(), saw: other_saw });
+    let places = (
+        Place { saw, ..Place::from(real.address.as_str()) },
+        Place { saw: other_saw, ..Place::from(embedded.address().to_string().as_str()) },
+    );
     let found = runtime.block_on(compare_all(scenarios::LOSS, places.0, places.1));
     runtime.block_on(embedded.shutdown());
     let names: Vec<&str> = scenarios::LOSS.iter().map(|(name, _)| *name).collect();

@@ -83,8 +83,13 @@ impl Stage {
     }
 
     /// Writes down what was said at this step.
+    ///
+    /// # Panics
+    /// When it was told before: one would hide the other in the comparison.
     pub fn told(&mut self, step: impl Into<String>, what: Value) {
-        self.said.push((step.into(), self.names.plain(what)));
+        let step = step.into();
+        assert!(self.said.iter().all(|(known, _)| *known != step), "the step '{step}' is told twice");
+        self.said.push((step, self.names.plain(what)));
     }
 
     pub fn told_reply(&mut self, step: impl Into<String>, reply: &Reply) {
@@ -136,10 +141,10 @@ impl Stage {
             }
         };
         let stream_id = stream.headers.get("mesos-stream-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-        let mut first = stream.next().await.unwrap_or_else(|| json!("the end"));
+        let mut first = soon(&mut stream).await;
         let mut offers = BTreeMap::new();
         let second = loop {
-            let event = stream.next().await.unwrap_or_else(|| json!("the end"));
+            let event = soon(&mut stream).await;
             // Offers may come before the first heartbeat.
             if event["type"] != "OFFERS" {
                 break event;
@@ -220,6 +225,11 @@ impl Stage {
         let all = self.offers(framework, count).await;
         framework.offers = all.into_iter().map(|offer| (text(&offer["id"]["value"]).to_owned(), offer)).collect();
     }
+}
+
+/// The next event of a subscription that has just begun.
+async fn soon(stream: &mut Stream) -> Value {
+    tokio::time::timeout(PATIENCE, stream.next()).await.expect("an event in time").unwrap_or_else(|| json!("the end"))
 }
 
 fn keep_offers(offers: &mut BTreeMap<String, Value>, event: &Value) {
