@@ -70,7 +70,11 @@ pub(super) struct Core {
     pub strays: Strays,
     pub survey: Survey,
     pub custody: Custody,
-    demand: Demand,
+    pub(super) demand: Demand,
+    /// Instances that are gone, and the role in which they have something to give back.
+    pub releasing: BTreeMap<(PodId, Uuid), String>,
+    /// How many, by role.
+    pub releasing_roles: BTreeMap<String, usize>,
     pub reconciliation: Reconciliation,
     roles: Roles,
     pub out: Vec<Output>,
@@ -100,6 +104,8 @@ impl Core {
             survey: Survey::default(),
             custody: Custody::default(),
             demand: Demand::default(),
+            releasing: BTreeMap::new(),
+            releasing_roles: BTreeMap::new(),
             reconciliation: Reconciliation::default(),
             roles: Roles::default(),
             out: Vec::new(),
@@ -160,7 +166,10 @@ impl Core {
         }
         let uuids = pod.join(view, revision, thaws);
         let roles = pod.definitions.values().map(|definition| definition.role.as_ref().unwrap_or(&self.settings.default_role).clone());
-        let before = std::mem::replace(&mut pod.roles, roles.collect());
+        // Also when nothing of the role is defined any more: what is left to give back is offered to it.
+        let reserved = pod.entries.values().filter_map(|entry| entry.observed.as_ref()).filter(|observed| observed.reservation.is_some());
+        let roles = roles.chain(reserved.map(|observed| observed.role.clone())).collect();
+        let before = std::mem::replace(&mut pod.roles, roles);
         self.roles.changed(&before, &pod.roles);
         for uuid in uuids {
             self.look(id, uuid, now);
@@ -244,10 +253,15 @@ impl Core {
     }
 
     pub fn role_waits(&self, role: &str) -> bool {
-        self.ready_roles.contains_key(role)
+        self.ready_roles.contains_key(role) || self.releasing_roles.contains_key(role)
     }
 
-    fn kills_blocked(&self) -> bool {
+    /// Roles in which offers are of use.
+    fn wanted_roles(&self) -> BTreeSet<String> {
+        self.ready_roles.keys().chain(self.releasing_roles.keys()).cloned().collect()
+    }
+
+    pub(super) fn kills_blocked(&self) -> bool {
         self.cut_off || !self.survey.done || self.custody.quarantine.is_some() || self.strays.any_raising()
     }
 
@@ -302,10 +316,12 @@ impl Core {
             wake.map(|wake| self.wakes.insert((wake, id.clone(), uuid)));
         }
         let config = entry.instance.as_ref().map(|held| held.value.config_ms);
+        let releasing = entry.observed.as_ref().filter(|_| due.release).map(|observed| observed.role.clone());
         // A refused record rests although nothing is left of it: what wanted it would write it again at once.
         if entry.is_empty() && entry.rest_until_ms <= now {
             pod.entries.remove(&uuid);
         }
+        self.set_releasing(id, uuid, releasing);
         self.set_ready(id, uuid, config.filter(|_| waits), now);
     }
 
@@ -376,7 +392,7 @@ impl Core {
                 self.out.extend(calls.into_iter().map(Output::Call));
             }
             self.update_roles(now);
-            let wanted: BTreeSet<String> = self.ready_roles.keys().cloned().collect();
+            let wanted = self.wanted_roles();
             let calls = self.demand.due(&wanted, now, self.settings.min_revive_ms);
             self.out.extend(calls.into_iter().map(Output::Call));
         }
@@ -412,7 +428,7 @@ impl Core {
 
     /// When to call [`Core::tick`] next.
     pub fn next_wake(&self) -> Option<i64> {
-        let wanted: BTreeSet<String> = self.ready_roles.keys().cloned().collect();
+        let wanted = self.wanted_roles();
         let demand = self.demand.next_wake(&wanted, self.settings.min_revive_ms).filter(|_| self.subscribed);
         let strays = self.strays.next_wake().filter(|_| self.subscribed && !self.kills_blocked());
         let ordered = self.strays.next_ordered().filter(|_| self.subscribed && !self.cut_off);

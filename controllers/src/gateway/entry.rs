@@ -23,7 +23,7 @@ pub(super) struct Ack {
 #[derive(Debug)]
 pub(super) enum Writing {
     /// The intent to launch, before the launch is sent on this slot.
-    Launch { slot: u64, operation: Option<Box<Operation>> },
+    Launch { slot: u64, operations: Vec<Operation> },
     /// What was observed; these updates are acknowledged when it is durable.
     Update { acks: Vec<Ack> },
     /// Nothing is left to know.
@@ -61,6 +61,10 @@ pub(super) struct Entry {
     pub ask_ms: i64,
     /// Perhaps it was never sent: Mesos is to be asked at once.
     pub doubtful: bool,
+    /// When the operations that give back what it has reserved were last sent; 0: they were not.
+    pub undone_ms: i64,
+    /// Nothing is reserved for it any more, as far as anybody can tell.
+    pub is_released: bool,
     /// Left alone until then: the store refused its record.
     pub rest_until_ms: i64,
     /// When it is looked at again, as listed in the core's timers.
@@ -78,6 +82,8 @@ pub(super) struct Due {
     pub kill: bool,
     /// Mesos is to be asked about its tasks.
     pub ask: bool,
+    /// What is reserved for it is to be given back.
+    pub release: bool,
     /// Its record is to be deleted.
     pub delete: bool,
     /// Look again then.
@@ -160,7 +166,8 @@ impl Entry {
                 due.wake_at(not_before);
             }
         } else if self.instance.is_none() && self.tombstone.is_none() && !any_alive && self.observed.is_some() {
-            due.delete = true;
+            due.release = self.holds();
+            due.delete = !due.release;
         }
         due
     }

@@ -37,11 +37,16 @@ pub(super) struct Identity {
     pub lease: i64,
 }
 
+/// As whom we act.
+pub(super) fn principal(settings: &Settings) -> Option<String> {
+    let authenticated = settings.credentials.as_ref().map(|credentials| credentials.principal.clone());
+    authenticated.or_else(|| settings.principal.clone())
+}
+
 /// How to subscribe as this framework.
 pub(super) fn mesos_config(settings: &Settings, framework_id: &str, roles: watch::Receiver<Vec<String>>) -> MesosConfig {
     let mut framework = client::framework_info(&settings.framework_name, &settings.user, framework_id);
-    let authenticated = settings.credentials.as_ref().map(|credentials| credentials.principal.clone());
-    framework.principal = authenticated.or_else(|| settings.principal.clone());
+    framework.principal = principal(settings);
     framework.failover_timeout = Some(settings.failover_timeout_seconds);
     if !settings.gpus {
         client::renounce_gpus(&mut framework);

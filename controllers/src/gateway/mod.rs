@@ -11,6 +11,8 @@
 //!
 //! Promise 6, of stores that are not the ones that launched what runs: [`survey`] asks Mesos what runs before anything
 //! else is done, [`strays`] judges it, [`quarantine`] keeps what follows in the store.
+//!
+//! What instances with persistent volumes have reserved is the business of [`residents`].
 
 mod core;
 mod demand;
@@ -25,6 +27,7 @@ mod pod;
 mod quarantine;
 mod queue;
 mod reconcile;
+mod residents;
 mod roles;
 mod secrets;
 mod slate;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use podium_mesos::matching::{self, AgentFacts, Group as Candidates, Placed, Rules, Slot};
+use podium_mesos::matching::{self, AgentFacts, Claim, Group as Candidates, Placed, Reason, Rules, Slot};
 use podium_mesos::task_group::{self, Launch, Placement};
 use podium_proto::mesos::v1::TaskState;
 use podium_proto::mesos::v1::offer::{Operation, operation};
@@ -19,6 +19,7 @@ use super::core::{Core, PendingSlot};
 use super::entry::{Entry, Writing};
 use super::output::{Call, Output, Token};
 use super::pod::Pod;
+use super::residents::{self, Bound, part};
 use super::secrets;
 use super::writes::as_known;
 
@@ -31,6 +32,8 @@ struct Batch {
     definition: Arc<PodDefinition>,
     role: String,
     waiting: Vec<matching::Waiting>,
+    /// Those that wait for what is reserved for them.
+    bound: Vec<Bound>,
     counted: Vec<AgentFacts>,
     since_ms: i64,
 }
@@ -55,7 +58,7 @@ impl Core {
             self.decline(&slots, &BTreeSet::new());
             return BTreeSet::new();
         }
-        let mut batches = self.batches();
+        let mut batches = self.batches(&slots);
         batches.retain(|batch| !secrets.stuck || secrets.lacks(&batch.definition).next().is_none());
         batches.sort_by(|a, b| (a.since_ms, &a.pod).cmp(&(b.since_ms, &b.pod)));
         let rules = Rules {
@@ -65,9 +68,11 @@ impl Core {
             share_gpu_agents: self.settings.share_gpu_agents,
             max_per_offer: self.settings.max_per_offer,
         };
+        let reclaimed = reclaim(&mut slots, &mut batches, &rules);
         let candidates: Vec<Candidates<'_>> = batches.iter().map(Batch::candidates).collect();
         let placed = matching::place(&mut slots, &candidates, &rules);
-        let needed = placed.iter().filter_map(|one| batches.get(one.group)).flat_map(|batch| secrets.lacks(&batch.definition));
+        let needed =
+            reclaimed.iter().chain(&placed).filter_map(|one| batches.get(one.group)).flat_map(|batch| secrets.lacks(&batch.definition));
         let needed: BTreeSet<String> = needed.cloned().collect();
         if !needed.is_empty() {
             self.offers = offers;
@@ -75,11 +80,20 @@ impl Core {
         }
         let mut used: BTreeMap<usize, u64> = BTreeMap::new();
         let mut users: HashSet<(usize, usize)> = HashSet::new();
-        for one in placed {
+        for one in reclaimed.into_iter().chain(placed) {
             let (Some(slot), Some(batch)) = (slots.get(one.slot), batches.get(one.group)) else { continue };
             let slot_id = *used.entry(one.slot).or_insert_with(|| self.open_slot(slot));
             users.insert((one.group, one.slot));
             self.launch(slot_id, slot, batch, one, secrets, revision, now);
+        }
+        let mut used: BTreeMap<usize, Option<u64>> = used.into_iter().map(|(index, id)| (index, Some(id))).collect();
+        for (index, operations) in self.give_back(&slots, revision, now) {
+            let pending = used.entry(index).or_default().and_then(|id| self.slots.get_mut(&id));
+            match (pending, slots.get(index)) {
+                (Some(pending), _) => pending.operations.extend(operations),
+                (None, Some(slot)) => self.call(Call::Accept { offer_ids: slot.offer_ids.clone(), operations, refuse_seconds: 0.0 }),
+                (None, None) => {}
+            }
         }
         let used: BTreeSet<usize> = used.into_keys().collect();
         self.explain(&slots, &batches, &users, &rules, now);
@@ -87,7 +101,8 @@ impl Core {
         BTreeSet::new()
     }
 
-    fn batches(&self) -> Vec<Batch> {
+    fn batches(&self, slots: &[Slot]) -> Vec<Batch> {
+        let shown = self.shown_holdings(slots);
         let pods = self.ready.iter().filter_map(|id| Some((id, self.pods.get(id)?)));
         let configs = pods.flat_map(|(id, pod)| pod.ready.iter().map(move |(config, ready)| (id, pod, config, ready)));
         // As many fewer as run unknown: nothing is to run twice.
@@ -101,17 +116,20 @@ impl Core {
                 let held_back = ready.uuids.len().min(*beside);
                 *beside -= held_back;
                 let definition = pod.definitions.get(config)?.clone();
+                let waiting = ready.uuids.iter().skip(held_back).filter_map(|uuid| pod.next_launch(*uuid)).collect();
+                let (bound, waiting) = if definition.is_resident() { part(id, pod, waiting, &shown) } else { (Vec::new(), waiting) };
                 let constrained = !definition.scheduling.placement.constraints.is_empty();
                 Some(Batch {
                     pod: id.clone(),
                     role: ready.role.clone(),
-                    waiting: ready.uuids.iter().skip(held_back).filter_map(|uuid| pod.next_launch(*uuid)).collect(),
+                    waiting,
+                    bound,
                     counted: if constrained { counted(pod) } else { Vec::new() },
                     since_ms: pod.waiting.since_ms(),
                     definition,
                 })
             })
-            .filter(|batch| !batch.waiting.is_empty())
+            .filter(|batch| !(batch.waiting.is_empty() && batch.bound.is_empty()))
             .collect()
     }
 
@@ -140,22 +158,28 @@ impl Core {
 
     /// Records the intent to launch. What can't be built is recorded as refused, in words.
     #[allow(clippy::too_many_arguments, reason = "all of one launch")]
-    fn launch(&mut self, slot_id: u64, slot: &Slot, batch: &Batch, placed: Placed, secrets: &secrets::Known, revision: i64, now: i64) {
+    fn launch(&mut self, slot_id: u64, slot: &Slot, batch: &Batch, mut placed: Placed, secrets: &secrets::Known, revision: i64, now: i64) {
         let uuid = placed.instance;
-        let Some(entry) = self.pods.get_mut(&batch.pod).and_then(|pod| pod.entries.get_mut(&uuid)) else { return };
-        let Some(held) = entry.instance.clone() else { return };
+        let Some(held) = self.entry_mut(&batch.pod, uuid).and_then(|entry| entry.instance.clone()) else { return };
         let instance = InstanceId { pod: batch.pod.clone(), uuid };
+        let incarnation = held.value.incarnation;
+        let mut operations = Vec::new();
+        if batch.definition.is_resident() && !placed.is_reserved {
+            operations = self.reserve(&batch.definition, &instance, incarnation, slot, &mut placed, revision);
+        }
+        let reservation = residents::record(&placed, slot);
+        let resources = placed.executor_resources.into_iter().chain(placed.volumes);
         let placement = Placement {
             agent_id: slot.agent_id.clone(),
             hostname: slot.facts.hostname.clone(),
             host_ports: placed.host_ports,
-            executor_resources: placed.executor_resources,
+            executor_resources: resources.collect(),
             task_resources: placed.task_resources,
         };
         let built = task_group::build(&Launch {
             definition: &batch.definition,
             instance: &instance,
-            incarnation: held.value.incarnation,
+            incarnation,
             placement: &placement,
             identity: task_group::Identity {
                 framework_id: &self.identity.framework_id,
@@ -166,27 +190,33 @@ impl Core {
             settings: &self.settings.task_group,
             secrets: &secrets.values,
         });
-        let mut record = record(&instance, held.value.incarnation, held.value.config_ms, &batch.definition, &placement, slot, now);
-        let operation = match built {
-            Ok((executor, task_group)) => Some(Box::new(Operation {
-                r#type: Some(operation::Type::LaunchGroup.into()),
-                launch_group: Some(operation::LaunchGroup { executor, task_group }),
-                ..Operation::default()
-            })),
+        let mut record = record(&instance, incarnation, held.value.config_ms, &batch.definition, &placement, slot, now);
+        match built {
+            Ok((executor, task_group)) => {
+                operations.push(Operation {
+                    r#type: Some(operation::Type::LaunchGroup.into()),
+                    launch_group: Some(operation::LaunchGroup { executor, task_group }),
+                    ..Operation::default()
+                });
+                record.reservation = reservation;
+            }
             Err(error) => {
                 tracing::warn!(%instance, %error, "an instance can't be launched as it is defined");
                 refuse(&mut record, &error.to_string(), now);
-                None
+                // Nothing is sent, and what was reserved before remains.
+                operations.clear();
+                record.reservation = reservation.filter(|reservation| reservation.made);
             }
-        };
+        }
         let key = Key::Observed(batch.pod.clone(), uuid);
+        let Some(entry) = self.pods.get_mut(&batch.pod).and_then(|pod| pod.entries.get_mut(&uuid)) else { return };
         let group = Group::new(batch.pod.clone())
             .when(Compare::Unchanged(Key::Instance(batch.pod.clone(), uuid), held.mod_revision))
             .when(as_known(key.clone(), entry.revision))
             .then(Op::record(key, record.clone()));
         entry.observed = Some(record);
         entry.held_by = Some(slot_id);
-        entry.writing = Some(Writing::Launch { slot: slot_id, operation });
+        entry.writing = Some(Writing::Launch { slot: slot_id, operations });
         if let Some(slot) = self.slots.get_mut(&slot_id) {
             slot.undecided += 1;
             slot.members.push((batch.pod.clone(), uuid));
@@ -206,7 +236,9 @@ impl Core {
         turns.sort_unstable();
         for (_, group) in turns.into_iter().take(MOST_EXPLAINED) {
             let Some((batch, pod)) = batches.get(group).and_then(|batch| Some((batch, self.pods.get_mut(&batch.pod)?))) else { continue };
-            let reasons = matching::explain(slots, &batch.candidates(), rules).into_iter().enumerate();
+            let reasons =
+                if batch.waiting.is_empty() { explain_bound(slots, batch) } else { matching::explain(slots, &batch.candidates(), rules) };
+            let reasons = reasons.into_iter().enumerate();
             // What it has used was of use, though no more fits.
             let reasons = reasons.map(|(slot, reason)| reason.filter(|_| !users.contains(&(group, slot))));
             pod.waiting.saw(slots.iter().zip(reasons), now);
@@ -226,6 +258,30 @@ impl Core {
             }
         }
     }
+}
+
+/// Places those that have resources of their own, where these are offered. Of the others, some wait like those that have none.
+fn reclaim(slots: &mut [Slot], batches: &mut [Batch], rules: &Rules) -> Vec<Placed> {
+    let bound: Vec<(usize, &Bound)> =
+        batches.iter().enumerate().flat_map(|(at, batch)| batch.bound.iter().map(move |one| (at, one))).collect();
+    let claims = bound.iter().filter_map(|(at, one)| batches.get(*at).map(|batch| one.claim(&batch.definition, &batch.role)));
+    let claims: Vec<Claim<'_>> = claims.collect();
+    let mut placed = matching::reclaim(slots, &claims, rules);
+    for one in &mut placed {
+        one.group = bound.get(one.group).map_or(usize::MAX, |(at, _)| *at);
+    }
+    let done: HashSet<Uuid> = placed.iter().map(|one| one.instance).collect();
+    for batch in batches {
+        let moving = batch.bound.iter().filter(|one| one.may_move && !done.contains(&one.next.instance)).map(|one| one.next);
+        batch.waiting.extend(moving);
+    }
+    placed
+}
+
+/// Why no offer is of use to instances that wait for what is reserved for them.
+fn explain_bound(slots: &[Slot], batch: &Batch) -> Vec<Option<Reason>> {
+    let reason = |slot: &Slot| if slot.role == batch.role { Reason::NoCorrespondingReservationFound } else { Reason::UnfulfilledRole };
+    slots.iter().map(|slot| Some(reason(slot))).collect()
 }
 
 /// Where the pod's instances are that constraints count: launched, not ended, not lost, and of the present config.

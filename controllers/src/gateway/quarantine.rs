@@ -38,6 +38,8 @@ pub(super) struct Custody {
     concerned: BTreeSet<Uuid>,
     /// Orders that are carried out: their deletion is under way.
     deleting: BTreeMap<Uuid, Slate<()>>,
+    /// An operator has said that the store is as it should be although more is reserved than it knows of.
+    pub reservations_vouched: bool,
     /// Reconciliation waits until the quarantine is durable: what it brings to light makes others act.
     pub holds_reconciliation: bool,
 }
@@ -60,6 +62,7 @@ impl Custody {
             orders: BTreeMap::new(),
             concerned: BTreeSet::new(),
             deleting: BTreeMap::new(),
+            reservations_vouched: false,
             holds_reconciliation: false,
         }
     }
@@ -277,6 +280,7 @@ impl Core {
             self.custody.deleting.insert(uuid, Slate::found(Some(())));
             let concerned = self.custody.concerned.remove(&uuid);
             if concerned && !self.strays.any_raising() && self.custody.quarantine.take().is_some() {
+                self.custody.reservations_vouched = true;
                 tracing::warn!("the quarantine is over: an operator has said what is to become of every unknown task");
             }
         }
@@ -329,8 +333,10 @@ impl Core {
                 }
             }
             None => {
+                let reservation = entry.observed.take().and_then(|observed| observed.reservation);
                 entry.observed = Some(Observed {
                     incarnation: newest,
+                    reservation,
                     config_ms: origin.map_or(config_ms, |origin| origin.config_ms),
                     agent_id: present.iter().find_map(|(_, stray)| stray.agent_id.clone()).unwrap_or_default(),
                     executor_id: instance.executor_id(newest),

@@ -1,6 +1,7 @@
 //! The core in scenarios: what happens, and what it then says is to be done. No network, no clock, no store.
 
 mod offers;
+mod residents;
 mod roles;
 mod strays;
 

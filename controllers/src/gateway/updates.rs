@@ -109,8 +109,10 @@ impl Core {
             container,
             ..observed::Task::default()
         };
+        let reservation = entry.observed.take().and_then(|observed| observed.reservation);
         entry.observed = Some(Observed {
             incarnation: id.incarnation,
+            reservation,
             config_ms: held.value.config_ms,
             agent_id: status.agent_id.as_ref().map(|agent| agent.value.clone()).unwrap_or_default(),
             executor_id: instance.executor_id(id.incarnation),

@@ -59,10 +59,10 @@ impl Core {
         let Some(entry) = pod.entries.get_mut(&uuid) else { return };
         entry.revision = revision;
         match writing {
-            Writing::Launch { slot, operation } => {
+            Writing::Launch { slot, operations } => {
                 entry.kill = Default::default();
                 if self.slots.contains_key(&slot) {
-                    self.decided(slot, operation, now);
+                    self.decided(slot, operations, now);
                 } else {
                     // Its subscription is over, and it was never sent. Only Mesos may say so.
                     entry.held_by = None;
@@ -89,14 +89,14 @@ impl Core {
         }
         self.reloads.insert((revision, id.clone(), uuid));
         if let Writing::Launch { slot, .. } = writing {
-            self.decided(slot, None, now);
+            self.decided(slot, Vec::new(), now);
         }
     }
 
     /// One launch of a slot is durable, or won't be sent. With the last one, the slot is accepted.
-    fn decided(&mut self, slot_id: u64, operation: Option<Box<Operation>>, now: i64) {
+    fn decided(&mut self, slot_id: u64, operations: Vec<Operation>, now: i64) {
         let Some(slot) = self.slots.get_mut(&slot_id) else { return };
-        slot.operations.extend(operation.map(|operation| *operation));
+        slot.operations.extend(operations);
         slot.undecided = slot.undecided.saturating_sub(1);
         if slot.undecided > 0 {
             return;

@@ -7,7 +7,7 @@ use podium_store::view::PodView;
 use podium_types::condition::{self, Condition};
 use podium_types::definition::UnreachableStrategy;
 use podium_types::id::Version;
-use podium_types::reason;
+use podium_types::{reason, residence};
 
 use crate::admission::is_active;
 use crate::runtime::{Member, definition_in_force, definition_of, has_check};
@@ -147,15 +147,23 @@ fn waiting(view: &PodView, member: &Member<'_>, now: i64) -> String {
     let mut text = if instance.not_before_ms > now {
         format!("waits until {} for its next launch (back-off)", time(instance.not_before_ms))
     } else {
-        match view.queue.as_ref() {
-            Some(queue) => format!("waits for an offer: {}", offers(&queue.value)),
-            None => "waits for an offer".to_owned(),
+        match (residence(view, member), view.queue.as_ref()) {
+            (Some(host), _) => format!("waits for its reserved resources on agent {host}, which has its persistent volumes"),
+            (None, Some(queue)) => format!("waits for an offer: {}", offers(&queue.value)),
+            (None, None) => "waits for an offer".to_owned(),
         }
     };
     if let Some(end) = last_end(view, member) {
         text.push_str(&format!("; the last time it ended: {end}"));
     }
     text
+}
+
+/// The agent that has an instance's persistent volumes, by name.
+fn residence<'a>(view: &PodView, member: &'a Member<'_>) -> Option<&'a str> {
+    definition_of(view, member.config).filter(|definition| definition.is_resident())?;
+    let residence = residence::of(&member.observed?.value).filter(|residence| residence.is_made)?;
+    Some(if residence.hostname.is_empty() { residence.agent_id } else { residence.hostname })
 }
 
 /// How an instance's previous incarnation ended.

@@ -21,6 +21,7 @@ pub fn group(view: &PodView, intent: Intent, now: Now, ids: &mut dyn Ids) -> Gro
             create(view, beside(view, group), config, count, not_before_ms, now, ids)
         }
         Intent::Stop { uuids, survivors } => stop(view, &uuids, &survivors, now),
+        Intent::Move { uuids, config, survivors } => relocate(view, &uuids, config, &survivors),
         Intent::Adopt { uuids, instead_of } => adopt(view, &uuids, &instead_of, now),
         Intent::Obey(uuids) => orders::obey(view, &uuids, now),
         Intent::Hurry { uuids, last } => orders::hurry(view, &uuids, last),
@@ -78,7 +79,7 @@ fn create(view: &PodView, mut group: Group, config: Version, count: usize, not_b
 
 /// What is stopped as unhealthy must not have become healthy meanwhile, nor the survivors unhealthy.
 fn stop(view: &PodView, uuids: &[Uuid], survivors: &[Uuid], now: Now) -> Group {
-    let mut group = outside_quarantine(view, on_sets(view, configs(view, uuids)));
+    let mut group = as_accepted(view, outside_quarantine(view, on_sets(view, configs(view, uuids))));
     for uuid in uuids {
         let Some(held) = view.instances.get(uuid) else { continue };
         let key = Key::Instance(view.id.clone(), *uuid);
@@ -88,9 +89,36 @@ fn stop(view: &PodView, uuids: &[Uuid], survivors: &[Uuid], now: Now) -> Group {
     uuids.iter().chain(survivors).fold(group, |group, uuid| group.when(as_observed(view, *uuid)))
 }
 
+/// What ends for good rests on what is in force: of instances with persistent volumes nobody but a definition that wants fewer
+/// may be rid.
+fn as_accepted(view: &PodView, group: Group) -> Group {
+    group.when(Compare::as_seen(Key::Accepted(view.id.clone()), view.accepted.as_ref()))
+}
+
+/// The next launch is of another config. As whoever is stopped, those who run must not have become healthy meanwhile, nor the
+/// survivors unhealthy.
+fn relocate(view: &PodView, uuids: &[Uuid], config: Version, survivors: &[Uuid]) -> Group {
+    let mut sets = configs(view, uuids);
+    sets.insert(config);
+    let mut group = beside(view, as_accepted(view, outside_quarantine(view, on_sets(view, sets))));
+    for uuid in uuids {
+        let Some(held) = view.instances.get(uuid) else { continue };
+        let key = Key::Instance(view.id.clone(), *uuid);
+        let instance = Instance {
+            config_ms: config.as_millis(),
+            incarnation: held.value.incarnation.saturating_add(1),
+            not_before_ms: 0,
+            kill_incarnation: 0,
+            ..held.value
+        };
+        group = group.when(Compare::Unchanged(key.clone(), held.mod_revision)).then(Op::record(key, instance));
+    }
+    uuids.iter().chain(survivors).fold(group, |group, uuid| group.when(as_observed(view, *uuid)))
+}
+
 fn remove(view: &PodView, uuids: &[Uuid]) -> Group {
     let wanted: Vec<Uuid> = uuids.iter().filter(|uuid| is_wanted(view, uuid)).copied().collect();
-    let mut group = outside_quarantine(view, on_sets(view, configs(view, &wanted)));
+    let mut group = as_accepted(view, outside_quarantine(view, on_sets(view, configs(view, &wanted))));
     for uuid in uuids {
         let key = Key::Instance(view.id.clone(), *uuid);
         group = group.when(Compare::as_seen(key.clone(), view.instances.get(uuid))).then(Op::Delete(key));

@@ -12,6 +12,7 @@
 mod apply;
 mod backoff;
 mod history;
+mod moves;
 mod orders;
 mod unknown;
 mod victims;
@@ -71,6 +72,16 @@ pub enum Intent {
         uuids: Vec<Uuid>,
         /// The healthy ones by which the floor holds without them: should one of these fail first, nobody is stopped.
         /// At most [`RESTED_ON`] are named; beyond that a failure within the same milliseconds goes unseen.
+        survivors: Vec<Uuid>,
+    },
+    /// These have persistent volumes and run an old config: they are launched again, as they are, with the new one. The same is
+    /// to hold of their survivors as of those who are stopped.
+    Move {
+        /// Who.
+        uuids: Vec<Uuid>,
+        /// What they run next.
+        config: Version,
+        /// See [`Intent::Stop`].
         survivors: Vec<Uuid>,
     },
     /// These were taken on while they ran: their records follow what runs.
@@ -145,27 +156,30 @@ pub fn decide(view: &PodView, now: Now) -> Decision<Intent> {
     let mut occupied = census.members.iter().filter(|member| member.occupies()).count();
     let away = census.members.iter().filter(|member| member.inactive && !member.expunged);
     plan.away.extend(away.map(|member| member.uuid).take(RESTED_ON));
+    let mut residents = moves::Residents::of(view, &census, definition.as_deref());
     let selection = definition.as_ref().map_or(KillSelection::YoungestFirst, |definition| definition.scheduling.kill_selection);
     for (config, set) in &view.sets {
         let mut members = counted.remove(config).unwrap_or_default();
         let wanted = set.value.wanted as usize;
         if members.len() < wanted {
-            let missing = (wanted - members.len()).min(bound(&set.value).saturating_sub(occupied));
+            let missing = residents.missing(*config, wanted - members.len());
+            let missing = missing.min(bound(&set.value).saturating_sub(occupied));
             let missing = missing - strangers.fill(missing);
             occupied += missing;
             plan.missing.push((*config, missing));
         } else {
             let surplus = members.len() - wanted;
             let victims = victims::take(&mut members, surplus, selection, &mut spare);
-            plan.dismiss(&victims);
+            plan.dismiss(&residents.victims(*config, victims));
         }
         plan.survivors.extend(members.iter().filter(|member| member.is_healthy()).map(|member| member.uuid).take(RESTED_ON));
         plan.ended.extend(members.into_iter().filter(|member| member.condition.is_terminal() && !strangers.has(member.uuid)).copied());
     }
     let filled = strangers.fill(plan.ended.len());
     plan.ended.truncate(plan.ended.len() - filled);
+    residents.conclude(&mut plan);
     if view.quarantine.is_some() {
-        (plan.removed, plan.stopped) = (Vec::new(), Vec::new());
+        (plan.removed, plan.stopped, plan.moved) = (Vec::new(), Vec::new(), Vec::new());
     }
     plan.survivors.truncate(floor.min(RESTED_ON));
     Decision::now(plan.into_intents(view, &census, definition.as_deref(), now.0))
@@ -190,6 +204,8 @@ struct Plan<'a> {
     ended: Vec<Member<'a>>,
     missing: Vec<(Version, usize)>,
     away: Vec<Uuid>,
+    /// What those with persistent volumes run next, and who they are.
+    moved: Vec<(Version, Vec<Uuid>)>,
 }
 
 impl Plan<'_> {
@@ -205,6 +221,10 @@ impl Plan<'_> {
         let mut intents: Vec<Intent> = self.removed.chunks(REMOVED_PER_GROUP).map(|uuids| Intent::Remove(uuids.to_vec())).collect();
         let stops = self.stopped.chunks(STOPPED_PER_GROUP);
         intents.extend(stops.map(|uuids| Intent::Stop { uuids: uuids.to_vec(), survivors: self.survivors.clone() }));
+        for (config, uuids) in &self.moved {
+            let moves = uuids.chunks(STOPPED_PER_GROUP);
+            intents.extend(moves.map(|uuids| Intent::Move { uuids: uuids.to_vec(), config: *config, survivors: self.survivors.clone() }));
+        }
         // How fast is the definition's to say: without one, nothing is launched.
         if let (Some(definition), Some(accepted)) = (definition, &view.accepted) {
             let pacer = Pacer { view, definition, config_ms: accepted.value.config_ms, last_launch_ms: last_launch(census), now };

@@ -26,6 +26,13 @@ impl Capacity {
         Self { instances, floor, ceiling: if floor == ceiling { ceiling.saturating_add(1) } else { ceiling } }
     }
 
+    /// Where instances have persistent volumes each is launched again in its place: none beside the others, and one at least may
+    /// be away meanwhile.
+    pub fn in_place(instances: u32, upgrade: &Upgrade) -> Self {
+        let floor = Self::of(instances, upgrade).floor.min(instances.saturating_sub(1));
+        Self { instances, floor, ceiling: instances }
+    }
+
     /// Nothing may remain.
     pub fn none() -> Self {
         Self { instances: 0, floor: 0, ceiling: 0 }
@@ -70,6 +77,14 @@ mod tests {
         assert_eq!(capacity(3, 1.0, 0.0), (3, 4));
         assert_eq!(capacity(1, 1.0, 0.5), (1, 2));
         assert_eq!(capacity(3, 0.5, 0.0), (2, 3));
+    }
+
+    #[test]
+    fn in_place_nothing_is_above_the_count_and_something_can_always_move() {
+        for (instances, min, floor) in [(1, 1.0, 0), (1, 0.5, 0), (3, 1.0, 2), (4, 0.5, 2), (0, 1.0, 0)] {
+            let upgrade = Upgrade { minimum_health_capacity: min, maximum_over_capacity: 0.0 };
+            assert_eq!(Capacity::in_place(instances, &upgrade), Capacity { instances, floor, ceiling: instances }, "{instances} {min}");
+        }
     }
 
     #[test]

@@ -86,11 +86,15 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
     }
     let capacity = match (deleting, definition_in_force(view)) {
         (true, _) => Capacity::none(),
+        (false, Some(definition)) if definition.is_resident() => {
+            Capacity::in_place(definition.scaling.instances, &definition.scheduling.upgrade)
+        }
         (false, Some(definition)) => Capacity::of(definition.scaling.instances, &definition.scheduling.upgrade),
         (false, None) => return Decision::nothing(),
     };
     let census = Census::take(view);
-    let rollout = Rollout::new(view, &census, &accepted.value, capacity);
+    let in_place = definition_in_force(view).is_some_and(|definition| definition.is_resident());
+    let rollout = Rollout::new(view, &census, &accepted.value, capacity, in_place);
     let (mut sets, mut obsolete) = rollout.changes();
     if view.quarantine.is_some() {
         sets.retain(|(config, set)| view.sets.get(config).is_none_or(|held| set.wanted >= held.value.wanted));
@@ -130,6 +134,8 @@ struct Rollout<'a> {
     /// The config that is to run.
     config: Version,
     capacity: Capacity,
+    /// Instances have persistent volumes: scaling turns the old ones into new ones, and none comes beside them.
+    in_place: bool,
     configs: BTreeMap<Version, Tally>,
 }
 
@@ -163,7 +169,7 @@ impl Tally {
 }
 
 impl<'a> Rollout<'a> {
-    fn new(view: &'a PodView, census: &'a Census<'a>, accepted: &Accepted, capacity: Capacity) -> Self {
+    fn new(view: &'a PodView, census: &'a Census<'a>, accepted: &Accepted, capacity: Capacity, in_place: bool) -> Self {
         let config = Version::from_millis(accepted.config_ms);
         let mut configs: BTreeMap<Version, Tally> = BTreeMap::from([(config, Tally::default())]);
         for (config, set) in &view.sets {
@@ -172,7 +178,7 @@ impl<'a> Rollout<'a> {
         for member in &census.members {
             configs.entry(member.config).or_default().add(member);
         }
-        Self { view, census, config, capacity, configs }
+        Self { view, census, config, capacity, in_place, configs }
     }
 
     fn new_tally(&self) -> Tally {
@@ -208,7 +214,12 @@ impl<'a> Rollout<'a> {
     /// on its way out must not push out more.
     fn wanted_of_new(&self) -> u32 {
         let new = self.new_tally();
-        let others = self.old().fold(new.leaving, |sum, (_, tally)| sum.saturating_add(tally.places()));
+        let others = if self.in_place {
+            // Those beyond the written numbers are turned into new ones.
+            self.old().fold(0, |sum: u32, (config, tally)| sum.saturating_add(self.limit(config, tally)))
+        } else {
+            self.old().fold(new.leaving, |sum, (_, tally)| sum.saturating_add(tally.places()))
+        };
         let room = self.capacity.ceiling.saturating_sub(others);
         self.capacity.instances.min(room.max(new.counted))
     }

@@ -146,11 +146,18 @@ proptest! {
     #![proptest_config(ProptestConfig { max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn after_the_last_fault_everything_is_as_wanted_and_stays_so(first in push(), events in prop::collection::vec(event(), 1..160)) {
+    fn after_the_last_fault_everything_is_as_wanted_and_stays_so(
+        first in push(),
+        resident in prop::bool::weighted(0.3),
+        events in prop::collection::vec(event(), 1..160),
+    ) {
         let mut world = World::new(3);
-        world.push(&first);
-        for event in &events {
-            happen(&mut world, event);
+        world.push(&Push { resident, ..first });
+        for mut event in events {
+            if let Event::Push(push, _) = &mut event {
+                push.resident = resident;
+            }
+            happen(&mut world, &event);
         }
         recover(&mut world);
         is_as_wanted(&mut world)?;

@@ -134,6 +134,7 @@ fn set(push: &mut Push, word: &str) {
         "over" => push.over = value.parse().unwrap(),
         "backoff" => push.backoff = value.parse().unwrap(),
         "checked" => push.checked = true,
+        "resident" => push.resident = true,
         "oldest-first" => push.oldest_first = true,
         "unreachable" => {
             push.unreachable = value.split_once('/').map(|(inactive, expunge)| (inactive.parse().unwrap(), expunge.parse().unwrap()))

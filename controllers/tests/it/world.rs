@@ -46,6 +46,8 @@ pub struct Push {
     pub oldest_first: bool,
     pub backoff: f64,
     pub unreachable: Option<(u64, u64)>,
+    /// With a persistent volume; the same for all pushes of a world.
+    pub resident: bool,
     /// A new config, or only other numbers.
     pub restart: bool,
 }
@@ -60,6 +62,7 @@ impl Default for Push {
             oldest_first: false,
             backoff: 1.0,
             unreachable: Some((60, 600)),
+            resident: false,
             restart: true,
         }
     }
@@ -251,10 +254,19 @@ impl World {
             assert!(group.compares.len() < 128 && group.ops.len() < 128, "{who:?}: a group that etcd refuses");
             if !lost(place) && self.holds(&group) {
                 let before = self.counts();
+                let lasting = self.lasting();
                 self.write(&group);
                 // What somebody ordered outranks the floor.
                 let ordered = group.ops.iter().any(|op| matches!(op, Op::Delete(Key::Kill(..))));
                 self.check(who, if ordered { (before.0, 0) } else { before });
+                if !ordered && self.definitions.values().any(|definition| definition.is_resident()) {
+                    let (left, wanted) = (self.lasting().0, lasting.1);
+                    assert!(
+                        left >= lasting.0.min(wanted),
+                        "{who:?} gave up the data of an instance: {} became {left} of {wanted}",
+                        lasting.0
+                    );
+                }
                 written += 1;
             }
         }
@@ -342,6 +354,20 @@ impl World {
         definition.is_some_and(|definition| definition.containers[0].health_check.is_some())
     }
 
+    fn is_resident(&self, config_ms: i64) -> bool {
+        let definition = self.view().versions.get(&Version::from_millis(config_ms)).and_then(|held| held.value.definition());
+        definition.is_some_and(|definition| definition.is_resident())
+    }
+
+    /// Instances that are to stay, and how many should.
+    fn lasting(&self) -> (usize, usize) {
+        let view = self.view();
+        let running = view.instances.values().filter(|held| held.value.goal == i32::from(Goal::Running)).count();
+        let accepted = view.accepted.as_ref().filter(|held| Phase::try_from(held.value.phase) == Ok(Phase::Active));
+        let definition = accepted.and_then(|_| podium_controllers::runtime::definition_in_force(&view));
+        (running, definition.map_or(0, |definition| definition.scaling.instances as usize))
+    }
+
     /// By the bounds that stand in the sets when it is written, whatever was read to decide on it.
     fn check(&mut self, who: Who, before: (usize, usize)) {
         let after = self.counts();
@@ -382,6 +408,15 @@ impl World {
         let away = observed.is_some_and(|observed| self.lost.contains(&observed.agent_id));
         let buried = buried && self.view().tombstones.contains_key(&uuid);
         match condition {
+            // What is left of the last incarnation ends first.
+            Condition::Scheduled if observed.is_some_and(|observed| observed.tasks.iter().any(condition::task_is_alive)) => {
+                if away {
+                    return false;
+                }
+                self.set_state(uuid, TaskState::TaskKilled);
+            }
+            // Its data is there, and nowhere else.
+            Condition::Scheduled if away && self.is_resident(instance.config_ms) => return false,
             Condition::Scheduled if wanted && instance.not_before_ms <= self.now => self.launch(uuid, instance),
             Condition::Scheduled => return false,
             _ if condition.is_terminal() || away => return false,
@@ -401,7 +436,9 @@ impl World {
     fn launch(&mut self, uuid: Uuid, instance: &Instance) {
         let agents: Vec<&String> = self.agents.iter().filter(|agent| !self.lost.contains(*agent)).collect();
         let place = self.names.iter().position(|known| *known == uuid).unwrap();
-        let Some(agent) = agents.get(place % agents.len().max(1)).map(|agent| (*agent).clone()) else { return };
+        let home = self.view().observed.get(&uuid).map(|held| held.value.agent_id.clone()).filter(|_| self.is_resident(instance.config_ms));
+        let any = || agents.get(place % agents.len().max(1)).map(|agent| (*agent).clone());
+        let Some(agent) = home.or_else(any) else { return };
         let task = observed::Task {
             container: "c".to_owned(),
             task_id: format!("{uuid}.c.{}", instance.incarnation),
@@ -625,20 +662,25 @@ fn away_since(task: &observed::Task) -> Option<i64> {
 /// A definition as a user would push it.
 fn definition(push: &Push) -> PodDefinition {
     let check = push.checked.then(|| serde_json::json!({"exec": {"command": {"shell": "true"}}}));
-    let unreachable = match push.unreachable {
+    let unreachable = match push.unreachable.filter(|_| !push.resident) {
         Some((inactive, expunge)) => serde_json::json!({"inactiveAfterSeconds": inactive, "expungeAfterSeconds": expunge}),
         None => serde_json::json!("disabled"),
     };
+    let volumes = if push.resident { serde_json::json!([{"name": "v", "persistent": {"size": 1}}]) } else { serde_json::json!([]) };
     let json = serde_json::json!({
         "id": "/a",
-        "containers": [{"name": "c", "exec": {"command": {"shell": "sleep 1000"}}, "resources": {"cpus": 0.1, "mem": 32}, "healthCheck": check}],
+        "volumes": volumes,
+        "containers": [{"name": "c", "exec": {"command": {"shell": "sleep 1000"}}, "resources": {"cpus": 0.1, "mem": 32}, "healthCheck": check,
+            "volumeMounts": if push.resident { serde_json::json!([{"name": "v", "mountPath": "v"}]) } else { serde_json::json!([]) }}],
         "scaling": {"kind": "fixed", "instances": push.instances},
         "scheduling": {
             "backoff": {"backoff": push.backoff, "backoffFactor": 2.0, "maxLaunchDelay": 3600},
-            "upgrade": {"minimumHealthCapacity": push.min, "maximumOverCapacity": push.over},
+            "upgrade": {"minimumHealthCapacity": push.min, "maximumOverCapacity": if push.resident { 0.0 } else { push.over }},
             "killSelection": if push.oldest_first { "OLDEST_FIRST" } else { "YOUNGEST_FIRST" },
             "unreachableStrategy": unreachable,
         },
     });
-    read(json.to_string().as_bytes(), &Settings::default()).unwrap().definition
+    // A role of its own: `*` can't be reserved for.
+    let settings = if push.resident { Settings { default_role: "db".to_owned(), ..Settings::default() } } else { Settings::default() };
+    read(json.to_string().as_bytes(), &settings).unwrap().definition
 }

@@ -6,4 +6,5 @@ mod features;
 mod ground;
 mod logs;
 mod masters;
+mod residents;
 mod roles;

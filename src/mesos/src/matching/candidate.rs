@@ -2,9 +2,9 @@
 
 use podium_proto::wire::amounts::{Amounts, thousandths};
 use podium_proto::wire::ranges::RangeSet;
-use podium_types::definition::{Constraint, Operator, PodDefinition};
+use podium_types::definition::{Constraint, Operator, PersistentVolume, PodDefinition};
 
-use super::accepted::Accepted;
+use super::accepted::{Accepted, AcceptedRoles};
 use super::constraint::{Counting, Fixed, is_fixed};
 use super::slot::Kind;
 use super::tree::Size;
@@ -46,6 +46,9 @@ impl Demand {
                 }
             }
         }
+        for (_, volume) in definition.persistent_volumes() {
+            total.disk = total.disk.saturating_add(volume_size(volume));
+        }
         Demand { total, any_ports }
     }
 
@@ -60,7 +63,12 @@ impl Demand {
     }
 }
 
-fn gpus(devices: u32) -> i64 {
+/// What a volume takes, in thousandths of a MiB. Mesos knows no volume of nothing.
+pub(super) fn volume_size(volume: &PersistentVolume) -> i64 {
+    i64::try_from(volume.size.max(1)).unwrap_or(i64::MAX).saturating_mul(1000)
+}
+
+pub(super) fn gpus(devices: u32) -> i64 {
     i64::from(devices) * 1000
 }
 
@@ -94,7 +102,12 @@ impl<'a> Candidate<'a> {
         };
         Candidate {
             group,
-            accepted: Accepted::new(&placement.accepted_resource_roles, rules.accepted_roles),
+            accepted: if group.definition.is_resident() {
+                // What it takes is to be reserved for it, and so must not be yet.
+                Accepted::new(&[], AcceptedRoles::Unreserved)
+            } else {
+                Accepted::new(&placement.accepted_resource_roles, rules.accepted_roles)
+            },
             leaves_region: placement.constraints.iter().any(|constraint| matches!(constraint.field_name.as_str(), "@region" | "@zone")),
             shares_gpu_agents: shares_gpu_agents || demand.total.gpus > 0,
             demand,
@@ -218,6 +231,12 @@ impl<'a> Candidate<'a> {
             ];
             task_resources.push(slot.take(&amounts, accepted)?);
         }
-        Some(Paid { host_ports, executor_resources, task_resources })
+        let volumes = definition.persistent_volumes().map(|(_, volume)| {
+            let mut pieces = slot.take(&[(Kind::Disk, volume_size(volume))], accepted)?;
+            // A volume is one resource.
+            pieces.pop().filter(|_| pieces.is_empty())
+        });
+        let volumes = volumes.collect::<Option<Vec<_>>>()?;
+        Some(Paid { host_ports, executor_resources, task_resources, volumes })
     }
 }

@@ -7,6 +7,7 @@
 
 mod accepted;
 mod candidate;
+mod claim;
 mod constraint;
 mod facts;
 mod pool;
@@ -20,10 +21,11 @@ use uuid::Uuid;
 
 pub use accepted::AcceptedRoles;
 use candidate::Candidate;
+pub use claim::{Claim, reclaim};
 use constraint::Counting;
 pub use facts::AgentFacts;
 use pool::{Closed, Pool, Pools};
-pub use slot::{Slot, slots};
+pub use slot::{Holding, Slot, slots};
 
 /// Why an offer is of no use to a pod. The order is that of Marathon's funnel: the first that applies counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,6 +144,10 @@ pub struct Placed {
     pub executor_resources: Vec<v1::Resource>,
     /// For each container.
     pub task_resources: Vec<Vec<v1::Resource>>,
+    /// For each persistent volume.
+    pub volumes: Vec<v1::Resource>,
+    /// All of it is reserved for the instance. Where it has persistent volumes and this is not so, that is to be done.
+    pub is_reserved: bool,
 }
 
 /// For each container, for each endpoint, its host port.
@@ -152,6 +158,14 @@ struct Paid {
     host_ports: HostPorts,
     executor_resources: Vec<v1::Resource>,
     task_resources: Vec<Vec<v1::Resource>>,
+    volumes: Vec<v1::Resource>,
+}
+
+impl Paid {
+    fn placed(self, group: usize, instance: Uuid, slot: usize, is_reserved: bool) -> Placed {
+        let Paid { host_ports, executor_resources, task_resources, volumes } = self;
+        Placed { group, instance, slot, host_ports, executor_resources, task_resources, volumes, is_reserved }
+    }
 }
 
 /// Chooses the host ports of one instance. Where any port will do, the instance's id decides at which one the search
@@ -243,14 +257,14 @@ fn put(
         let (position, found) = pool.find(*cursor, &wanted, slots, closed, size, accept)?;
         *cursor = position + 1;
         let slot = slots.get_mut(found)?;
-        let Some(Paid { host_ports, executor_resources, task_resources }) = candidate.pay(slot, waiting) else {
+        let Some(paid) = candidate.pay(slot, waiting) else {
             // Its entries contradict each other.
             closed.close(found);
             continue;
         };
         closed.used(found);
         counting.count(&slot.facts);
-        return Some(Placed { group: 0, instance: waiting.instance, slot: found, host_ports, executor_resources, task_resources });
+        return Some(paid.placed(0, waiting.instance, found, false));
     }
 }
 

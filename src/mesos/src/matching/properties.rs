@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use podium_proto::mesos::v1::resource::{AllocationInfo, ReservationInfo};
 use podium_proto::wire::amounts::Amounts;
 use podium_proto::wire::resources::{self, ranges_entry, scalar_entry};
-use podium_types::definition::{Constraint, Operator};
+use podium_types::definition::{Constraint, Operator, PersistentKind, PersistentVolume, Volume, VolumeSource};
 use proptest::prelude::*;
 
 use super::candidate::GPU_LABEL;
 use super::tests::{constraint, definition};
 use super::*;
+use crate::reservation::{Maker, Owner};
 
 const NOW: i64 = 1_000;
 const HOME: &str = "r1";
@@ -264,6 +265,78 @@ fn is_fine(constraint: &Constraint, value: Option<&str>) -> bool {
         (Operator::Is, Some("2.50"), Some(value)) => value == "2.5",
         (Operator::Is | Operator::Cluster, Some(wanted), Some(value)) => value == wanted,
         _ => true,
+    }
+}
+
+/// What is reserved on an agent for an instance: enough for one of `definition(0.1, …)` with a volume of 1, or a little less.
+fn held_for(instance: &str, agent: &Agent, incarnation: u32, complete: bool) -> Vec<v1::Resource> {
+    let owner = Owner { instance: instance.to_owned(), framework_id: "F".to_owned(), cluster_id: "C".to_owned(), incarnation, revision: 1 };
+    let maker = Maker { owner: &owner, role: agent.role, principal: None };
+    let port = 40_000 + u64::from(incarnation);
+    let mut entries = vec![scalar_entry("cpus", 200), scalar_entry("mem", 64_000), scalar_entry("disk", 10_000)];
+    entries.push(ranges_entry("ports", &std::iter::once(port..=port).collect()));
+    let mut held: Vec<v1::Resource> = entries.iter().map(|entry| maker.reserved(entry)).collect();
+    if complete {
+        held.push(maker.volume(&maker.reserved(&scalar_entry("disk", 1_000)), "v", instance));
+    }
+    held.iter_mut().for_each(|entry| entry.allocation_info = Some(AllocationInfo { role: Some(agent.role.into()) }));
+    held
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #[test]
+    fn what_is_reserved_for_an_instance_goes_to_it_alone_and_whole(
+        agents in proptest::collection::vec(any_agent(), 4),
+        // By instance: the agent, the launch that reserved, whether the volume is there, and where and how it is claimed.
+        held in proptest::collection::vec((0usize..4, 1u32..3, any::<bool>(), 0usize..4, 0u32..3), 1..6),
+        pods in proptest::collection::vec(any_pod(), 1..3),
+    ) {
+        let agents: Vec<Agent> = agents.into_iter().enumerate().map(|(index, agent)| Agent { index, ..agent }).collect();
+        let names: Vec<String> = (0..held.len()).map(|number| format!("a.instance-{}", Uuid::from_u128(number as u128 + 1))).collect();
+        let mut offers: Vec<v1::Offer> = agents.iter().flat_map(Agent::offers).collect();
+        for (name, (at, incarnation, complete, ..)) in names.iter().zip(&held) {
+            let own = held_for(name, &agents[*at], *incarnation, *complete);
+            let offer = offers.iter_mut().find(|offer| offer.agent_id.value == format!("S{at}")).unwrap();
+            offer.resources.extend(own);
+        }
+        let mut definition = definition(0.1, &[0], Vec::new());
+        let persistent = PersistentVolume { kind: PersistentKind::Root, size: 1, max_size: None, profile_name: None, path_like: Vec::new() };
+        definition.volumes = vec![Volume { name: "v".into(), source: VolumeSource::Persistent(persistent) }];
+        let ids: Vec<String> = (0..4).map(|index| format!("S{index}")).collect();
+        let claims: Vec<Claim<'_>> = names.iter().zip(&held).enumerate().map(|(number, (name, (.., asked, incarnation)))| Claim {
+            definition: &definition,
+            role: agents[*asked].role,
+            instance: name,
+            next: Waiting { instance: Uuid::from_u128(number as u128 + 1), incarnation: 3 },
+            agent_id: &ids[*asked],
+            incarnation: *incarnation,
+        }).collect();
+        let rules = Rules { maintenance_before_ms: NOW, ..Rules::default() };
+        let mut rest = slots(&offers);
+        let offered = rest.clone();
+        let placed = reclaim(&mut rest, &claims, &rules);
+        for (number, (name, (at, reserved, complete, asked, incarnation))) in names.iter().zip(&held).enumerate() {
+            let open = agents[*at].closes_at.is_none_or(|closes| closes > NOW);
+            let there = at == asked && *complete && open && (*incarnation == 0 || incarnation == reserved);
+            let found = placed.iter().find(|one| one.group == number);
+            prop_assert_eq!(found.is_some(), there, "{} {:?}", name, held[number]);
+            let Some(one) = found else { continue };
+            prop_assert!(one.is_reserved && offered[one.slot].agent_id == ids[*at]);
+            let used: Vec<v1::Resource> =
+                one.executor_resources.iter().chain(one.task_resources.iter().flatten()).chain(&one.volumes).cloned().collect();
+            prop_assert!(used.iter().all(|resource| Owner::of(resource).is_some_and(|owner| owner.instance == *name)));
+            let own = held_for(name, &agents[*at], *reserved, *complete);
+            prop_assert!(resources::contains(&own, &used), "more than is its own: {:?}", used);
+        }
+        // Whoever comes after them finds nothing of it, claimed or not.
+        let waiting: Vec<Waiting> = (100..105).map(|number| Waiting { instance: Uuid::from_u128(number), incarnation: 1 }).collect();
+        let groups: Vec<Group<'_>> =
+            pods.iter().map(|pod| Group { definition: &pod.definition, role: pod.role, waiting: &waiting, counted: &[] }).collect();
+        for one in place(&mut rest, &groups, &rules) {
+            let used = one.executor_resources.iter().chain(one.task_resources.iter().flatten());
+            prop_assert!(used.into_iter().all(|resource| Owner::of(resource).is_none()));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use podium_proto::wire::resources;
 use super::accepted::Accepted;
 use super::facts::AgentFacts;
 use super::tree::Size;
+use crate::reservation::Owner;
 
 /// All offers of one agent to one role, merged: they can be accepted together, and only together.
 #[derive(Debug, Clone)]
@@ -32,6 +33,17 @@ pub struct Slot {
     entries: Vec<Entry>,
     /// The sum of the entries.
     free: Amounts,
+    /// What is reserved for instances, each for itself: nobody else may use it.
+    pub(super) holdings: Vec<Holding>,
+}
+
+/// What is reserved for one instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holding {
+    /// For whom.
+    pub owner: Owner,
+    /// As offered, volumes among it.
+    pub resources: Vec<v1::Resource>,
 }
 
 /// One resource of the offers, and how much of it is left.
@@ -143,9 +155,12 @@ impl Slot {
             has_gpus: false,
             entries: Vec::new(),
             free: Amounts::default(),
+            holdings: Vec::new(),
         };
-        for resource in offers.iter().flat_map(|offer| &offer.resources).filter(|resource| is_usable(resource)) {
-            if let Some(entry) = Entry::of(resource) {
+        for resource in offers.iter().flat_map(|offer| &offer.resources) {
+            if let Some(owner) = Owner::of(resource) {
+                slot.hold(owner, resource);
+            } else if let Some(entry) = Entry::of(resource).filter(|_| is_usable(resource)) {
                 slot.merge(entry);
             }
         }
@@ -155,6 +170,19 @@ impl Slot {
         }
         slot.has_gpus = slot.free.gpus > 0;
         Some(slot)
+    }
+
+    fn hold(&mut self, owner: Owner, resource: &v1::Resource) {
+        match self.holdings.iter_mut().find(|holding| holding.owner == owner) {
+            Some(holding) => resources::add(&mut holding.resources, std::slice::from_ref(resource)),
+            None => self.holdings.push(Holding { owner, resources: vec![resource.clone()] }),
+        }
+    }
+
+    /// What is reserved for instances and not used by this pass.
+    #[must_use]
+    pub fn holdings(&self) -> &[Holding] {
+        &self.holdings
     }
 
     /// Adds to the account that the entry belongs to, or as one of its own.

@@ -352,7 +352,7 @@ const NOT_TOLD: &[(&str, &str)] = &[
     ("/scheduling/unreachableStrategy/inactiveAfterSeconds", "the unreachable controller"),
     ("/scheduling/unreachableStrategy/expungeAfterSeconds", "the unreachable controller"),
     ("/linuxInfo/seccomp", "nobody: a pod that sets it is refused"),
-    ("/volumes/*/persistent", "nobody: a pod that sets it is not launched, and told why"),
+    ("/volumes/*/persistent", "matching and reservations"),
 ];
 
 /// The field without its indices and keys: `/containers/*/labels/*`.
@@ -500,10 +500,14 @@ fn the_servers_settings_show_too() {
 }
 
 #[test]
-fn a_persistent_volume_is_refused_in_words() {
+fn a_persistent_volume_is_the_executors_folder_of_its_name_and_what_cannot_be_is_refused_in_words() {
     let mut pod = full();
-    set(&mut pod, "/volumes/0", &json!({"name": "shared", "persistent": {"size": 10}}));
     set(&mut pod, "/scheduling", &json!({"upgrade": {"minimumHealthCapacity": 0.5, "maximumOverCapacity": 0}}));
+    set(&mut pod, "/volumes/0", &json!({"name": "shared", "persistent": {"size": 10}}));
+    let launch = launched(&pod).unwrap();
+    let source = "/task_group/tasks/0/container/volumes/0/source/sandbox_path";
+    assert_eq!((shown(&launch, &format!("{source}/type")), shown(&launch, &format!("{source}/path"))), ("PARENT".into(), "shared".into()));
+    set(&mut pod, "/volumes/0", &json!({"name": "shared", "persistent": {"size": 10, "type": "mount"}}));
     let error = launched(&pod).unwrap_err().to_string();
-    assert!(error.contains("volume `shared`") && error.contains("persistent"), "{error}");
+    assert!(error.contains("persistent volume `shared`") && error.contains("`root`"), "{error}");
 }

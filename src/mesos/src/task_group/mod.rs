@@ -8,7 +8,7 @@ mod environment;
 mod network;
 
 use podium_proto::mesos::v1;
-use podium_types::definition::{Container, PodDefinition, VolumeSource};
+use podium_types::definition::{Container, PersistentKind, PersistentVolume, PodDefinition};
 use podium_types::id::{InstanceId, Version};
 
 use crate::secret::SecretValues;
@@ -60,14 +60,13 @@ pub enum BuildError {
         /// Which port is missing.
         what: &'static str,
     },
-    /// A volume that would need reserved disk.
-    #[error(
-        "volume `{volume}` is persistent, and persistent volumes are not supported: nothing reserves disk for them; \
-         use a `host` volume with a constraint on `hostname`, or a volume without `persistent`"
-    )]
+    /// A persistent volume of which there can be none.
+    #[error("persistent volume `{volume}`: {why}")]
     Persistent {
         /// Its name.
         volume: String,
+        /// Why not.
+        why: &'static str,
     },
     /// The definition, or what was packed for it, contradicts itself.
     #[error("{0}")]
@@ -100,7 +99,7 @@ pub struct Placement {
     pub hostname: String,
     /// For each container, for each of its endpoints, the host port.
     pub host_ports: Vec<Vec<Option<u16>>>,
-    /// For the executor: its own, and all host ports of the pod.
+    /// For the executor: its own, all host ports of the pod, and the persistent volumes.
     pub executor_resources: Vec<v1::Resource>,
     /// For each container.
     pub task_resources: Vec<Vec<v1::Resource>>,
@@ -148,12 +147,24 @@ pub fn build(launch: &Launch<'_>) -> Result<(v1::ExecutorInfo, v1::TaskGroupInfo
     if resources.len() != definition.containers.len() || launch.placement.host_ports.len() != definition.containers.len() {
         return Err(BuildError::Inconsistent("what was packed does not fit the definition's containers".to_owned()));
     }
-    if let Some(volume) = definition.volumes.iter().find(|volume| matches!(volume.source, VolumeSource::Persistent(_))) {
-        return Err(BuildError::Persistent { volume: volume.name.clone() });
+    for (name, volume) in definition.persistent_volumes() {
+        check_volume(name, volume)?;
     }
     let tasks = definition.containers.iter().enumerate().zip(resources);
     let tasks = tasks.map(|((index, container), resources)| task(launch, index, container, resources)).collect::<Result<_, _>>()?;
     Ok((executor(launch)?, v1::TaskGroupInfo { tasks }))
+}
+
+/// Whether there can be such a volume: it becomes a folder of its name in the executor's sandbox.
+fn check_volume(name: &str, volume: &PersistentVolume) -> Result<(), BuildError> {
+    let why = if volume.kind != PersistentKind::Root || volume.profile_name.is_some() {
+        "only disks of the type `root`, without a profile, are reserved: Podium does not choose among an agent's other disks"
+    } else if matches!(name, "." | "..") || name.contains(['/', '\0']) {
+        "its name becomes that of a folder, which this cannot be"
+    } else {
+        return Ok(());
+    };
+    Err(BuildError::Persistent { volume: name.to_owned(), why })
 }
 
 fn executor(launch: &Launch<'_>) -> Result<v1::ExecutorInfo, BuildError> {

@@ -286,6 +286,21 @@ pub enum VolumeSource {
     Persistent(PersistentVolume),
 }
 
+impl PodDefinition {
+    /// The volumes that outlive instances, by name.
+    pub fn persistent_volumes(&self) -> impl Iterator<Item = (&str, &PersistentVolume)> {
+        self.volumes.iter().filter_map(|volume| match &volume.source {
+            VolumeSource::Persistent(persistent) => Some((volume.name.as_str(), persistent)),
+            VolumeSource::Ephemeral | VolumeSource::Host(_) | VolumeSource::Secret(_) => None,
+        })
+    }
+
+    /// Whether instances have volumes that outlive them: they stay where their disks are.
+    pub fn is_resident(&self) -> bool {
+        self.persistent_volumes().next().is_some()
+    }
+}
+
 /// Disk that outlives the instance. Sizes in MiB.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersistentVolume {

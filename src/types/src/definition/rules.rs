@@ -36,7 +36,7 @@ pub(super) fn judge(pod: &PodDefinition, role: Option<&str>, settings: &Settings
     for (index, container) in pod.containers.iter().enumerate() {
         judge_container(pod, container, &format!("/containers({index})"), f);
     }
-    if pod.volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Persistent(_))) {
+    if pod.is_resident() {
         resident(pod, f);
     }
 }

@@ -1,0 +1,290 @@
+//! Instances with persistent volumes: launched for the first time, they reserve what they use; from then on they wait for it and
+//! for nothing else; and when they are gone, it is given back and their data with it.
+//!
+//! What an instance has reserved stands in its record (`observed.reservation`) before the RESERVE is sent, and in the labels of
+//! what is offered ([`podium_mesos::reservation`]). The record outlives the instance until Mesos has taken everything back, so
+//! that a new leader goes on with that, and its role goes on getting offers. During a quarantine nothing is given back; what the
+//! labels call later than the store is the reason for one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use podium_mesos::matching::{Claim, Holding, Placed, Slot, Waiting};
+use podium_mesos::reservation::{self, Maker, Owner};
+use podium_proto::mesos::v1::Resource;
+use podium_proto::mesos::v1::offer::Operation;
+use podium_proto::records::{Observed, Quarantine, observed};
+use podium_types::definition::PodDefinition;
+use podium_types::id::{InstanceId, PodId};
+use podium_types::residence;
+use uuid::Uuid;
+
+use super::core::Core;
+use super::entry::Entry;
+use super::framework;
+use super::pod::Pod;
+
+/// What an ended instance has reserved is offered within this time, if it is there and its agent too.
+const OFFERED_WITHIN_MS: i64 = 60_000;
+
+/// What Mesos has not taken back is offered again within this time.
+const AGAIN_WITHIN_MS: i64 = 5_000;
+
+/// What was reserved on an agent of which nothing was heard for so long is looked for no more.
+const GIVEN_UP_AFTER_MS: i64 = 30 * 24 * 3_600_000;
+
+/// An instance that waits for what is reserved for it.
+#[derive(Debug, Clone)]
+pub(super) struct Bound {
+    pub next: Waiting,
+    instance: String,
+    agent_id: String,
+    incarnation: u32,
+    /// It may go elsewhere if that is not offered: perhaps it was never reserved.
+    pub may_move: bool,
+}
+
+impl Bound {
+    pub fn claim<'a>(&'a self, definition: &'a PodDefinition, role: &'a str) -> Claim<'a> {
+        let Bound { next, instance, agent_id, incarnation, .. } = self;
+        Claim { definition, role, instance, next: *next, agent_id, incarnation: *incarnation }
+    }
+}
+
+/// What is to become of something that is reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    Undo,
+    /// The store does not know its instance, and is older than it.
+    Ahead,
+}
+
+/// By instance: the agent and the launch that reserved for it, as this pass' offers tell.
+pub(super) type Shown = HashMap<String, (String, u32)>;
+
+impl Core {
+    /// What the slots hold of this store's instances.
+    pub(super) fn shown_holdings(&self, slots: &[Slot]) -> Shown {
+        let ours = slots.iter().flat_map(|slot| slot.holdings().iter().map(move |holding| (slot, &holding.owner)));
+        let ours = ours.filter(|(_, owner)| owner.cluster_id == self.identity.cluster_id);
+        ours.map(|(slot, owner)| (owner.instance.clone(), (slot.agent_id.clone(), owner.incarnation))).collect()
+    }
+
+    /// What the slots hold for instances that are gone: by slot, the operations that give it back.
+    pub(super) fn give_back(&mut self, slots: &[Slot], revision: i64, now: i64) -> BTreeMap<usize, Vec<Operation>> {
+        let mut operations: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
+        if self.kills_blocked() {
+            return operations;
+        }
+        for (index, slot) in slots.iter().enumerate() {
+            for holding in slot.holdings() {
+                match self.fate(&holding.owner, revision) {
+                    Fate::Keep => {}
+                    Fate::Undo => {
+                        tracing::info!(
+                            instance = holding.owner.instance,
+                            agent = slot.agent_id,
+                            "what was reserved for an instance that is gone is given back"
+                        );
+                        operations.entry(index).or_default().extend(reservation::undo(&holding.resources));
+                        self.note_undone(holding, now);
+                    }
+                    Fate::Ahead => self.begin_quarantine(&holding.owner, now),
+                }
+            }
+        }
+        self.note_gone(slots, now);
+        operations
+    }
+
+    fn fate(&self, owner: &Owner, revision: i64) -> Fate {
+        let Ok(instance) = owner.instance.parse::<InstanceId>() else { return Fate::Keep };
+        if owner.cluster_id != self.identity.cluster_id {
+            return Fate::Keep;
+        }
+        let pod = self.pods.get(&instance.pod);
+        if pod.is_some_and(|pod| pod.frozen) {
+            return Fate::Keep;
+        }
+        match pod.and_then(|pod| pod.entries.get(&instance.uuid)) {
+            None if owner.framework_id != self.identity.framework_id => Fate::Keep,
+            None if owner.revision > revision && self.custody.reservations_vouched => Fate::Keep,
+            None if owner.revision > revision => Fate::Ahead,
+            None => Fate::Undo,
+            Some(entry) => entry.fate(owner.incarnation),
+        }
+    }
+
+    /// A store that is older than what was reserved has perhaps forgotten instances, and their data must not go.
+    fn begin_quarantine(&mut self, owner: &Owner, now: i64) {
+        if self.custody.quarantine.is_some() {
+            return;
+        }
+        let reason = format!(
+            "disk is reserved for {}, by a later state of this store, at revision {}: is this a restored backup?",
+            owner.instance, owner.revision
+        );
+        tracing::error!(
+            reason,
+            "quarantine: nothing is killed, scaled down or given back until an operator says that all is as it should be"
+        );
+        self.custody.quarantine = Some(Quarantine { reason, since_ms: now, ..Quarantine::default() });
+        self.keep_records(now);
+    }
+
+    fn note_undone(&mut self, holding: &Holding, now: i64) {
+        let Ok(instance) = holding.owner.instance.parse::<InstanceId>() else { return };
+        if let Some(entry) = self.entry_mut(&instance.pod, instance.uuid) {
+            entry.undone_ms = now;
+        }
+    }
+
+    /// Ends the records of instances of which their agents offer nothing any more.
+    fn note_gone(&mut self, slots: &[Slot], now: i64) {
+        let gone = |id: &PodId, uuid: Uuid, role: &str| {
+            let entry = self.pods.get(id)?.entries.get(&uuid)?;
+            let reservation = entry.observed.as_ref()?.reservation.as_ref()?;
+            let instance = InstanceId { pod: id.clone(), uuid }.to_string();
+            let at = slots.binary_search_by(|slot| (slot.agent_id.as_str(), slot.role.as_str()).cmp(&(&reservation.agent_id, role))).ok();
+            let slot = at.and_then(|index| slots.get(index));
+            let held = slot.is_some_and(|slot| slot.holdings().iter().any(|holding| holding.owner.instance == instance));
+            let since = |at: i64, time: i64| at > 0 && now >= at.saturating_add(time);
+            let ended = entry.ended_ms();
+            let taken = slot.is_some() && (since(entry.undone_ms, AGAIN_WITHIN_MS) || since(ended, OFFERED_WITHIN_MS));
+            (!held && (taken || since(ended, GIVEN_UP_AFTER_MS))).then_some(())
+        };
+        let all: Vec<(PodId, Uuid)> =
+            self.releasing.iter().filter(|((id, uuid), role)| gone(id, *uuid, role).is_some()).map(|(key, _)| key.clone()).collect();
+        for (id, uuid) in all {
+            if let Some(entry) = self.entry_mut(&id, uuid) {
+                entry.is_released = true;
+            }
+            self.look(&id, uuid, now);
+        }
+    }
+
+    /// What an instance has reserved is to be given back in this role, or not any more.
+    pub(super) fn set_releasing(&mut self, id: &PodId, uuid: Uuid, role: Option<String>) {
+        let key = (id.clone(), uuid);
+        let old = match &role {
+            Some(role) => self.releasing.insert(key, role.clone()),
+            None => self.releasing.remove(&key),
+        };
+        if old == role {
+            return;
+        }
+        if let Some(old) = old {
+            let left = self.releasing_roles.get(&old).copied().unwrap_or(0).saturating_sub(1);
+            self.releasing_roles.insert(old, left);
+            self.releasing_roles.retain(|_, count| *count > 0);
+        }
+        if let Some(role) = role {
+            self.demand.ask(&role);
+            *self.releasing_roles.entry(role).or_default() += 1;
+        }
+    }
+
+    /// Reserves what an instance was placed on: what it uses from then on, the operations that make it so, and what is to be
+    /// recorded of it.
+    pub(super) fn reserve(
+        &self,
+        definition: &PodDefinition,
+        instance: &InstanceId,
+        incarnation: u32,
+        slot: &Slot,
+        placed: &mut Placed,
+        revision: i64,
+    ) -> Vec<Operation> {
+        let owner = Owner {
+            instance: instance.to_string(),
+            framework_id: self.identity.framework_id.clone(),
+            cluster_id: self.identity.cluster_id.clone(),
+            incarnation,
+            revision,
+        };
+        let principal = framework::principal(&self.settings);
+        let maker = Maker { owner: &owner, role: &slot.role, principal: principal.as_deref() };
+        let reserve = |resources: &mut Vec<Resource>| resources.iter_mut().for_each(|resource| *resource = maker.reserved(resource));
+        reserve(&mut placed.executor_resources);
+        placed.task_resources.iter_mut().for_each(reserve);
+        for (volume, (name, _)) in placed.volumes.iter_mut().zip(definition.persistent_volumes()) {
+            *volume = maker.volume(&maker.reserved(volume), name, &reservation::persistence_id(instance, name, incarnation));
+        }
+        reservation::make(placed.executor_resources.iter().chain(placed.task_resources.iter().flatten()).chain(&placed.volumes))
+    }
+}
+
+/// What is recorded of the resources that an instance is launched on.
+pub(super) fn record(placed: &Placed, slot: &Slot) -> Option<observed::Reservation> {
+    let owner = placed.volumes.iter().find_map(Owner::of)?;
+    let volume = |resource: &Resource| {
+        let disk = resource.disk.as_ref()?;
+        Some(observed::reservation::Volume {
+            name: disk.volume.as_ref()?.container_path.clone(),
+            persistence_id: disk.persistence.as_ref()?.id.clone(),
+        })
+    };
+    Some(observed::Reservation {
+        agent_id: slot.agent_id.clone(),
+        hostname: slot.facts.hostname.clone(),
+        incarnation: owner.incarnation,
+        made: placed.is_reserved,
+        volumes: placed.volumes.iter().filter_map(volume).collect(),
+    })
+}
+
+/// Of these waiting instances of a pod with persistent volumes: those that have resources of their own, and the others.
+pub(super) fn part(id: &PodId, pod: &Pod, waiting: Vec<Waiting>, shown: &Shown) -> (Vec<Bound>, Vec<Waiting>) {
+    let mut bound = Vec::new();
+    let free = waiting.into_iter().filter(|next| {
+        let instance = InstanceId { pod: id.clone(), uuid: next.instance }.to_string();
+        let observed = pod.entries.get(&next.instance).and_then(|entry| entry.observed.as_ref());
+        let one = match observed.and_then(residence::of) {
+            Some(residence) => Bound {
+                next: *next,
+                instance,
+                agent_id: residence.agent_id.to_owned(),
+                incarnation: residence.incarnation,
+                may_move: !residence.is_made,
+            },
+            // Its record is lost, and not what is reserved for it.
+            None => match shown.get(&instance) {
+                Some((agent_id, incarnation)) if observed.is_none() => {
+                    Bound { next: *next, agent_id: agent_id.clone(), incarnation: *incarnation, instance, may_move: false }
+                }
+                _ => return true,
+            },
+        };
+        bound.push(one);
+        false
+    });
+    let free = free.collect();
+    (bound, free)
+}
+
+impl Entry {
+    /// What is reserved for it is to be given back before its record may go.
+    pub fn holds(&self) -> bool {
+        !self.is_released && self.observed.as_ref().is_some_and(|observed| observed.reservation.is_some())
+    }
+
+    /// When the last of its tasks ended.
+    fn ended_ms(&self) -> i64 {
+        let observed = self.observed.as_ref();
+        observed.map_or(0, |observed: &Observed| observed.tasks.iter().map(|task| task.since_ms).max().unwrap_or(observed.provisioned_ms))
+    }
+
+    /// Of something that an earlier launch of it reserved.
+    fn fate(&self, incarnation: u32) -> Fate {
+        if self.writing.is_some() || self.reload.is_some() || self.held_by.is_some() || self.dirty {
+            return Fate::Keep;
+        }
+        let lives = self.is_wanted() || self.tombstone.is_some() || self.alive().next().is_some();
+        match self.observed.as_ref().and_then(residence::of) {
+            // It has begun anew elsewhere, since Mesos had said nothing of what was reserved here.
+            Some(residence) if lives && residence.is_made && residence.incarnation > incarnation => Fate::Undo,
+            _ if lives => Fate::Keep,
+            _ => Fate::Undo,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Instances with persistent volumes: reserved once, launched there and nowhere else, given back when they are gone.
+
+use podium_proto::mesos::v1::Resource;
+use podium_proto::mesos::v1::offer::{Operation, operation};
+use podium_proto::mesos::v1::resource::AllocationInfo;
+use podium_proto::records::observed::Reservation;
+use podium_types::id::InstanceId;
+
+use super::*;
+
+const ROLE: &str = "db";
+
+/// An offer to the role, with this beside what is unreserved.
+fn offer_with(n: u32, agent: &str, held: &[Resource]) -> Offer {
+    let mut offer = offer_of(n, agent);
+    offer.resources.extend_from_slice(held);
+    let allocated = AllocationInfo { role: Some(ROLE.to_owned()) };
+    offer.resources.iter_mut().for_each(|resource| resource.allocation_info = Some(allocated.clone()));
+    Offer { allocation_info: Some(allocated), ..offer }
+}
+
+/// The operations of the only ACCEPT.
+fn operations(calls: Vec<Call>) -> Vec<Operation> {
+    let mut accepts = calls.into_iter().filter_map(|call| match call {
+        Call::Accept { operations, .. } => Some(operations),
+        _ => None,
+    });
+    let operations = accepts.next().expect("an ACCEPT");
+    assert_eq!(accepts.next(), None);
+    operations
+}
+
+fn kinds(operations: &[Operation]) -> Vec<operation::Type> {
+    operations.iter().map(|operation| operation::Type::try_from(operation.r#type.unwrap()).unwrap()).collect()
+}
+
+/// All that a launch uses.
+fn used(operations: &[Operation]) -> Vec<Resource> {
+    let group = operations.iter().find_map(|operation| operation.launch_group.clone()).expect("a launch");
+    let tasks = group.task_group.tasks.into_iter().flat_map(|task| task.resources);
+    group.executor.resources.into_iter().chain(tasks).collect()
+}
+
+fn volumes(resources: &[Resource]) -> Vec<String> {
+    let disks = resources.iter().filter_map(|resource| resource.disk.as_ref()?.persistence.as_ref());
+    disks.map(|persistence| persistence.id.clone()).collect()
+}
+
+impl World {
+    /// Its pod has a persistent volume.
+    fn resident() -> Self {
+        let settings = Settings { principal: Some("somebody".to_owned()), ..Settings::default() };
+        let mut world = World::new(settings);
+        let json = br#"{"id":"/a","role":"db","volumes":[{"name":"v","persistent":{"size":64}}],"containers":[{"name":"c",
+            "exec":{"command":{"shell":"x"}},"resources":{"cpus":0.1,"mem":32},"endpoints":[{"name":"e","hostPort":0}],
+            "volumeMounts":[{"name":"v","mountPath":"v"}]}]}"#;
+        let reading = Reading { default_role: ROLE.to_owned(), ..Reading::default() };
+        let definition = read(json, &reading).unwrap().definition;
+        let stored = StoredDefinition::known(Bytes::from_static(json), Arc::new(definition));
+        world.view.versions.insert(Version::from_millis(CONFIG), held(stored, 1));
+        world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
+        world.subscribe(&[]);
+        world.calls.clear();
+        world
+    }
+
+    /// Its only instance is launched on S1; what it uses from then on.
+    fn settled() -> (Self, Vec<Resource>) {
+        let mut world = World::resident();
+        world.instance(1, Some(Goal::Running), 1);
+        world.core.roles_answered(Ok(()), world.now);
+        world.offered_with(1, "S1", &[]);
+        world.commit();
+        let used = used(&operations(world.calls()));
+        world.update(&task_id(1, 1), TaskState::TaskRunning, Some(1));
+        world.commit();
+        world.calls();
+        (world, used)
+    }
+
+    /// Its task ends, and scaling begins the next incarnation.
+    fn ends(&mut self, incarnation: u32) {
+        self.update(&task_id(1, incarnation), TaskState::TaskFailed, Some(7));
+        self.commit();
+        self.instance(1, Some(Goal::Running), incarnation + 1);
+        self.calls();
+    }
+
+    /// Its task ends, and so does the instance.
+    fn goes(&mut self) {
+        self.instance(1, Some(Goal::Decommissioned), 1);
+        self.update(&task_id(1, 1), TaskState::TaskKilled, Some(8));
+        self.commit();
+        self.instance(1, None, 1);
+        self.calls();
+    }
+
+    fn offered_with(&mut self, n: u32, agent: &str, held: &[Resource]) {
+        self.core.offered(vec![offer_with(n, agent, held)]);
+        self.settle();
+    }
+
+    fn reservation(&self) -> Option<Reservation> {
+        self.core.pods[&pod()].entries.get(&uuid(1))?.observed.clone()?.reservation
+    }
+
+    fn gives_back(&mut self) -> bool {
+        self.calls().iter().any(|call| matches!(call, Call::Accept { .. }))
+    }
+}
+
+#[test]
+fn the_first_launch_reserves_and_creates_in_the_accept_that_its_record_precedes() {
+    let mut world = World::resident();
+    world.instance(1, Some(Goal::Running), 1);
+    world.offered_with(1, "S1", &[]);
+    let reservation = world.reservation().unwrap();
+    let id = format!("a#v#{}", uuid(1));
+    assert_eq!(
+        (reservation.agent_id.as_str(), reservation.made, reservation.volumes[0].persistence_id.as_str()),
+        ("S1", false, id.as_str())
+    );
+    assert!(world.calls().iter().all(|call| !matches!(call, Call::Accept { .. })), "the record is not durable yet");
+    world.commit();
+    let operations = operations(world.calls());
+    assert_eq!(kinds(&operations), [operation::Type::Reserve, operation::Type::Create, operation::Type::LaunchGroup]);
+    let used = used(&operations);
+    assert_eq!(volumes(&used), [id]);
+    for resource in &used {
+        let reservation = resource.reservations.last().unwrap();
+        let labels: BTreeMap<&str, &str> =
+            reservation.labels.as_ref().unwrap().labels.iter().map(|label| (label.key.as_str(), label.value.as_deref().unwrap())).collect();
+        let instance = InstanceId { pod: pod(), uuid: uuid(1) }.to_string();
+        assert_eq!((labels["marathon_framework_id"], labels["marathon_task_id"]), ("F", instance.as_str()));
+        assert_eq!((reservation.principal.as_deref(), reservation.role.as_deref()), (Some("somebody"), Some(ROLE)));
+    }
+    let reserve = operations[0].reserve.as_ref().unwrap();
+    assert!(podium_proto::wire::resources::contains(&reserve.resources, &used[..3]), "cpus, mem and disk of the executor");
+}
+
+#[test]
+fn it_is_launched_again_on_its_own_resources_and_waits_for_nothing_else() {
+    let (mut world, used) = World::settled();
+    world.ends(1);
+    world.offered_with(2, "S2", &[]);
+    world.offered_with(3, "S1", &[]);
+    assert!(world.writes.iter().all(|(token, _)| !matches!(token, Token::Observed(..))), "neither elsewhere nor beside what is its own");
+    world.calls();
+    world.offered_with(4, "S1", &used);
+    world.commit();
+    let operations = operations(world.calls());
+    assert_eq!(kinds(&operations), [operation::Type::LaunchGroup]);
+    assert!(podium_proto::wire::resources::contains(&used, &self::used(&operations)), "no more than is its own");
+    assert!(world.reservation().unwrap().made);
+}
+
+#[test]
+fn another_instance_uses_nothing_of_it() {
+    let (mut world, used) = World::settled();
+    world.instance(2, Some(Goal::Running), 1);
+    let mut offer = offer_with(2, "S1", &used);
+    offer.resources.retain(|resource| !resource.reservations.is_empty());
+    world.core.offered(vec![offer]);
+    world.settle();
+    assert!(world.writes.is_empty() && !world.gives_back(), "what is reserved is of an instance that runs");
+}
+
+#[test]
+fn what_mesos_has_perhaps_never_reserved_binds_it_to_no_agent() {
+    let mut world = World::resident();
+    world.instance(1, Some(Goal::Running), 1);
+    world.offered_with(1, "S1", &[]);
+    world.commit();
+    let first = used(&operations(world.calls()));
+    world.update(&task_id(1, 1), TaskState::TaskError, None);
+    world.commit();
+    world.instance(1, Some(Goal::Running), 2);
+    world.offered_with(2, "S2", &[]);
+    world.commit();
+    let again = operations(world.calls());
+    assert_eq!(kinds(&again)[0], operation::Type::Reserve);
+    assert_eq!(volumes(&used(&again)), [format!("a#v#{}.2", uuid(1))], "another volume");
+    // It was reserved after all: once the other is known to be made, the first is given back.
+    world.offered_with(3, "S1", &first);
+    assert!(!world.gives_back());
+    world.update(&task_id(1, 2), TaskState::TaskRunning, Some(3));
+    world.commit();
+    world.offered_with(4, "S1", &first);
+    assert_eq!(kinds(&operations(world.calls())), [operation::Type::Destroy, operation::Type::Unreserve]);
+}
+
+#[test]
+fn an_agent_that_an_operator_has_given_up_takes_its_data_along() {
+    let (mut world, _) = World::settled();
+    world.update(&task_id(1, 1), TaskState::TaskGoneByOperator, None);
+    world.commit();
+    world.instance(1, Some(Goal::Running), 2);
+    world.offered_with(2, "S2", &[]);
+    world.commit();
+    assert_eq!(kinds(&operations(world.calls()))[0], operation::Type::Reserve);
+}
+
+#[test]
+fn what_a_gone_instance_had_is_given_back_before_its_record_goes() {
+    let (mut world, used) = World::settled();
+    world.goes();
+    assert!(world.writes.is_empty(), "the record stays");
+    world.offered_with(2, "S1", &[]);
+    assert!(world.writes.is_empty(), "its executor may still use it");
+    world.calls();
+    world.offered_with(3, "S1", &used);
+    assert_eq!(kinds(&operations(world.calls())), [operation::Type::Destroy, operation::Type::Unreserve]);
+    world.offered_with(4, "S1", &used);
+    assert_eq!(operations(world.calls()).len(), 2, "the master has dropped it");
+    world.offered_with(5, "S1", &[]);
+    assert!(world.writes.is_empty(), "the next offer may be older than that");
+    world.at(world.now + 5_000);
+    world.offered_with(6, "S1", &[]);
+    let (token, group) = world.writes.last().unwrap();
+    assert!(matches!(token, Token::Observed(..)) && matches!(group.ops[0], Op::Delete(_)), "{token:?}");
+}
+
+#[test]
+fn offers_are_asked_for_as_long_as_something_is_to_be_given_back() {
+    let (mut world, used) = World::settled();
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    world.update(&task_id(1, 1), TaskState::TaskKilled, Some(8));
+    world.commit();
+    world.at(world.now + 1_000);
+    world.calls();
+    world.instance(1, None, 1);
+    world.at(world.now + 1_000);
+    assert!(world.calls().iter().any(|call| matches!(call, Call::Revive(roles) if roles == &[ROLE.to_owned()])));
+    world.offered_with(2, "S1", &used);
+    world.calls();
+    world.at(world.now + 5_000);
+    world.offered_with(3, "S1", &[]);
+    world.commit();
+    world.at(world.now + 1_000);
+    assert!(world.calls().iter().any(|call| matches!(call, Call::Suppress(roles) if roles.contains(&ROLE.to_owned()))));
+}
+
+#[test]
+fn what_was_never_reserved_is_not_looked_for_for_ever() {
+    let (mut world, _) = World::settled();
+    world.goes();
+    world.at(world.now + 61_000);
+    world.offered_with(2, "S1", &[]);
+    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
+}
+
+#[test]
+fn what_is_reserved_for_an_unknown_instance_of_ours_is_given_back_and_nothing_of_others() {
+    let (_, used) = World::settled();
+    let relabelled = |key: &str, value: &str| {
+        let mut resources = used.clone();
+        let reservations = resources.iter_mut().flat_map(|resource| &mut resource.reservations);
+        let labels = reservations.flat_map(|reservation| &mut reservation.labels.as_mut().unwrap().labels);
+        labels.filter(|label| label.key == key).for_each(|label| label.value = Some(value.to_owned()));
+        resources
+    };
+    let unknown = format!("gone.instance-{}", uuid(9));
+    for (key, value, given_back) in [
+        ("marathon_task_id", unknown.as_str(), true),
+        ("marathon_framework_id", "another", false),
+        ("podium.cluster", "another", false),
+        ("marathon_task_id", "of-marathon", false),
+    ] {
+        let mut world = World::resident();
+        world.revision = 1_000;
+        world.offered_with(2, "S1", &relabelled(key, value));
+        assert_eq!(world.gives_back(), given_back, "{key} {value}");
+    }
+}
+
+#[test]
+fn an_older_store_gives_nothing_back_and_begins_a_quarantine() {
+    let (world, used) = World::settled();
+    let later = world.revision;
+    let mut world = World::resident();
+    world.revision = 1;
+    world.offered_with(2, "S1", &used);
+    assert!(!world.gives_back() && later > 1);
+    assert!(world.quarantine().is_some_and(|reason| reason.contains("disk is reserved")), "{:?}", world.quarantine());
+    world.revision = 1_000;
+    world.offered_with(3, "S1", &used);
+    assert!(!world.gives_back(), "the store has caught up, and the quarantine stands");
+}
+
+#[test]
+fn nothing_is_given_back_during_a_quarantine_or_without_a_survey() {
+    let (mut world, used) = World::settled();
+    world.goes();
+    world.core.custody.quarantine = Some(podium_proto::records::Quarantine::default());
+    world.offered_with(2, "S1", &used);
+    assert!(!world.gives_back());
+    world.core.custody.quarantine = None;
+    world.core.survey.done = false;
+    world.offered_with(3, "S1", &used);
+    assert!(!world.gives_back());
+    world.core.survey.done = true;
+    world.offered_with(4, "S1", &used);
+    assert!(world.gives_back());
+}
