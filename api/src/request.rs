@@ -50,8 +50,13 @@ impl Head {
 
     /// All values of a query parameter, decoded, in their order; what cannot be decoded is left out.
     pub fn values(&self, name: &str) -> Vec<String> {
+        self.parameters().filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+    }
+
+    /// All query parameters and their values, decoded, in their order; what cannot be decoded is left out.
+    pub fn parameters(&self) -> impl Iterator<Item = (String, String)> {
         let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.filter(|(key, _)| decode(key).as_deref() == Some(name)).filter_map(|(_, value)| decode(&value.replace('+', " "))).collect()
+        pairs.filter_map(|(key, value)| Some((decode(key)?, decode(&value.replace('+', " "))?)))
     }
 
     /// A header as text; absent when it is missing or no text.

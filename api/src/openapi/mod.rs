@@ -31,18 +31,33 @@ macro_rules! route {
 }
 pub(crate) use route;
 
-/// Refuses what a route would pass over in silence: a dry run of something that knows none, before it is done in earnest; and an
-/// answer in a kind that there is not.
+/// Refuses what a route would pass over in silence: a dry run of something that knows none, or one that is asked for in other words,
+/// before it is done in earnest; and an answer in a kind that there is not.
 pub fn judge(route: &str, head: &Head) -> Result<(), Problem> {
     let Some(operation) = operation_of(route, &head.method) else { return Ok(()) };
     if operation.has_no_trial() && head.flag(DRY_RUN) {
         let message = format!("nothing was changed: {} {route} knows no `{DRY_RUN}`", head.method);
         return Err(Problem::new(StatusCode::BAD_REQUEST, message));
     }
+    if operation.changes()
+        && let Some(unclear) = unclear_trial(head)
+    {
+        let message = format!("nothing was changed: {unclear} is neither `{DRY_RUN}=true` nor `{DRY_RUN}=false`");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, message));
+    }
     if operation.is_json() && !head.accepts("application", "json") {
         return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "this is answered as JSON: accept application/json"));
     }
     Ok(())
+}
+
+/// A parameter that means a dry run, probably, and would not be taken for one.
+fn unclear_trial(head: &Head) -> Option<String> {
+    let boolean = |value: &str| ["true", "false"].iter().any(|known| value.eq_ignore_ascii_case(known));
+    let unclear = |(key, value): &(String, String)| key.eq_ignore_ascii_case(DRY_RUN) && !(key == DRY_RUN && boolean(value));
+    let (key, value) = head.parameters().find(unclear)?;
+    let value: String = value.chars().take(40).collect();
+    Some(format!("`{key}={value}`"))
 }
 
 fn operation_of(route: &str, method: &Method) -> Option<&'static Operation> {
@@ -55,7 +70,11 @@ fn operation_of(route: &str, method: &Method) -> Option<&'static Operation> {
 impl Operation {
     /// Whether it changes something and cannot tell what that would be.
     fn has_no_trial(&self) -> bool {
-        !matches!(self.method, "GET" | "HEAD") && self.query.iter().all(|query| query.name != DRY_RUN)
+        self.changes() && self.query.iter().all(|query| query.name != DRY_RUN)
+    }
+
+    fn changes(&self) -> bool {
+        !matches!(self.method, "GET" | "HEAD")
     }
 
     /// Whether all that it answers is JSON.
