@@ -110,7 +110,8 @@ impl Core {
             None if owner.framework_id != self.identity.framework_id => Fate::Keep,
             None if owner.revision > revision && self.custody.reservations_vouched => Fate::Keep,
             None if owner.revision > revision => Fate::Ahead,
-            None => Fate::Undo,
+            // Its record ends only when all of it was given back: a store that does not know it has perhaps lost it.
+            None => Fate::Keep,
             Some(entry) => entry.fate(owner.incarnation),
         }
     }
@@ -284,6 +285,8 @@ impl Entry {
             // It has begun anew elsewhere, since Mesos had said nothing of what was reserved here.
             Some(residence) if lives && residence.is_made && residence.incarnation > incarnation => Fate::Undo,
             _ if lives => Fate::Keep,
+            // An operator has taken it on, and scaling has yet to write down that it is wanted.
+            _ if self.instance.is_none() && self.observed.as_ref().is_some_and(|observed| observed.adopted) => Fate::Keep,
             _ => Fate::Undo,
         }
     }

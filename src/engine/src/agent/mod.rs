@@ -157,8 +157,7 @@ impl Agent {
         let frameworks = life::frameworks_folder(&data_dir, &id);
         let ended = tokio::task::spawn_blocking(move || gc::scan(&frameworks, &living)).await.map_err(io::Error::other)?;
         let (folder, checkpointed) = (data_dir.clone(), memory.checkpointed.clone());
-        let restored = tokio::task::spawn_blocking(move || volumes::restore(&folder, &checkpointed)).await.map_err(io::Error::other)?;
-        restored.map_err(folder_error)?;
+        tokio::task::spawn_blocking(move || volumes::restore(&folder, &checkpointed)).await.map_err(io::Error::other)?;
         let owner = owner::Owner {
             agent_id: id.clone(),
             info,

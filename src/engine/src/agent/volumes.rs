@@ -2,7 +2,7 @@
 //!
 //! They lie where Mesos keeps them, `volumes/roles/<role>/<persistence id>`, and an executor finds those that are among its
 //! resources in its sandbox, under their `container_path`. Which there are the master decides; the agent records it first, makes
-//! and removes folders then, and does both again when it starts, so that a crash in between leaves nothing half done.
+//! and removes folders then; when it starts, what is missing is made.
 
 use std::{
     collections::BTreeSet,
@@ -20,6 +20,9 @@ use super::{
     record::CheckpointRecord,
 };
 use crate::executor::inside;
+
+/// Where the folders of destroyed volumes wait for their end.
+const GONE: &str = "volumes/gone";
 
 /// What becomes of a volume's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub(super) fn carry_out(agent: &Path, changes: &[Change]) {
     for change in changes {
         let (folder, done) = match change {
             Change::Make(folder) => (folder, folder.path(agent).map(|path| make(&path))),
-            Change::Remove(folder) => (folder, folder.path(agent).map(|path| remove(&path))),
+            Change::Remove(folder) => (folder, folder.path(agent).map(|path| remove(agent, &path))),
         };
         if let Some(Err(error)) = done {
             tracing::error!(role = folder.role, volume = folder.id, %error, "a persistent volume's folder can't be made or removed");
@@ -80,46 +83,53 @@ pub(super) fn carry_out(agent: &Path, changes: &[Change]) {
     }
 }
 
-/// At a start: makes what is missing, and removes what a crash has left of volumes that were destroyed.
-pub(super) fn restore(agent: &Path, checkpointed: &[Resource]) -> io::Result<()> {
+/// At a start: makes what is missing, and removes what was destroyed and no more: records that were lost must not take the data along.
+/// What can't be made is told of; a launch that needs it fails by itself.
+pub(super) fn restore(agent: &Path, checkpointed: &[Resource]) {
+    empty(&agent.join(GONE));
     let wanted: BTreeSet<PathBuf> = folders(checkpointed).iter().filter_map(|folder| folder.path(agent)).collect();
-    let roles = match fs::read_dir(agent.join("volumes/roles")) {
-        Ok(roles) => roles,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && wanted.is_empty() => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return wanted.iter().try_for_each(|path| make(path)),
-        Err(error) => return Err(error),
-    };
-    for role in roles {
-        for volume in fs::read_dir(role?.path())? {
-            let path = volume?.path();
-            if !wanted.contains(&path) {
-                remove(&path)?;
-            }
+    for path in &wanted {
+        if let Err(error) = make(path) {
+            tracing::error!(path = %path.display(), %error, "a persistent volume's folder can't be made");
         }
     }
-    wanted.iter().try_for_each(|path| make(path))
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let present = entries(&agent.join("volumes/roles")).flat_map(|role| entries(&role).collect::<Vec<_>>());
+    for path in present.filter(|path| !wanted.contains(path)) {
+        tracing::warn!(path = %path.display(), "this folder belongs to no persistent volume: it is left alone, remove it if nobody needs it");
+    }
 }
 
 fn make(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    let removed = fs::remove_dir_all(path).or_else(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            super::gc::unlock(path)?;
-            fs::remove_dir_all(path)
-        }
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    });
-    if removed.is_ok()
-        && let Some(role) = path.parent()
-    {
+/// Puts a folder out of the way at once, and lets all that is in it be removed beside other work.
+fn remove(agent: &Path, path: &Path) -> io::Result<()> {
+    let gone = agent.join(GONE).join(uuid::Uuid::new_v4().to_string());
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(agent.join(GONE))?;
+    match fs::rename(path, &gone) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        renamed => renamed?,
+    }
+    if let Some(role) = path.parent() {
         // Of a role without volumes nothing remains; others keep theirs.
         let _ = fs::remove_dir(role);
     }
-    removed
+    tokio::task::spawn_blocking(move || empty(&gone));
+    Ok(())
+}
+
+/// Removes what was destroyed.
+fn empty(gone: &Path) {
+    let removed = fs::remove_dir_all(gone).or_else(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => super::gc::unlock(gone).and_then(|()| fs::remove_dir_all(gone)),
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    });
+    if let Err(error) = removed {
+        tracing::error!(path = %gone.display(), %error, "what is left of a destroyed persistent volume can't be removed; it is tried again at the next start");
+    }
 }
 
 /// The volumes among an executor's resources: the name in its sandbox, and the folder. One that is not there is a reason not to
@@ -172,24 +182,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn folders_follow_the_volumes_also_after_a_crash() {
+    #[tokio::test]
+    async fn folders_follow_the_volumes_and_a_start_removes_only_what_was_destroyed() {
         let agent = tempfile::tempdir().unwrap();
         let (one, other) = (volume("db/main", "a#v#1", "v"), volume("web", "b", "w"));
-        restore(agent.path(), &[one.clone(), other.clone()]).unwrap();
+        restore(agent.path(), &[one.clone(), other.clone()]);
         let path = agent.path().join("volumes/roles/db main/a#v#1");
         fs::write(path.join("data"), "kept").unwrap();
-        restore(agent.path(), std::slice::from_ref(&one)).unwrap();
-        assert!(path.join("data").is_file() && !agent.path().join("volumes/roles/web").exists());
+        restore(agent.path(), &[]);
+        assert!(path.join("data").is_file(), "what no record tells of any more is left alone");
+        fs::remove_dir(agent.path().join("volumes/roles/web/b")).unwrap();
         carry_out(agent.path(), &[Change::Remove(Folder::of(&one).unwrap()), Change::Make(Folder::of(&other).unwrap())]);
         assert!(!path.exists() && agent.path().join("volumes/roles/web/b").is_dir());
+        fs::create_dir_all(agent.path().join(GONE).join("half/removed")).unwrap();
+        restore(agent.path(), &[]);
+        assert!(!agent.path().join(GONE).exists());
     }
 
     #[test]
     fn an_executor_gets_its_own_volumes_and_no_way_out_of_its_sandbox() {
         let agent = tempfile::tempdir().unwrap();
         let known = [volume("web", "a", "data")];
-        restore(agent.path(), &known).unwrap();
+        restore(agent.path(), &known);
         let found = of(agent.path(), &known, &known).unwrap();
         let sandbox = tempfile::tempdir().unwrap();
         for _ in 0..2 {

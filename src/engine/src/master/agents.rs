@@ -33,6 +33,8 @@ pub(super) struct Agent {
     pub(super) registered: Duration,
     pub(super) reregistered: Option<Duration>,
     pub(super) total: Stock,
+    /// What is reserved and finds no room in what the agent has now. It is not offered, and stays reserved.
+    pub(super) unfit: Vec<Resource>,
     pub(super) allocated: Stock,
     pub(super) offered: Stock,
     pub(super) offers: BTreeSet<String>,
@@ -56,9 +58,9 @@ struct Known {
     checkpointed: Vec<Resource>,
 }
 
-/// All that an agent has: what it was started with, of which this is reserved.
-fn with_reservations(id: &str, resources: &[Resource], checkpointed: &[Resource]) -> Stock {
-    let mut total = Stock::of(resources);
+/// All that an agent has: what it was started with, of which this is reserved; and what of that finds no room in it.
+fn with_reservations(id: &str, resources: &[Resource], checkpointed: &[Resource]) -> (Stock, Vec<Resource>) {
+    let (mut total, mut unfit) = (Stock::of(resources), Vec::new());
     for entry in checkpointed {
         let unreserved = Stock::from(Amounts::of([entry]));
         if total.subtract(&unreserved) {
@@ -69,9 +71,10 @@ fn with_reservations(id: &str, resources: &[Resource], checkpointed: &[Resource]
                 resource = entry.name,
                 "the agent was started with less than is reserved there: that is not offered"
             );
+            unfit.push(entry.clone());
         }
     }
-    total
+    (total, unfit)
 }
 
 /// An agent that was here and is lost.
@@ -214,7 +217,7 @@ impl State {
         self.dismissed.remove(&id);
         let before = self.detach(&id, now);
         let announce = !recovered && before.is_none();
-        let total = with_reservations(&id, &info.resources, &checkpointed);
+        let (total, unfit) = with_reservations(&id, &info.resources, &checkpointed);
         self.unsaved |= before.is_none();
         self.cluster.add(&total);
         let agent = Agent {
@@ -224,6 +227,7 @@ impl State {
             registered: before.as_ref().map_or(now.wall, |before| before.registered),
             reregistered: before.as_ref().map(|_| now.wall),
             total,
+            unfit,
             allocated: Stock::default(),
             offered: Stock::default(),
             offers: BTreeSet::new(),

@@ -202,7 +202,7 @@ impl State {
         }
         bundle.left = left;
         bundle.used = true;
-        let resources = total.reserved().to_vec();
+        let resources = [total.reserved(), &agent.unfit].concat();
         agent.total = total;
         self.must_send(&bundle.agent, ToAgent::CheckpointResources { resources });
         Ok(())

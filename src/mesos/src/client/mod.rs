@@ -15,6 +15,7 @@ mod candidates;
 mod masters;
 mod run;
 mod session;
+mod text;
 mod zookeeper;
 
 use std::time::Duration;

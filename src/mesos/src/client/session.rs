@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::codec::Decoder as _;
 
 use super::calls::PROTOBUF;
+use super::text;
 
 /// Why an attempt or a subscription ended. All of it is retried; the words are for people.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +107,7 @@ impl Stream {
     pub async fn next(&mut self) -> Result<scheduler::Event, SessionError> {
         let patience = self.patience;
         let record = timeout(patience, self.record()).await.map_err(|_| SessionError::Stalled(patience))??;
-        Ok(scheduler::Event::decode(record)?)
+        Ok(text::event(&record)?)
     }
 
     async fn record(&mut self) -> Result<Bytes, SessionError> {
