@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::disk::{Journal, Switch};
 use crate::error::Refusal;
-use crate::limits::QUEUED_BYTES;
+use crate::limits::{QUEUED_BYTES, SNAPSHOTS};
 use crate::mvcc::Keyspace;
 use crate::writer::{Job, Reply, Request};
 
@@ -38,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) disk: Storage,
     /// The snapshots that are being sent. Each holds the journal.
     pub(crate) snapshots: TaskTracker,
+    /// One for each that may still begin.
+    pub(crate) snapshot_slots: Arc<Semaphore>,
     /// How the address of this server is written in member lists.
     pub(crate) client_url: String,
     /// Set when no new work is taken any more.
@@ -79,6 +81,7 @@ impl Core {
             progress: watch::Sender::new(progress),
             disk,
             snapshots: TaskTracker::new(),
+            snapshot_slots: Arc::new(Semaphore::new(SNAPSHOTS)),
             client_url,
             closing,
             jobs,

@@ -28,6 +28,10 @@ pub(crate) const WATCH_BATCH_BYTES: usize = 1024 * 1024;
 pub(crate) const SNAPSHOT_CHUNK_BYTES: usize = 32 * 1024;
 /// Messages of a snapshot handed to a connection and not yet written by it.
 pub(crate) const SNAPSHOT_QUEUE: usize = 4;
+/// Snapshots sent at a time: each holds a thread, and all that was durable when it began.
+pub(crate) const SNAPSHOTS: usize = 2;
+/// A snapshot that is not read to its end by then is broken off.
+pub(crate) const SNAPSHOT_TIME: std::time::Duration = std::time::Duration::from_secs(30 * 60);
 /// A reader of a snapshot that takes nothing for so long is dropped: what it holds can't be reused meanwhile.
 pub(crate) const SNAPSHOT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Watch messages handed to a connection and not yet written by it.

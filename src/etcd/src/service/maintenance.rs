@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::unimplemented;
 use crate::core::Core;
 use crate::error::Refusal;
-use crate::limits::SNAPSHOT_QUEUE;
+use crate::limits::{SNAPSHOT_QUEUE, SNAPSHOTS};
 use crate::snapshot;
 
 /// The version of etcd whose behaviour this server has: clients choose by it what they may call.
@@ -75,12 +75,17 @@ impl PbMaintenanceService for Maintenance {
     }
 
     async fn snapshot(&self, _: Request<PbSnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+        let busy = |_| Status::resource_exhausted(format!("{SNAPSHOTS} snapshots are being sent already: try again when one is done"));
+        let slot = Arc::clone(&self.0.snapshot_slots).try_acquire_owned().map_err(busy)?;
         let journal = self.0.disk.journal.upgrade().ok_or(Refusal::Stopped)?;
         let (chunks, stream) = mpsc::channel(SNAPSHOT_QUEUE);
         let closing = self.0.closing.clone();
-        self.0.snapshots.spawn_blocking(move || match journal.image() {
-            Ok(image) => snapshot::send(&image, &chunks, &closing),
-            Err(error) => drop(chunks.try_send(Err(Status::internal(format!("the store can't be read: {error}"))))),
+        self.0.snapshots.spawn_blocking(move || {
+            match journal.image() {
+                Ok(image) => snapshot::send(&image, &chunks, &closing),
+                Err(error) => drop(chunks.try_send(Err(Status::internal(format!("the store can't be read: {error}"))))),
+            }
+            drop(slot);
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }

@@ -1,7 +1,7 @@
 //! A backup as `etcdctl snapshot save` takes it: etcd's own file, which `etcdctl snapshot restore` makes a real etcd of.
 //!
 //! It is made of what is durable at one moment, while writes go on, and without a second copy on disk or in memory: the
-//! file's plan takes some bytes a page. Whoever stops reading is dropped, so that nobody holds the past for ever.
+//! file's plan takes some bytes a page. Whoever stops reading is dropped, so that nobody holds the past for ever; few are served at a time.
 
 mod bolt;
 
@@ -10,12 +10,13 @@ use prost::Message as _;
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::disk::Image;
-use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_PATIENCE};
+use crate::error::Refusal;
+use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_PATIENCE, SNAPSHOT_TIME};
 use bolt::{FIRST_PAGE, Item, PAGE, Plan, Planner};
 
 /// etcd's buckets that are empty here, as no user, role or alarm can be made.
@@ -33,7 +34,8 @@ struct Lease {
 
 /// Sends the file and its SHA-256, chunk by chunk. Blocks: for a thread of its own.
 pub(crate) fn send(image: &Image, chunks: &mpsc::Sender<Result<PbSnapshotResponse, Status>>, closing: &CancellationToken) {
-    let mut sender = Sender { chunks, closing, chunk: Vec::new(), remaining: 0, hash: Context::new(&SHA256) };
+    let mut sender =
+        Sender { chunks, closing, end: Instant::now() + SNAPSHOT_TIME, chunk: Vec::new(), remaining: 0, hash: Context::new(&SHA256) };
     if let Err(status) = sender.send(image) {
         tracing::warn!(%status, "a snapshot was not taken to its end");
         // Whoever has gone needs no words.
@@ -44,6 +46,7 @@ pub(crate) fn send(image: &Image, chunks: &mpsc::Sender<Result<PbSnapshotRespons
 struct Sender<'a> {
     chunks: &'a mpsc::Sender<Result<PbSnapshotResponse, Status>>,
     closing: &'a CancellationToken,
+    end: Instant,
     chunk: Vec<u8>,
     /// Bytes of the file and its hash that were not sent yet.
     remaining: u64,
@@ -52,9 +55,9 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     fn send(&mut self, image: &Image) -> Result<(), Status> {
-        let keys = plan(FIRST_PAGE, image.versions().map(|version| version.map(|(key, value)| (key, value.len()))))?;
+        let keys = self.plan(FIRST_PAGE, image.versions().map(|version| version.map(|(key, value)| (key, value.len()))))?;
         let leases = leases(image)?;
-        let lease_plan = plan(keys.end, leases.iter().map(|(key, value)| Ok((key.clone(), value.len()))))?;
+        let lease_plan = self.plan(keys.end, leases.iter().map(|(key, value)| Ok((key.clone(), value.len()))))?;
         let root = lease_plan.end;
         self.remaining = (root + 1) * PAGE as u64 + SHA256_OUTPUT_LEN as u64;
         self.lay(&bolt::first_pages(root + 1))?;
@@ -64,6 +67,18 @@ impl Sender<'_> {
         let hash = self.hash.clone().finish();
         self.chunk.extend(hash.as_ref());
         self.flush()
+    }
+
+    fn plan(&self, first: u64, items: impl Iterator<Item = Result<(Vec<u8>, usize), Status>>) -> Result<Plan, Status> {
+        let mut planner = Planner::new(first);
+        for item in items {
+            if self.closing.is_cancelled() {
+                return Err(stopped());
+            }
+            let (key, value) = item?;
+            planner.item(&key, value);
+        }
+        Ok(planner.finish())
     }
 
     fn lay(&mut self, page: &[u8]) -> Result<(), Status> {
@@ -83,19 +98,15 @@ impl Sender<'_> {
                     Ok(Err(_)) => Err(Status::cancelled("the reader has gone")),
                     Err(_) => Err(Status::deadline_exceeded("the reader of the snapshot has stalled")),
                 },
-                () = self.closing.cancelled() => Err(Status::unavailable("etcdserver: server stopped")),
+                () = sleep_until(self.end) => Err(Status::deadline_exceeded("the snapshot was not read in time")),
+                () = self.closing.cancelled() => Err(stopped()),
             }
         })
     }
 }
 
-fn plan(first: u64, items: impl Iterator<Item = Result<(Vec<u8>, usize), Status>>) -> Result<Plan, Status> {
-    let mut planner = Planner::new(first);
-    for item in items {
-        let (key, value) = item?;
-        planner.item(&key, value);
-    }
-    Ok(planner.finish())
+fn stopped() -> Status {
+    Refusal::Stopped.into()
 }
 
 /// In the order of their ids as etcd writes them, without a sign.

@@ -248,3 +248,29 @@ async fn a_server_stops_although_somebody_reads_a_snapshot_slowly() {
     timeout(PATIENCE, server.shutdown()).await.expect("it stops");
     start(folder.path()).await.shutdown().await;
 }
+
+#[tokio::test]
+async fn few_snapshots_are_sent_at_a_time_and_others_are_refused_until_one_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path()).await;
+    let mut store = client(&server).await;
+    for number in 0..5 {
+        store.put(format!("{number}"), vec![b'x'; 1_000_000], None).await.unwrap();
+    }
+    let mut readers = Vec::new();
+    for _ in 0..2 {
+        let mut reader = store.snapshot().await.unwrap();
+        assert!(reader.message().await.unwrap().is_some());
+        readers.push(reader);
+    }
+    let refused = store.snapshot().await.expect_err("two are being read").to_string();
+    assert!(refused.contains("2 snapshots are being sent already"), "{refused}");
+    store.put("meanwhile", "it is written", None).await.unwrap();
+    let mut last = readers.pop().unwrap();
+    while last.message().await.unwrap().is_some() {}
+    // Its end came by the stream; its place is free a moment later.
+    let served = async { while store.snapshot().await.is_err() {} };
+    timeout(PATIENCE, served).await.expect("a place is free again");
+    drop(readers);
+    server.shutdown().await;
+}
