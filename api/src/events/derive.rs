@@ -68,7 +68,7 @@ fn definition(pod: &PodTurn, now: i64, events: &mut Vec<Event>) {
     let (kind, at) = match (before, after) {
         (None, Some(version)) => ("pod_created_event", version),
         (Some(old), Some(version)) if old != version => ("pod_updated_event", version),
-        (Some(_), None) => ("pod_deleted_event", now),
+        (Some(_), None) => ("pod_deleted_event", pod.after.deployment.as_ref().map_or(now, |deletion| deletion.started_ms)),
         _ => ("", now),
     };
     if !kind.is_empty() {
@@ -296,6 +296,9 @@ mod tests {
         assert_eq!(kinds(&turn(accepted(1, Phase::Active), accepted(2, Phase::Active))), ["pod_updated_event", "group_change_success"]);
         assert_eq!(kinds(&turn(accepted(2, Phase::Active), accepted(2, Phase::Active))), [""; 0]);
         assert_eq!(kinds(&turn(accepted(2, Phase::Active), gone.clone())), ["pod_deleted_event", "group_change_success"]);
+        let deletion = Deployment { started_ms: 4, ..Default::default() };
+        let deleted = turn(accepted(2, Phase::Active), Excerpt { deployment: Some(deletion), ..gone.clone() });
+        assert_eq!(deleted[0].json()["timestamp"], "1970-01-01T00:00:00.004Z");
         assert_eq!(kinds(&turn(gone.clone(), accepted(3, Phase::Active))), ["pod_created_event", "group_change_success"]);
         assert_eq!(kinds(&turn(gone, none)), ["app_terminated_event"]);
     }

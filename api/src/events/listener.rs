@@ -23,7 +23,7 @@ const PIECE: usize = 32 * 1024;
 pub(super) struct Listener {
     pub events: Events,
     pub caller: Caller,
-    /// By which the caller is known; looked at again with every sign of life.
+    /// By which the caller is known. When they no longer are, or with other rights, the stream ends.
     pub credentials: HeaderMap,
     /// Kinds of events that are wanted; none: all.
     pub kinds: HashSet<String>,
@@ -46,10 +46,12 @@ impl Listener {
         let stop = self.events.shared.stop.clone();
         let address = json!({ "remoteAddress": self.peer });
         self.events.tell_local("event_stream_attached", Audience::Whole, address.clone());
-        let out = self.out.clone();
+        let (out, access) = (self.out.clone(), Arc::clone(&self.events.shared.access));
+        let (credentials, caller) = (self.credentials.clone(), self.caller.clone());
         tokio::select! {
             () = stop.cancelled() => {}
             () = out.closed() => {}
+            () = access.until_others(&credentials, &caller) => {}
             _ = self.serve(&mut news, after) => {}
         }
         drop(news);
@@ -129,18 +131,17 @@ impl Listener {
         if self.events.named().id(after.place) != after {
             return self.gap(last, after, "that id is of another store, or of this one before it was restored").await;
         }
-        let goal = self.events.sent();
+        let mut goal = self.events.telling();
         if goal < last.revision {
-            // Nothing was missed: all that comes, the news bring.
+            // Nothing was missed: of that revision and later ones the news bring everything.
             return Ok(());
         }
         let mut replay = match Replay::start(&shared.store, last.revision, &shared.room).await {
             Ok(replay) => replay,
             Err(error) => return self.broken(error, after, last).await,
         };
-        // The first of the present that the past has to reach; until one was heard, the last that had been told at the start.
+        // The first of the present that the past has to reach; until one was heard, what had been told at the start.
         let mut ahead: Option<Place> = None;
-        let mut missing = false;
         loop {
             // Boxed and kept, since a half-read message of the past must not be lost when something else comes first.
             let mut past = Box::pin(replay.next());
@@ -156,8 +157,8 @@ impl Listener {
                                 self.send(piece.freeze()).await?;
                             }
                         },
-                        // The past comes by there as well.
-                        Ok(News::Missing) | Err(broadcast::error::RecvError::Lagged(_)) => missing = true,
+                        // The past comes by all that went by.
+                        Ok(News::Missing) | Err(broadcast::error::RecvError::Lagged(_)) => goal = self.events.telling(),
                         Err(broadcast::error::RecvError::Closed) => return Err(Ended::Stopped),
                     },
                     _ = beat.tick() => self.sign_of_life(None).await?,
@@ -174,8 +175,7 @@ impl Listener {
             }
             self.send(piece.freeze()).await?;
             // The present begins here: what of it was told already is passed over.
-            let reached = ahead.map_or(if missing { i64::MAX } else { goal }, |place| place.revision);
-            if reached <= turn.revision {
+            if ahead.map_or(goal, |place| place.revision) <= turn.revision {
                 return Ok(());
             }
         }
@@ -203,7 +203,6 @@ impl Listener {
 
     /// A comment, or the place up to which everything was told: an id without an event moves the client's last id.
     async fn sign_of_life(&mut self, place: Option<Place>) -> Result<(), Ended> {
-        self.caller = self.events.shared.access.caller(&self.credentials).map_err(|_| Ended::Closed)?;
         let text = place.map_or_else(|| ":\n\n".to_owned(), |place| format!(":\nid: {}\n\n", self.events.named().id(place)));
         self.send(text.into()).await
     }

@@ -123,6 +123,8 @@ struct Shared {
     news: broadcast::Sender<News>,
     /// Whether the hub runs.
     running: Mutex<bool>,
+    /// Nothing of a later revision has been sent.
+    telling: AtomicI64,
     /// Everything up to this revision has been sent.
     sent: AtomicI64,
     slots: Arc<Semaphore>,
@@ -153,6 +155,7 @@ impl Events {
             gateway,
             news: broadcast::Sender::new(limits.events_behind.max(1)),
             running: Mutex::new(false),
+            telling: AtomicI64::new(0),
             sent: AtomicI64::new(0),
             slots: Arc::new(Semaphore::new(STREAMS)),
             room: Arc::new(Semaphore::new(REPLAYED_KEYS)),
@@ -210,6 +213,7 @@ impl Events {
         if !*running {
             *running = true;
             let turns = self.shared.index.turns();
+            self.shared.telling.store(turns.from.revision, Ordering::Release);
             self.shared.sent.store(turns.from.revision, Ordering::Release);
             tokio::spawn(hub(self.clone(), turns));
         }
@@ -224,6 +228,11 @@ impl Events {
     /// Everything up to this revision has been sent to whoever listens.
     fn sent(&self) -> i64 {
         self.shared.sent.load(Ordering::Acquire)
+    }
+
+    /// The last revision of which something may have been sent before now: who listens already hears all of later ones.
+    fn telling(&self) -> i64 {
+        self.shared.telling.load(Ordering::Acquire)
     }
 
     fn tell(&self, happening: Happening) {
@@ -258,6 +267,7 @@ async fn hub(events: Events, mut turns: Turns) {
             () = shared.stop.cancelled() => return,
             turn = turns.next() => match turn {
                 Some(Told::Turn(turn)) => {
+                    shared.telling.store(turn.revision, Ordering::Release);
                     for happening in Happening::of_turn(&turn, &events.named(), now()) {
                         events.tell(happening);
                     }
@@ -266,7 +276,9 @@ async fn hub(events: Events, mut turns: Turns) {
                     tokio::task::yield_now().await;
                 }
                 Some(Told::Missing) => {
-                    shared.sent.store(shared.index.position().revision, Ordering::Release);
+                    let position = shared.index.position().revision;
+                    shared.telling.store(position, Ordering::Release);
+                    shared.sent.store(position, Ordering::Release);
                     let _ = shared.news.send(News::Missing);
                 }
                 None => return,

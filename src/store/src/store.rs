@@ -169,7 +169,10 @@ impl Store {
 
     /// The one client. Where etcd asks for a name and a password it is there only once etcd has taken them.
     async fn client(&self) -> Result<&Client, StoreError> {
-        self.inner.client.get_or_try_init(|| self.inner.connect()).await
+        // Who comes while others try waits for their turns: no longer than one try takes.
+        let patience = self.inner.config.connect_timeout + self.inner.config.request_timeout;
+        let client = self.inner.client.get_or_try_init(|| self.inner.connect());
+        tokio::time::timeout(patience, client).await.map_err(|_| timed_out(&self.inner.endpoints, patience))?
     }
 
     /// Waits for an answer, but not for ever.

@@ -312,6 +312,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Whether more of a revision that has begun is to come.
+    pub(super) fn is_open(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     pub(super) fn take(&mut self, response: PbWatchResponse) -> Step {
         let header = response.header.map_or(0, |header| header.revision);
         // A message without events tells how far the store is. Its id is our watch's own: only these come in order.

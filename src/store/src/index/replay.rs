@@ -2,11 +2,13 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_client::proto::{PbEvent, PbKeyValue, PbTxnOpResponse};
+use etcd_client::proto::{PbEvent, PbKeyValue, PbTxnOpResponse, PbWatchResponse};
 use etcd_client::{GetOptions, Txn, TxnOp, WatchOptions, WatchStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 
 use super::feed::{Part, revision_of};
 use super::state::{Changed, IndexState};
@@ -20,11 +22,21 @@ const READS: usize = 100;
 /// Who wants to be told of more than so many keys' past reads what is now.
 const MAX_KEYS: usize = 20_000;
 
+/// Where nothing came for so long, the store is asked how far it has told.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The id of a watch's answer to that.
+const PROGRESS: i64 = -1;
+
 /// A walk through the store's history.
 pub struct Replay {
     store: Store,
     stream: WatchStream,
     part: Part,
+    /// When the store is asked how far it has told.
+    ask_at: Instant,
+    /// How far it said it was when it was last asked.
+    said: i64,
     /// Holds the keys that were touched so far, as of the revision that was told last.
     state: IndexState,
     known: HashSet<Key>,
@@ -46,6 +58,8 @@ impl Replay {
             store: store.clone(),
             stream,
             part,
+            ask_at: Instant::now() + QUIET,
+            said: 0,
             state,
             known: HashSet::new(),
             ready: VecDeque::new(),
@@ -54,15 +68,47 @@ impl Replay {
         })
     }
 
-    /// The next revision that touched something that is told of. After an error, also of compaction, it is at its end.
-    /// Not to be cancelled and taken up again.
+    /// The next revision, without pods where it touched nothing that is told of; also one that touched nothing at all, when the
+    /// store says in a quiet time that it has told all up to it. After an error, also of compaction, it is at its end. Not to be
+    /// cancelled and taken up again.
     pub async fn next(&mut self) -> Result<Turn, StoreError> {
         loop {
             if let Some(turn) = self.ready.pop_front() {
                 return Ok(turn);
             }
-            let lost = |reason: String| StoreError::Unavailable { endpoints: "the watch".to_owned(), reason };
-            let response = match self.stream.message().await {
+            let response = self.message().await?;
+            if response.created {
+                continue;
+            }
+            if response.watch_id == PROGRESS {
+                // An etcd before 3.4.25 may answer this ahead of events that it has yet to send: so what it said the last time counts.
+                let told = std::mem::replace(&mut self.said, response.header.map_or(0, |header| header.revision));
+                if told > 0 && !self.part.is_open() {
+                    return Ok(Turn { revision: told, pods: Vec::new() });
+                }
+                continue;
+            }
+            let step = self.part.take(response);
+            for events in step.events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
+                self.revision(events).await?;
+            }
+        }
+    }
+
+    /// The next of the watch's own; asks for one where none comes.
+    async fn message(&mut self) -> Result<PbWatchResponse, StoreError> {
+        let lost = |reason: String| StoreError::Unavailable { endpoints: "the watch".to_owned(), reason };
+        loop {
+            let message = tokio::select! {
+                message = self.stream.message() => message,
+                () = sleep_until(self.ask_at) => {
+                    self.stream.request_progress().await.map_err(|error| lost(error.to_string()))?;
+                    self.ask_at = Instant::now() + QUIET;
+                    continue;
+                }
+            };
+            self.ask_at = Instant::now() + QUIET;
+            let response = match message {
                 Ok(Some(response)) => response.0,
                 Ok(None) => return Err(lost("the server ended the stream".to_owned())),
                 Err(error) => return Err(lost(error.to_string())),
@@ -70,13 +116,7 @@ impl Replay {
             if response.canceled {
                 return Err(if response.compact_revision > 0 { StoreError::Compacted } else { lost(response.cancel_reason) });
             }
-            if response.created {
-                continue;
-            }
-            let step = self.part.take(response);
-            for events in step.events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
-                self.revision(events).await?;
-            }
+            return Ok(response);
         }
     }
 
@@ -101,10 +141,7 @@ impl Replay {
                 None => {}
             }
         }
-        let turn = touched.turn(revision, before, &self.state);
-        if !turn.pods.is_empty() {
-            self.ready.push_back(turn);
-        }
+        self.ready.push_back(touched.turn(revision, before, &self.state));
         Ok(())
     }
 

@@ -41,6 +41,27 @@ async fn followed(turns: &mut Turns, until: i64) -> Vec<Turn> {
     }
 }
 
+/// The next of the past that touched something of interest.
+async fn touching(replay: &mut Replay) -> Turn {
+    loop {
+        let turn = within(replay.next()).await.unwrap();
+        if !turn.pods.is_empty() {
+            return turn;
+        }
+    }
+}
+
+/// Returns when the past has come to a revision without anything of interest.
+async fn reaches(replay: &mut Replay, revision: i64) {
+    loop {
+        let turn = within(replay.next()).await.unwrap();
+        assert_eq!(turn.pods.len(), 0, "{turn:?}");
+        if turn.revision >= revision {
+            return;
+        }
+    }
+}
+
 async fn start(flavour: Flavour) -> (Server, Store, Index) {
     let server = Server::start(flavour).await;
     let store = server.store().await;
@@ -73,7 +94,7 @@ async fn a_follower_is_told_every_revision_once_and_whole(flavour: Flavour) {
 }
 
 async fn the_past_is_told_as_it_was_when_it_happened(flavour: Flavour) {
-    let (_server, store, index) = start(flavour).await;
+    let (server, store, index) = start(flavour).await;
     let mut random = Random(17);
     let before = write_at_random(&store, &mut random, 40).await;
     within(index.wait_for(before, crate::harness::LONG)).await.unwrap();
@@ -84,13 +105,19 @@ async fn the_past_is_told_as_it_was_when_it_happened(flavour: Flavour) {
     for from in [before + 1, live[live.len() / 2].revision, live[live.len() - 1].revision] {
         let mut replay = within(Replay::start(&store, from, &room(1_000))).await.unwrap();
         for expected in live.iter().filter(|turn| turn.revision >= from) {
-            assert_eq!(&within(replay.next()).await.unwrap(), expected, "from {from}");
+            assert_eq!(&touching(&mut replay).await, expected, "from {from}");
         }
     }
     // A past that reaches the present goes on with it.
     let mut replay = within(Replay::start(&store, last + 1, &room(1_000))).await.unwrap();
     let next = commit(&store, create(&pod("/new"), 1)).await;
     assert_eq!(within(replay.next()).await.unwrap().revision, next);
+    // What touches nothing of interest is passed as well, be it no key of ours: who waits for a revision sees it come.
+    let status = commit(&store, Group::global().then(Op::Put(Key::Status(pod("/a")), "{}".into()))).await;
+    reaches(&mut replay, status).await;
+    let mut etcd = server.etcd().await;
+    let other = etcd.put("elsewhere", "x", None).await.unwrap().header().unwrap().revision();
+    reaches(&mut replay, other).await;
 }
 
 /// Of so many keys.
