@@ -1,32 +1,32 @@
 //! Pushes straight to the store that were refused: by pod, with every error. Of a pod that runs, and of one that never came to be.
 
-use http::StatusCode;
 use podium_controllers::admission::is_active;
 use podium_proto::records::Verdict;
-use podium_store::index::{IndexState, Stray};
+use podium_store::index::Stray;
 use podium_store::view::PodView;
-use podium_types::id::Version;
+use podium_types::id::{PodId, Version};
 use serde_json::{Value, json};
 
 use crate::Api;
-use crate::access::Caller;
-use crate::answer::{Answer, Problem, REVISION, header, json_value};
+use crate::answer::{Answer, Problem, REVISION, header, json_array};
 use crate::request::Head;
 
-/// Those that the caller may see.
+/// Those that the caller may see. Looks at one at a time, so that the index is never held for long: each is as of the revision that
+/// is told or a later one.
 pub async fn list(api: &Api, head: &Head) -> Result<Answer, Problem> {
     api.caught_up(head.min_revision()?).await?;
-    let (body, revision) = api.index.read(|state| (listing(state, &head.caller), state.revision()));
-    let mut answer = json_value(StatusCode::OK, &body);
+    let (pods, strays, revision) = api.index.read(|state| {
+        let pods = state.pods().filter(|view| view.verdict.is_some() && head.caller.may_read(&view.id));
+        // What is no pod's is nobody's part.
+        let strays = state.strays().keys().filter(|_| head.caller.may_read_all());
+        (pods.map(|view| view.id.clone()).collect::<Vec<PodId>>(), strays.cloned().collect::<Vec<_>>(), state.revision())
+    });
+    let pods = pods.iter().filter_map(|id| api.index.read(|state| of_pod(state.pod(id)?)));
+    let strays = strays.iter().filter_map(|name| of_stray(name, &api.index.read(|state| state.strays().get(name).cloned())?));
+    let refused = pods.chain(strays).filter_map(|one| Some(serde_json::to_vec(&one).ok()?.into()));
+    let mut answer = json_array(refused.collect());
     header(&mut answer, REVISION, revision);
     Ok(answer)
-}
-
-fn listing(state: &IndexState, caller: &Caller) -> Value {
-    let pods = state.pods().filter(|view| caller.may_read(&view.id)).filter_map(of_pod);
-    // What is no pod's is nobody's part.
-    let strays = state.strays().iter().filter(|_| caller.may_read_all()).filter_map(|(name, stray)| of_stray(name, stray));
-    Value::Array(pods.chain(strays).collect())
 }
 
 fn of_pod(view: &PodView) -> Option<Value> {
