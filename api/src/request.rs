@@ -37,6 +37,11 @@ pub struct Head {
     pub(crate) caller: Caller,
 }
 
+fn parameter(pair: &str) -> Option<(String, String)> {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    Some((decode(key)?, decode(&value.replace('+', " "))?))
+}
+
 impl Head {
     /// A request of somebody who is not known yet.
     pub fn new(method: Method, query: String, headers: HeaderMap) -> Self {
@@ -55,8 +60,12 @@ impl Head {
 
     /// All query parameters and their values, decoded, in their order; what cannot be decoded is left out.
     pub fn parameters(&self) -> impl Iterator<Item = (String, String)> {
-        let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        pairs.filter_map(|(key, value)| Some((decode(key)?, decode(&value.replace('+', " "))?)))
+        self.query.split('&').filter_map(parameter)
+    }
+
+    /// The first pair of the query that cannot be decoded.
+    pub fn undecodable(&self) -> Option<&str> {
+        self.query.split('&').find(|pair| parameter(pair).is_none())
     }
 
     /// A header as text; absent when it is missing or no text.

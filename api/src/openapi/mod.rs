@@ -31,10 +31,17 @@ macro_rules! route {
 }
 pub(crate) use route;
 
-/// Refuses what a route would pass over in silence: a dry run of something that knows none, or one that is asked for in other words,
+/// Refuses what a route would pass over in silence: a change by a query that cannot be read whole; a dry run of something that knows none, or one that is asked for in other words,
 /// before it is done in earnest; and an answer in a kind that there is not.
 pub fn judge(route: &str, head: &Head) -> Result<(), Problem> {
     let Some(operation) = operation_of(route, &head.method) else { return Ok(()) };
+    if operation.changes()
+        && let Some(pair) = head.undecodable()
+    {
+        let pair: String = pair.chars().take(40).collect();
+        let message = format!("nothing was changed: `{pair}` in the query cannot be decoded: it should be UTF-8 with % escapes");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, message));
+    }
     if operation.has_no_trial() && head.flag(DRY_RUN) {
         let message = format!("nothing was changed: {} {route} knows no `{DRY_RUN}`", head.method);
         return Err(Problem::new(StatusCode::BAD_REQUEST, message));
