@@ -200,7 +200,8 @@ impl Api {
     /// Waits until the index is at least as new as `revision` and as what this process has written, and at any rate has been
     /// read once.
     async fn caught_up(&self, revision: i64) -> Result<Position, Problem> {
-        let (written, here) = (*self.newest_write.lock(), self.index.position());
+        let written = *self.newest_write.lock();
+        let here = self.index.position();
         // Of another store, or of another state of this one, the revisions are others.
         let own = if written.generation == here.generation { written.revision } else { 0 };
         let wanted = revision.max(own).max(1);

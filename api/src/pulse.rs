@@ -26,7 +26,7 @@ impl Pulse {
         let pulse = Self { heard: Arc::clone(&heard), patience };
         tokio::spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(patience / QUESTIONS)).await.is_some() {
-                // A read that a majority of the members stands behind; it is bounded by itself.
+                // A read that a majority of the members stands behind; the store has limits of its own for how long it waits.
                 if store.get(&Key::Framework).await.is_ok() {
                     *heard.lock() = Instant::now();
                 }

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::AccessError;
 
@@ -26,7 +27,7 @@ pub(crate) struct Fresh<T> {
 struct Files<T> {
     paths: Vec<PathBuf>,
     load: Load<T>,
-    value: RwLock<Arc<T>>,
+    value: watch::Sender<Arc<T>>,
     /// Only ever locked by who looks.
     seen: Mutex<Seen>,
 }
@@ -77,7 +78,12 @@ impl<T: Send + Sync + 'static> Fresh<T> {
 
     /// What the files say; what they said before, while they cannot be used.
     pub(crate) fn get(&self) -> Arc<T> {
-        self.files.value.read().clone()
+        self.files.value.borrow().clone()
+    }
+
+    /// Tells of each time that the files were read again after this.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<T>> {
+        self.files.value.subscribe()
     }
 }
 
@@ -86,7 +92,7 @@ impl<T> Files<T> {
         // The stamps first: what is written while we read is then read once more.
         let stamps = paths.iter().map(stamp).collect();
         let value = read(&paths, &load).map_err(|(Unread::Failed(error) | Unread::Useless(error))| error)?;
-        Ok(Self { paths, load, value: RwLock::new(Arc::new(value)), seen: Mutex::new(Seen { stamps, trouble: None }) })
+        Ok(Self { paths, load, value: watch::Sender::new(Arc::new(value)), seen: Mutex::new(Seen { stamps, trouble: None }) })
     }
 
     fn look(&self) {
@@ -102,7 +108,7 @@ impl<T> Files<T> {
         let trouble = match read {
             Ok(value) => {
                 tracing::info!(files = ?self.paths, "read again, since it changed");
-                *self.value.write() = Arc::new(value);
+                self.value.send_replace(Arc::new(value));
                 *seen = Seen { stamps, trouble: None };
                 return;
             }
@@ -164,7 +170,7 @@ mod tests {
 
     fn look_now(files: &Files<u32>) -> u32 {
         files.look();
-        **files.value.read()
+        **files.value.borrow()
     }
 
     #[test]
@@ -195,7 +201,7 @@ mod tests {
         fs::write(&path, "12").unwrap();
         let out_of_files = AccessError { file: path.display().to_string(), reason: "Too many open files".to_owned() };
         files.take(vec![stamp(&path)], Err(Unread::Failed(out_of_files)));
-        assert_eq!(**files.value.read(), 7);
+        assert_eq!(**files.value.borrow(), 7);
         assert_eq!(look_now(&files), 12);
     }
 
@@ -205,13 +211,10 @@ mod tests {
         let path = folder.path().join("n");
         fs::write(&path, "7").unwrap();
         let fresh = Fresh::open(vec![path.clone()], SECOND, number).unwrap();
+        let mut changes = fresh.changes();
         fs::write(&path, "12").unwrap();
-        let renewed = async {
-            while *fresh.get() != 12 {
-                tokio::time::sleep(SECOND).await;
-            }
-        };
-        tokio::time::timeout(20 * SECOND, renewed).await.unwrap();
+        assert_eq!(**changes.wait_for(|number| **number == 12).await.unwrap(), 12);
+        assert_eq!(*fresh.get(), 12);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use http::{HeaderMap, Method, StatusCode};
 use podium_types::id::PodId;
 use ring::digest;
 use subtle::ConstantTimeEq as _;
+use tokio::sync::watch;
 
 use crate::answer::Problem;
 
@@ -64,12 +65,12 @@ pub(crate) struct Access {
 }
 
 /// Who calls, and what they may do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Caller {
     grants: Grants,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 enum Grants {
     Everything,
     Listed(Arc<[Grant]>),
@@ -114,6 +115,17 @@ impl Access {
         grants.map(|grants| Caller { grants }).ok_or_else(|| self.unknown(given.is_empty()))
     }
 
+    /// Returns when these headers no longer tell of who they told of, with the same rights.
+    pub(crate) async fn until_others(&self, headers: &HeaderMap, caller: &Caller) {
+        let (mut file, mut tokens) = (self.file.as_ref().map(Fresh::changes), self.tokens.as_ref().map(Fresh::changes));
+        while self.caller(headers).is_ok_and(|now| now == *caller) {
+            tokio::select! {
+                () = changed(&mut file) => {}
+                () = changed(&mut tokens) => {}
+            }
+        }
+    }
+
     fn by_password(&self, encoded: &str) -> Option<Grants> {
         let pair = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
         // Both are looked at whatever the first says: the time tells nothing.
@@ -135,6 +147,17 @@ impl Access {
             problem = problem.with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"podium\""));
         }
         problem
+    }
+}
+
+/// Returns when the files were read again; never, where there are none.
+async fn changed<T>(changes: &mut Option<watch::Receiver<Arc<T>>>) {
+    let again = match changes {
+        Some(changes) => changes.changed().await.is_ok(),
+        None => false,
+    };
+    if !again {
+        std::future::pending().await
     }
 }
 

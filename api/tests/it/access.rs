@@ -168,13 +168,13 @@ async fn a_token_that_is_taken_out_of_the_file_is_refused_without_a_restart() {
     let tokens = Tokens::draw();
     let world = world(&tokens).await;
     assert_eq!(ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status, 200);
-    tokens.write(&[&tokens.all]);
-    let gone = async {
-        while ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status != 401 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("the file is read again");
+    // What listens by it is told by its end.
+    let bearer = format!("Bearer {}", tokens.team.secret);
+    let headers = [("authorization", bearer.as_str()), ("accept", "text/event-stream")];
+    let listening = world.send(Method::GET, "/v2/events", &headers, "");
+    let (ended, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(30), listening), async { tokens.write(&[&tokens.all]) });
+    ended.expect("the file is read again");
+    assert_eq!(ask(&world, &tokens.team, Method::GET, "/v2/pods", "").await.status, 401);
     assert_eq!(ask(&world, &tokens.all, Method::GET, "/v2/pods", "").await.status, 200);
 }
 
@@ -260,9 +260,8 @@ async fn the_api_speaks_https_by_the_certificate_that_stands_there_now() {
 
     let second = certify(folder.path());
     let renewed = async {
-        while ask_encrypted(&world, &second, request).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        // Nothing but the next handshake tells of it.
+        while ask_encrypted(&world, &second, request).await.is_err() {}
     };
     tokio::time::timeout(Duration::from_secs(30), renewed).await.expect("the new certificate is taken up");
     assert!(ask_encrypted(&world, &first, request).await.is_err());

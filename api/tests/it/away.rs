@@ -48,7 +48,7 @@ async fn ready(world: &World, server: usize) {
     answers(world, server, "/readyz", 200).await;
 }
 
-/// Asks until the answer has that status.
+/// Asks until the answer has that status: nothing but the next answer tells of it.
 async fn answers(world: &World, server: usize, path: &str, status: u16) -> Got {
     let asking = async {
         loop {
@@ -56,7 +56,6 @@ async fn answers(world: &World, server: usize, path: &str, status: u16) -> Got {
             if got.status == status {
                 return got;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(SOON, asking).await.unwrap_or_else(|_| panic!("{path} is never answered {status}"))
@@ -78,10 +77,12 @@ async fn author(world: &World, server: usize, id: &PodId, text: &str) -> i64 {
 
 /// Returns when the spec stands in the store as `text`.
 async fn stands(world: &World, id: &PodId, text: &str) {
-    let store = world.store().await;
+    let index = Index::start(&world.store().await);
+    let mut turns = index.turns();
+    let stood = || index.read(|state| state.pod(id).and_then(|pod| pod.spec.as_ref()).is_some_and(|spec| spec.value == text.as_bytes()));
     let standing = async {
-        while store.get(&Key::Spec(id.clone())).await.unwrap().is_none_or(|held| held.value != text.as_bytes()) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        while !stood() {
+            turns.next().await.expect("the index goes on");
         }
     };
     tokio::time::timeout(SOON, standing).await.expect("the write reaches the store");
