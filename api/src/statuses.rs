@@ -1,5 +1,6 @@
 //! The statuses of pods, kept as the JSON that they are answered in: a pod's is made anew when something of it has changed,
-//! or when a time in it has passed, and not for every reader.
+//! or when a time in it has passed, and not for every reader. Of the instances only those are then made anew whose own records
+//! have changed, and those that are not stable, since what they wait for may be another's.
 //!
 //! Promises: an answer is never older than the index that it is asked of; what is kept is bounded by the pods there are.
 
@@ -9,10 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use podium_controllers::admission::is_active;
-use podium_controllers::health::status::{PodStatus, changes_at, pod_status};
+use podium_controllers::health::status::{InstanceState, InstanceStatus, Instances, PodStatus, changes_at, pod_status_with, state_of};
 use podium_store::index::{Index, IndexState};
 use podium_store::view::PodView;
 use podium_types::id::{PodId, Version};
+use serde::{Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
 
 /// Bytes of a status that was not made yet, for the choice of how to send it: that of a pod with one instance.
 const USUAL_SIZE: usize = 2_000;
@@ -26,6 +30,24 @@ pub(crate) struct Fragment {
     until: i64,
     /// The members, and the closing brace.
     members: Bytes,
+    /// What in it can be used again.
+    stable: HashMap<Uuid, Arc<StableInstance>>,
+}
+
+/// A stable instance's status.
+#[derive(Debug)]
+struct StableInstance {
+    records: Records,
+    json: Box<RawValue>,
+}
+
+/// Of which revisions an instance's own records are: the instance, what was observed of it, and of its agent's absence.
+type Records = (i64, Option<i64>, Option<i64>);
+
+/// An instance's status in that of its pod.
+enum Part {
+    Stable(Arc<StableInstance>),
+    Other(Box<InstanceStatus>),
 }
 
 /// The fragments of all pods that were asked for. Cheap to clone.
@@ -77,10 +99,11 @@ impl Statuses {
     /// The kept one if it still holds, else a new one.
     fn of(&self, state: &IndexState, id: &PodId, now: i64) -> Option<Arc<Fragment>> {
         let view = state.pod(id).filter(|view| is_active(view))?;
-        if let Some(known) = self.fragments.lock().get(id).filter(|fragment| fragment.holds(view, now)) {
+        let known = self.fragments.lock().get(id).cloned();
+        if let Some(known) = known.as_ref().filter(|fragment| fragment.holds(view, now)) {
             return Some(Arc::clone(known));
         }
-        let made = Arc::new(Fragment::make(view, now)?);
+        let made = Arc::new(Fragment::make(view, now, known.as_deref())?);
         self.fragments.lock().insert(id.clone(), Arc::clone(&made));
         Some(made)
     }
@@ -115,16 +138,45 @@ impl Listing {
 }
 
 impl Fragment {
-    fn make(view: &PodView, now: i64) -> Option<Self> {
-        let status = PodStatus { last_updated: None, ..pod_status(view, now)? };
-        let json = Bytes::from(serde_json::to_vec(&status).ok()?);
+    fn make(view: &PodView, now: i64, before: Option<&Self>) -> Option<Self> {
+        let mut instances = Instances::of(view, now);
+        let mut stable = HashMap::new();
+        let status = pod_status_with(view, now, |member| {
+            if state_of(member) != InstanceState::Stable {
+                return Part::Other(Box::new(instances.status(member)));
+            }
+            let reach = view.reach.get(&member.uuid).map(|reach| reach.mod_revision);
+            let records = (member.held.mod_revision, member.observed.map(|observed| observed.mod_revision), reach);
+            let known = before.and_then(|before| before.stable.get(&member.uuid)).filter(|known| known.records == records);
+            let known = known.cloned().or_else(|| {
+                let json = to_raw_value(&instances.status(member)).ok()?;
+                Some(Arc::new(StableInstance { records, json }))
+            });
+            match known {
+                Some(known) => {
+                    stable.insert(member.uuid, Arc::clone(&known));
+                    Part::Stable(known)
+                }
+                None => Part::Other(Box::new(instances.status(member))),
+            }
+        })?;
+        let json = Bytes::from(serde_json::to_vec(&PodStatus { last_updated: None, ..status }).ok()?);
         // Without its opening brace, which stands before the time.
         let members = json.slice(1..);
-        Some(Self { stamp: view.stamp, until: changes_at(view, now).unwrap_or(i64::MAX), members })
+        Some(Self { stamp: view.stamp, until: changes_at(view, now).unwrap_or(i64::MAX), members, stable })
     }
 
     fn holds(&self, view: &PodView, now: i64) -> bool {
         self.stamp == view.stamp && now < self.until
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Stable(known) => known.json.serialize(serializer),
+            Self::Other(status) => status.serialize(serializer),
+        }
     }
 }
 

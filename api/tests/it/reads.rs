@@ -1,9 +1,15 @@
 //! What the server tells about itself.
 
 use podium_http::Method;
+use podium_proto::records::Reach;
+use podium_store::Key;
+use podium_store::writer::{Group, Op};
+use podium_types::id::PodId;
 use serde_json::json;
+use uuid::Uuid;
 
-use crate::world::{World, pod};
+use crate::given;
+use crate::world::{World, limits, pod};
 
 #[tokio::test]
 async fn metrics_come_as_text_and_as_json_and_count_what_there_is() {
@@ -74,4 +80,46 @@ async fn a_status_is_kept_and_yet_never_older_than_the_store() {
     assert_eq!(one["spec"], changed[0]["spec"]);
     world.send(Method::DELETE, "/v2/pods/a?force=true", &[], "").await;
     assert_eq!(listed().await.0, json!([first[1]]));
+}
+
+/// What a server that was asked all along says of a pod is what one says that makes all of it anew.
+#[tokio::test]
+async fn a_status_that_is_put_together_of_what_was_kept_says_what_a_new_one_does() {
+    let mut world = World::new().await;
+    let id = PodId::new("/a").unwrap();
+    world.push(Method::POST, "/v2/pods", &pod("/a", 4)).await;
+    let nth = |n: u128| Uuid::from_u128(n);
+    let reach = Reach { unreachable_ms: 5, ..Reach::default() };
+    let without = |keys: &[Key]| keys.iter().cloned().fold(Group::new(id.clone()), |group, key| group.then(Op::Delete(key)));
+    let steps: [(&str, Group); 6] = [
+        ("RUN", Group::new(id.clone())),
+        ("4 was never launched", without(&[Key::Observed(id.clone(), nth(4))])),
+        ("RUN", Group::new(id.clone()).then(Op::record(Key::Reach(id.clone(), nth(1)), reach))),
+        ("3 is gone", without(&[Key::Instance(id.clone(), nth(3)), Key::Observed(id.clone(), nth(3))])),
+        ("its deployment is done", without(&[Key::Deployment(id.clone())])),
+        ("RUN", without(&[Key::Reach(id.clone(), nth(1))])),
+    ];
+    let mut states = Vec::new();
+    for (what, group) in steps {
+        let mut revision = 0;
+        if what == "RUN" {
+            revision = given::happen(&mut world, "/a runs 4", revision).await;
+        }
+        if !group.ops.is_empty() {
+            revision = world.store().await.commit(group).await.committed().unwrap();
+        }
+        world.add(limits(), |_| {}).await;
+        let mut told = Vec::new();
+        for server in [0, world.servers.len() - 1] {
+            let seen = [("x-podium-min-revision", &*revision.to_string())];
+            let mut status = world.send_to(server, Method::GET, "/v2/pods/a::status", &seen, "").await.json();
+            status.as_object_mut().unwrap().remove("lastUpdated").unwrap();
+            told.push(status);
+        }
+        assert_eq!(told[0], told[1], "{what}");
+        let instances = told[0]["instances"].as_array().unwrap();
+        states.push(instances.iter().map(|instance| instance["status"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" "));
+    }
+    let all = "STABLE STABLE STABLE STABLE";
+    assert_eq!(states, [all, "STABLE STABLE STABLE PENDING", all, "STABLE STABLE STABLE", "STABLE STABLE STABLE", all]);
 }

@@ -51,7 +51,7 @@ pub enum InstanceState {
 /// The answer to `::status`.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PodStatus {
+pub struct PodStatus<I = InstanceStatus> {
     /// The pod.
     pub id: String,
     /// The definition in force, also where instances run older ones.
@@ -71,7 +71,7 @@ pub struct PodStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Its instances, also those that were not launched yet.
-    pub instances: Vec<InstanceStatus>,
+    pub instances: Vec<I>,
     /// What ended lately, newest last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub termination_history: Vec<TerminationStatus>,
@@ -211,15 +211,18 @@ fn inner<S: Serializer>(definition: &Arc<PodDefinition>, serializer: S) -> Resul
 
 /// The status of a pod. `None`: nothing is in force, or its stored definition cannot be read.
 pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
+    let mut instances = Instances::of(view, now_ms);
+    pod_status_with(view, now_ms, |member| instances.status(member))
+}
+
+/// The same, with what the caller makes of each instance: as a rule of [`Instances::status`].
+pub fn pod_status_with<I>(view: &PodView, now_ms: i64, of: impl FnMut(&Member<'_>) -> I) -> Option<PodStatus<I>> {
     let accepted = &view.accepted.as_ref()?.value;
     let spec = definition_in_force(view)?;
     let census = Census::take(view);
-    let mut definitions = BTreeMap::new();
-    let instances: Vec<InstanceStatus> =
-        census.members.iter().map(|member| instance_status(view, member, &mut definitions, now_ms)).collect();
     let status = pod_state(view, &census)?;
-    let since = instances.iter().map(|instance| instance.status_since).max();
-    let since = since.unwrap_or(Version::from_millis(accepted.version_ms));
+    let since = census.members.iter().map(since_ms).max().unwrap_or(accepted.version_ms);
+    let since = Version::from_millis(since);
     let mut reasons = words::of_store(view);
     reasons.extend(words::of_push(view));
     if status != PodState::Stable {
@@ -233,7 +236,7 @@ pub fn pod_status(view: &PodView, now_ms: i64) -> Option<PodStatus> {
         last_updated: Some(Version::from_millis(now_ms)),
         last_changed: since,
         message: (!reasons.is_empty()).then(|| reasons.join("; ")),
-        instances,
+        instances: census.members.iter().map(of).collect(),
         termination_history: history(view),
     })
 }
@@ -272,34 +275,50 @@ pub fn state_of(member: &Member<'_>) -> InstanceState {
     }
 }
 
-type Definitions = BTreeMap<Version, Option<Arc<PodDefinition>>>;
+/// The statuses of one pod's instances.
+pub struct Instances<'a> {
+    view: &'a PodView,
+    now_ms: i64,
+    /// The definitions of the configs that run; each is read once.
+    definitions: BTreeMap<Version, Option<Arc<PodDefinition>>>,
+}
 
-fn instance_status(view: &PodView, member: &Member<'_>, definitions: &mut Definitions, now_ms: i64) -> InstanceStatus {
-    let read = || view.versions.get(&member.config).and_then(|stored| stored.value.definition());
-    let definition = definitions.entry(member.config).or_insert_with(read).as_deref();
-    let observed = member.observed.map(|observed| &observed.value);
-    // What an older incarnation left says where it ran, not where it is.
-    let present = observed.filter(|_| member.is_launched());
-    let text = |pick: fn(&Observed) -> &String| present.map(pick).filter(|text| !text.is_empty()).cloned();
-    let since = Version::from_millis(since_ms(member));
-    let reasons = words::of_instance(view, member, now_ms);
-    InstanceStatus {
-        id: InstanceId { pod: view.id.clone(), uuid: member.uuid }.to_string(),
-        status: state_of(member),
-        status_since: since,
-        last_updated: since,
-        last_changed: since,
-        message: words::together(&reasons),
-        conditions: reasons.into_iter().map(|reason| StatusCondition::lacking(reason.lacks, reason.text, since)).collect(),
-        agent_hostname: text(|observed| &observed.hostname),
-        agent_id: text(|observed| &observed.agent_id),
-        agent_region: text(|observed| &observed.region),
-        agent_zone: text(|observed| &observed.zone),
-        resources: definition.map(amounts),
-        networks: present.map(networks).unwrap_or_default(),
-        containers: observed.map(|observed| container::all(observed, definition)).unwrap_or_default(),
-        spec_reference: format!("/v2/pods{}::versions/{}", view.id, member.config),
-        role: text(|observed| &observed.role).or_else(|| definition.and_then(|definition| definition.role.clone())),
+impl<'a> Instances<'a> {
+    /// Those of a pod, for a moment in wall milliseconds.
+    pub fn of(view: &'a PodView, now_ms: i64) -> Self {
+        Self { view, now_ms, definitions: BTreeMap::new() }
+    }
+
+    /// The status of one. That of a stable instance follows from its own records and its config alone: it holds at any time, for as
+    /// long as these are the same.
+    pub fn status(&mut self, member: &Member<'_>) -> InstanceStatus {
+        let view = self.view;
+        let read = || view.versions.get(&member.config).and_then(|stored| stored.value.definition());
+        let definition = self.definitions.entry(member.config).or_insert_with(read).as_deref();
+        let observed = member.observed.map(|observed| &observed.value);
+        // What an older incarnation left says where it ran, not where it is.
+        let present = observed.filter(|_| member.is_launched());
+        let text = |pick: fn(&Observed) -> &String| present.map(pick).filter(|text| !text.is_empty()).cloned();
+        let since = Version::from_millis(since_ms(member));
+        let reasons = words::of_instance(view, member, self.now_ms);
+        InstanceStatus {
+            id: InstanceId { pod: view.id.clone(), uuid: member.uuid }.to_string(),
+            status: state_of(member),
+            status_since: since,
+            last_updated: since,
+            last_changed: since,
+            message: words::together(&reasons),
+            conditions: reasons.into_iter().map(|reason| StatusCondition::lacking(reason.lacks, reason.text, since)).collect(),
+            agent_hostname: text(|observed| &observed.hostname),
+            agent_id: text(|observed| &observed.agent_id),
+            agent_region: text(|observed| &observed.region),
+            agent_zone: text(|observed| &observed.zone),
+            resources: definition.map(amounts),
+            networks: present.map(networks).unwrap_or_default(),
+            containers: observed.map(|observed| container::all(observed, definition)).unwrap_or_default(),
+            spec_reference: format!("/v2/pods{}::versions/{}", view.id, member.config),
+            role: text(|observed| &observed.role).or_else(|| definition.and_then(|definition| definition.role.clone())),
+        }
     }
 }
 

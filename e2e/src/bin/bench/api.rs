@@ -60,6 +60,8 @@ pub(crate) fn under_load(podium: &Path, _: &Options) -> Vec<Figure> {
     figures.push(figure(what, millis(late), "as the 100th", format!("of the first {FEW}: {}", millis(early))).ratio(late, early));
     settle(&cluster);
     figures.extend(large_listing(&runtime, &api, &cluster));
+    drop(cluster);
+    figures.push(large_pod(&runtime, podium));
     figures
 }
 
@@ -107,6 +109,35 @@ fn large_listing(runtime: &Runtime, api: &Api, cluster: &Cluster) -> Vec<Figure>
         figure(what, millis(first), "< 100 ms", beside).ratio(first, ping),
         figure(format!("podium server with {MANY} pods, memory (API and controllers)"), mebibytes(server), "< 500 MB", engine),
     ]
+}
+
+/// The status of one large pod, each time after one of its instances has changed.
+fn large_pod(runtime: &Runtime, podium: &Path) -> Figure {
+    let cluster = Cluster::start_simulated(Form::Server, podium, AGENTS);
+    cluster.api().create(&sleeping_pod("/large", MANY, &marker()));
+    settle(&cluster);
+    let api = Api::new(&cluster);
+    let path = "/v2/pods/large::status";
+    runtime.block_on(api.timed(path));
+    let status = cluster.api().get(path).json();
+    let ids = status["instances"].as_array().into_iter().flatten().filter_map(|instance| instance["id"].as_str());
+    let killed = |id: &str| cluster.api().call("DELETE", &format!("/v2/pods/large::instances/{id}"), None).status;
+    let times: Vec<Timed> = ids
+        .take(5)
+        .map(|id| {
+            assert_eq!(killed(id), 200, "{id} is to be killed");
+            runtime.block_on(api.timed(path))
+        })
+        .collect();
+    let first = median(times.iter().map(|timed| timed.first_byte).collect());
+    let size = times.first().map_or(0, |timed| timed.bytes) as u64;
+    let unchanged = runtime.block_on(async {
+        let _settled = api.timed(path).await;
+        api.timed(path).await.first_byte
+    });
+    let what = format!("GET ::status of a pod of {MANY} instances after one has changed, SIMULATED agents: first byte, median of 5");
+    let beside = format!("asked again: {}; an answer is {}", millis(unchanged), mebibytes(size));
+    figure(what, millis(first), "< 100 ms", beside).ratio(first, unchanged)
 }
 
 fn beside_ping(ping: Duration) -> String {
