@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use podium_types::definition::Settings;
 use podium_types::id::PodId;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::connection::{Change, Connection};
@@ -13,7 +14,7 @@ use super::documents::{self, Definition};
 use super::failure::Failure;
 use super::logs;
 use super::render;
-use super::status::{Deployment, PodStatus, Refused};
+use super::status::{Deployment, PodStatus, Refused, Violation};
 use super::terminal::{Paint, Tone, printable};
 use super::unknown;
 use super::wait::{self, Ends, Goal};
@@ -86,7 +87,7 @@ async fn get_pod(args: GetPodArgs) -> Result<(), Failure> {
     match args.output.output {
         OutputFormat::Json => print_json(&server.get(&path).await?.body),
         OutputFormat::Table => {
-            let status: PodStatus = server.get_as(&format!("{path}::status")).await?;
+            let status: PodStatus = status_of(&mut server, &args.id).await?;
             print(&render::pods(&[status], &[], Paint::for_stdout()))
         }
     }
@@ -124,16 +125,16 @@ async fn status(args: StatusArgs) -> Result<(), Failure> {
     let mut server = Connection::new(&args.server)?;
     if args.wait.wait {
         let before = match &args.id {
-            Some(id) => vec![server.get_as::<PodStatus>(&format!("/v2/pods{id}::status")).await?],
+            Some(id) => vec![status_of::<PodStatus>(&mut server, id).await?],
             None => statuses(&mut server).await?,
         };
         let goal = |status: &PodStatus| Some(Goal::Stable { id: PodId::new(&status.id).ok()?, ends: Ends::before(Some(status)) });
         wait::until(&mut server, before.iter().filter_map(goal).collect(), args.wait.timeout).await?;
     }
-    let path = args.id.as_ref().map_or_else(|| "/v2/pods/::status".to_owned(), |id| format!("/v2/pods{id}::status"));
     match (args.output.output, &args.id) {
-        (OutputFormat::Json, _) => print_json(&server.get(&path).await?.body),
-        (OutputFormat::Table, Some(_)) => print(&render::pod(&server.get_as(&path).await?, Paint::for_stdout())),
+        (OutputFormat::Json, Some(id)) => print_json(&status_of(&mut server, id).await?),
+        (OutputFormat::Json, None) => print_json(&server.get("/v2/pods/::status").await?.body),
+        (OutputFormat::Table, Some(id)) => print(&render::pod(&status_of(&mut server, id).await?, Paint::for_stdout())),
         (OutputFormat::Table, None) => list(&mut server).await,
     }
 }
@@ -294,14 +295,30 @@ async fn finish(server: &mut Connection, goals: Vec<Goal>, wait: &WaitArgs) -> R
     if wait.wait { wait::until(server, goals, wait.timeout.max(Duration::from_millis(1))).await } else { Ok(()) }
 }
 
+/// A pod's status. Where there is no pod because what was pushed as one was refused, every error of that.
+async fn status_of<T: DeserializeOwned>(server: &mut Connection, id: &PodId) -> Result<T, Failure> {
+    let status = server.get_as(&format!("/v2/pods{id}::status")).await;
+    let Err(Failure::NotFound(missing)) = status else { return status };
+    let refused = refusals(server).await?.into_iter().find(|one| one.id == id.as_str());
+    let line = |error: Violation| format!("{id}: the last push was refused: {}: {}", error.path, error.message);
+    Err(match refused {
+        Some(refused) => Failure::Refused(refused.errors.into_iter().map(line).collect()),
+        None => Failure::NotFound(missing),
+    })
+}
+
+async fn refusals(server: &mut Connection) -> Result<Vec<Refused>, Failure> {
+    match server.get_as("/v2/podium/refused").await {
+        // A server of an earlier version keeps them to itself.
+        Err(Failure::NotFound(_)) => Ok(Vec::new()),
+        refused => refused,
+    }
+}
+
 /// Every pod, and every push that became none.
 async fn list(server: &mut Connection) -> Result<(), Failure> {
     let pods = statuses(server).await?;
-    let mut refused = match server.get_as::<Vec<Refused>>("/v2/podium/refused").await {
-        // A server of an earlier version keeps them to itself.
-        Err(Failure::NotFound(_)) => Vec::new(),
-        refused => refused?,
-    };
+    let mut refused = refusals(server).await?;
     // A pod that runs says it by itself.
     refused.retain(|one| one.version.is_none());
     print(&render::pods(&pods, &refused, Paint::for_stdout()))
