@@ -93,7 +93,7 @@ impl Guard {
 }
 
 /// What a page may send beyond what every page may.
-const ALLOWED_HEADERS: &str = "Accept, Authorization, Content-Type, If-Match, Last-Event-ID, X-Podium-Min-Revision";
+const ALLOWED_HEADERS: &str = "Accept, Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, X-Podium-Min-Revision";
 
 /// What a page may read of an answer's head.
 const EXPOSED_HEADERS: &str = "ETag, Location, Marathon-Deployment-Id, Retry-After, Warning, X-Podium-Change, X-Podium-Log-Offset, \

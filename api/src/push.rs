@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::{ETAG, HOST, HeaderValue, IF_MATCH, LOCATION, WARNING};
+use http::header::{ETAG, HOST, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, WARNING};
 use podium_controllers::admission::{
     PlanError, Push, PushPlan, PushSource, Source, is_active, judged_revision, plan_back, plan_delete, plan_push, tell_what_was_read_over,
 };
@@ -84,7 +84,10 @@ pub async fn create(api: &Api, head: &Head, body: Body) -> Result<Answer, Proble
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| match is_active(view) {
         true => Err(Problem::new(StatusCode::CONFLICT, format!("A pod with id [{id}] already exists."))),
-        false => plan_put(view, &reading, &spec, now, deployment, head.flag("force")),
+        false => {
+            precondition(head, view)?;
+            plan_put(view, &reading, &spec, now, deployment, head.flag("force"))
+        }
     };
     if head.flag(DRY_RUN) {
         return tried(api, &id, head, plan, &reading.warnings).await;
@@ -112,7 +115,7 @@ pub async fn replace(api: &Api, id: &PodId, head: &Head, body: Body) -> Result<A
     let reading = api.judging.run(judge).await??;
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| {
-        if_match(head, view)?;
+        precondition(head, view)?;
         plan_put(view, &reading, &spec, now, deployment, head.flag("force"))
     };
     if head.flag(DRY_RUN) {
@@ -127,7 +130,7 @@ pub async fn replace(api: &Api, id: &PodId, head: &Head, body: Body) -> Result<A
 pub async fn delete(api: &Api, id: &PodId, head: &Head) -> Result<Answer, Problem> {
     let deployment = Uuid::new_v4();
     let plan = |view: &PodView, now| {
-        if_match(head, view)?;
+        precondition(head, view)?;
         plan_end(view, now, deployment, head.flag("force"))
     };
     if head.flag(DRY_RUN) {
@@ -336,20 +339,22 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", inner.collect::<String>())
 }
 
-/// Refuses when the pod is no longer what the client last saw.
-fn if_match(head: &Head, view: &PodView) -> Result<(), Problem> {
-    // A tag that is no text is none of ours, and yet a condition.
-    let wanted: Vec<&str> = head.headers.get_all(IF_MATCH).iter().map(|value| value.to_str().unwrap_or_default()).collect();
-    if wanted.is_empty() {
-        return Ok(());
-    }
+/// Refuses when the pod is no longer what the client last saw, or is what it should not be.
+fn precondition(head: &Head, view: &PodView) -> Result<(), Problem> {
     let current = in_force(view).map(|(version, _)| version);
     let matches = |tag: &str| current.is_some_and(|version| tag == "*" || tag == etag(version));
-    if wanted.iter().flat_map(|value| value.split(',')).any(|tag| matches(tag.trim())) {
-        return Ok(());
-    }
+    // A tag that is no text is none of ours, and yet a condition.
+    let named = |name| {
+        let values = head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+        values.flat_map(|value| value.split(',').map(str::trim)).map(matches).reduce(|one, other| one || other)
+    };
+    let failed = match (named(IF_MATCH), named(IF_NONE_MATCH)) {
+        (Some(false), _) => "If-Match",
+        (_, Some(true)) => "If-None-Match",
+        _ => return Ok(()),
+    };
     let now = current.map_or_else(|| "it does not exist".to_owned(), |version| format!("its version is {version}"));
-    let problem = Problem::new(StatusCode::PRECONDITION_FAILED, format!("{} is not what If-Match asks for: {now}", view.id));
+    let problem = Problem::new(StatusCode::PRECONDITION_FAILED, format!("{} is not what {failed} asks for: {now}", view.id));
     let tag = current.and_then(|version| HeaderValue::try_from(etag(version)).ok());
     Err(tag.into_iter().fold(problem, |problem, tag| problem.with(ETAG, tag)))
 }
@@ -435,13 +440,13 @@ mod tests {
     }
 
     #[test]
-    fn if_match_compares_the_version_in_force() {
+    fn a_precondition_is_about_the_version_in_force() {
         let put = |headers| Head::new(http::Method::PUT, String::new(), headers);
         let head = |tag: &'static str| put([(IF_MATCH, HeaderValue::from_static(tag))].into_iter().collect());
         let nobody = PodView::new(PodId::new("/a").unwrap());
-        assert_eq!(if_match(&head("*"), &nobody).unwrap_err().status, StatusCode::PRECONDITION_FAILED);
-        assert!(if_match(&put(http::HeaderMap::new()), &nobody).is_ok());
+        assert_eq!(precondition(&head("*"), &nobody).unwrap_err().status, StatusCode::PRECONDITION_FAILED);
+        assert!(precondition(&put(http::HeaderMap::new()), &nobody).is_ok());
         let garbled = put([(IF_MATCH, HeaderValue::from_bytes(b"\"\xff\"").unwrap())].into_iter().collect());
-        assert_eq!(if_match(&garbled, &nobody).unwrap_err().status, StatusCode::PRECONDITION_FAILED);
+        assert_eq!(precondition(&garbled, &nobody).unwrap_err().status, StatusCode::PRECONDITION_FAILED);
     }
 }

@@ -174,13 +174,12 @@ fn query(query: &Query) -> Value {
 }
 
 fn headers(operation: &Operation) -> impl Iterator<Item = Value> {
-    let matched = operation.refusals.contains(&412).then(|| {
-        json!({
-            "name": "If-Match", "in": "header", "required": false, "schema": { "type": "string" },
-            "description": "Only if this is still the pod's `ETag`; `*`: only if the pod is there.",
-        })
-    });
-    matched.into_iter()
+    let header = |name: &str, about: &str| json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "description": about });
+    let conditions = [
+        header("If-Match", "Only if this is the pod's `ETag`; `*`: only if the pod is there."),
+        header("If-None-Match", "Only if this is not the pod's `ETag`; `*`: only if the pod is not there."),
+    ];
+    conditions.into_iter().filter(|_| operation.refusals.contains(&412))
 }
 
 fn taken(takes: Takes) -> Option<Value> {
@@ -235,7 +234,7 @@ fn refusal(status: u16) -> &'static str {
         406 => "No such representation.",
         408 => "The body did not arrive in time.",
         409 => "It is there already, or a deployment is running and `force` was not sent.",
-        412 => "It is no longer what `If-Match` names.",
+        412 => "It is not what `If-Match` names, or what `If-None-Match` does.",
         413 => "The body is too large.",
         415 => "The body is not `application/json`.",
         421 => "The server is not called by that name.",
