@@ -254,7 +254,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
                 Query { name: "length", about: "Bytes at most.", values: Values::Integer { min: 0 } },
             ],
             &[(200, "The part.", Content::Text)],
-            &[400, 401, 403, 404, 409, 421, 422, 502, 503],
+            &[400, 401, 403, 404, 421, 422, 502, 503],
         )],
     },
     Endpoint {
