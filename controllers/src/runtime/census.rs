@@ -31,7 +31,8 @@ pub struct Member<'a> {
     pub condition: Condition,
     /// Running, every checked container has said that it is healthy, and nobody has ordered its end.
     pub healthy: bool,
-    /// Since when nobody can say how it is, by Mesos' time stamps; `None`: it is not away. Milliseconds.
+    /// Since when nobody can say how it is, or how what is left of its last launch is, by Mesos' time stamps; `None`: it is not
+    /// away. Milliseconds.
     pub away_since_ms: Option<i64>,
     /// Its agent is away for so long that it no longer counts.
     pub inactive: bool,
@@ -69,7 +70,8 @@ impl<'a> Member<'a> {
             let definition = definitions.of(config);
             condition::is_healthy(&held.value, record, reach, |container| has_check(definition, container))
         };
-        let away_since_ms = record.filter(|_| is_away(condition)).and_then(away_since);
+        // What is left of an earlier launch is as good a reason to wait, or to give it up, as the present one.
+        let away_since_ms = record.filter(|record| is_away(condition::of_observed(record, reach))).and_then(away_since);
         Self {
             uuid,
             config,
@@ -104,9 +106,15 @@ impl<'a> Member<'a> {
         self.condition != Condition::Scheduled
     }
 
-    /// Whether nothing of it runs or was sent to run: never launched, or ended.
+    /// Whether the present incarnation runs, or was sent to run.
+    pub fn is_under_way(&self) -> bool {
+        self.is_launched() && !self.condition.is_terminal()
+    }
+
+    /// Whether nothing of it runs or was sent to run: never launched, or ended, and so has all of its earlier launches.
     pub fn is_idle(&self) -> bool {
-        !self.is_launched() || self.condition.is_terminal()
+        let any_alive = self.observed.is_some_and(|observed| observed.value.tasks.iter().any(condition::task_is_alive));
+        !self.is_under_way() && !any_alive
     }
 
     /// Whether it takes one of the places that a ceiling allows: it runs, perhaps runs, or may be launched at any time.

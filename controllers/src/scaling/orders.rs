@@ -65,7 +65,7 @@ fn obeyed(member: &Member<'_>, order: &Kill, now: Now) -> Option<Instance> {
     if order.wipe || (meant && is_away(member.condition)) {
         return Some(Instance { goal: Goal::Decommissioned.into(), stopped_ms: now.0, ..instance });
     }
-    (meant && !member.is_idle()).then_some(Instance { kill_incarnation: instance.incarnation, ..instance })
+    (meant && member.is_under_way()).then_some(Instance { kill_incarnation: instance.incarnation, ..instance })
 }
 
 /// Forgets the back-off, and lets these go ahead.

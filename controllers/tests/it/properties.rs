@@ -18,9 +18,13 @@ enum Event {
     Ended(usize, TaskState),
     Health(usize, bool),
     Order(usize, bool),
+    /// It takes its time to end, until everything recovers.
+    Slow(usize),
     Hurry,
     Tick(i64),
     Cluster,
+    /// Everyone acts until nobody has anything left to do.
+    Settle,
     Decide(Who),
     /// Its pending groups are answered; those whose bit is set never arrive.
     Commit(Who, u8),
@@ -43,11 +47,27 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0usize..12, ended).prop_map(|(place, state)| Event::Ended(place, state)),
         3 => (0usize..12, any::<bool>()).prop_map(|(place, healthy)| Event::Health(place, healthy)),
         1 => (0usize..12, any::<bool>()).prop_map(|(place, wipe)| Event::Order(place, wipe)),
+        1 => (0usize..12).prop_map(Event::Slow),
         1 => prop::bool::weighted(0.2).prop_map(|hurry| if hurry { Event::Hurry } else { Event::Cluster }),
         3 => (1i64..100_000).prop_map(Event::Tick),
         12 => Just(Event::Cluster),
         14 => who().prop_map(Event::Decide),
         14 => (who(), prop_oneof![4 => Just(0u8), 1 => any::<u8>()]).prop_map(|(who, lost)| Event::Commit(who, lost)),
+    ]
+}
+
+/// What may happen where everyone mostly comes to rest between two events: so one change meets what another has left.
+fn step() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (push(), prop::bool::weighted(0.1)).prop_map(|(push, bad)| Event::Push(push, bad)),
+        1 => Just(Event::Delete),
+        2 => (0usize..3).prop_map(Event::Lose),
+        2 => (0usize..3).prop_map(Event::Return),
+        2 => (0usize..12).prop_map(Event::Slow),
+        1 => (0usize..12).prop_map(|place| Event::Ended(place, TaskState::TaskKilled)),
+        1 => (0usize..12, any::<bool>()).prop_map(|(place, wipe)| Event::Order(place, wipe)),
+        8 => Just(Event::Settle),
+        2 => event(),
     ]
 }
 
@@ -98,9 +118,15 @@ fn happen(world: &mut World, event: &Event) {
                 world.order(uuid, *wipe);
             }
         }
+        Event::Slow(place) => {
+            if let Some(uuid) = nth(world, *place) {
+                world.slow.insert(uuid);
+            }
+        }
         Event::Hurry => world.hurry(),
         Event::Tick(millis) => world.now += millis,
         Event::Cluster => drop(world.run_cluster()),
+        Event::Settle => world.settle(),
         Event::Decide(who) => world.decide(*who),
         Event::Commit(who, lost) => drop(world.commit(*who, |place| place < 8 && lost & (1 << place) != 0)),
     }
@@ -112,6 +138,7 @@ fn recover(world: &mut World) {
         world.bring_back(&agent);
     }
     world.bad.clear();
+    world.slow.clear();
     for uuid in world.view().observed.keys() {
         world.set_health(*uuid, true);
     }
@@ -151,19 +178,30 @@ proptest! {
         resident in prop::bool::weighted(0.3),
         events in prop::collection::vec(event(), 1..160),
     ) {
-        let mut world = World::new(3);
-        world.push(&Push { resident, ..first });
-        for mut event in events {
-            if let Event::Push(push, _) = &mut event {
-                push.resident = resident;
-            }
-            happen(&mut world, &event);
-        }
-        recover(&mut world);
-        is_as_wanted(&mut world)?;
-        let revision = world.revision;
-        world.tick(10_000_000);
-        prop_assert_eq!(world.revision, revision, "written although nothing changed");
-        prop_assert_eq!(world.wake(), None, "a timer is left");
+        live(first, resident, events)?;
     }
+
+    #[test]
+    fn instances_with_persistent_volumes_outlive_any_order_of_changes(first in push(), events in prop::collection::vec(step(), 1..40)) {
+        live(first, true, events)?;
+    }
+}
+
+/// From the first push to the last fault, and to what is to be then.
+fn live(first: Push, resident: bool, events: Vec<Event>) -> Result<(), TestCaseError> {
+    let mut world = World::new(3);
+    world.push(&Push { resident, ..first });
+    for mut event in events {
+        if let Event::Push(push, _) = &mut event {
+            push.resident = resident;
+        }
+        happen(&mut world, &event);
+    }
+    recover(&mut world);
+    is_as_wanted(&mut world)?;
+    let revision = world.revision;
+    world.tick(10_000_000);
+    prop_assert_eq!(world.revision, revision, "written although nothing changed");
+    prop_assert_eq!(world.wake(), None, "a timer is left");
+    Ok(())
 }

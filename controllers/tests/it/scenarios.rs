@@ -100,6 +100,9 @@ fn run(world: &mut World, push: &mut Push, line: &str) {
             }
             other => panic!("unknown order {other}"),
         },
+        "slow" => each(world, &words, |world, uuid| {
+            world.slow.insert(uuid);
+        }),
         "unhealthy" => each(world, &words, |world, uuid| world.set_health(uuid, false)),
         "healthy" => each(world, &words, |world, uuid| world.set_health(uuid, true)),
         "tick" => world.tick(millis(words[1])),

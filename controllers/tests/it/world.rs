@@ -1,7 +1,8 @@
 //! A store, a cluster and a gateway, as small as the decisions allow: one pod, no I/O, a clock that is set by hand.
 //!
-//! The store checks every condition of a group as etcd does. Two promises are checked at each write of a controller:
-//! it raises the instances above no ceiling, and takes the healthy ones below no floor.
+//! The store checks every condition of a group as etcd does. Three promises are checked at each write of a controller:
+//! it raises the instances above no ceiling, takes the healthy ones below no floor, and no record goes while a task of it,
+//! of whatever incarnation, is alive and no tombstone tells what to do with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -91,6 +92,8 @@ pub struct World {
     pub agents: Vec<String>,
     /// Configs whose instances never become healthy.
     pub bad: BTreeSet<i64>,
+    /// Instances that take their time to end when they are killed.
+    pub slow: BTreeSet<Uuid>,
     ids: Counter,
     /// Instances in the order in which they were created.
     pub names: Vec<Uuid>,
@@ -148,6 +151,7 @@ impl World {
             lost: BTreeSet::new(),
             agents: (1..=agents).map(|n| format!("agent-{n}")).collect(),
             bad: BTreeSet::new(),
+            slow: BTreeSet::new(),
             ids: Counter(0),
             names: Vec::new(),
             log: Vec::new(),
@@ -259,6 +263,8 @@ impl World {
                 // What somebody ordered outranks the floor.
                 let ordered = group.ops.iter().any(|op| matches!(op, Op::Delete(Key::Kill(..))));
                 self.check(who, if ordered { (before.0, 0) } else { before });
+                let orphans = self.orphans();
+                assert!(orphans.is_empty(), "{who:?} left tasks of {orphans:?} without a record");
                 if !ordered && self.definitions.values().any(|definition| definition.is_resident()) {
                     let (left, wanted) = (self.lasting().0, lasting.1);
                     assert!(
@@ -334,11 +340,12 @@ impl World {
         let view = self.view();
         let (mut occupied, mut healthy) = (0, 0);
         for (uuid, held) in &view.instances {
-            let observed = view.observed.get(uuid).map(|held| &held.value).filter(|seen| seen.incarnation == held.value.incarnation);
+            let any = view.observed.get(uuid).map(|held| &held.value);
+            let observed = any.filter(|seen| seen.incarnation == held.value.incarnation);
             let reach = view.reach.get(uuid).map(|held| held.value);
-            let lost = |since: i64| observed.is_some_and(|seen| seen.tasks.iter().any(|task| away_since(task) == Some(since)));
+            let lost = |since: i64| any.is_some_and(|seen| seen.tasks.iter().any(|task| away_since(task) == Some(since)));
             let gone = reach.is_some_and(|reach| reach.expunged || (reach.inactive && lost(reach.unreachable_ms)));
-            let alive = observed.is_some_and(|observed| observed.tasks.iter().any(condition::task_is_alive));
+            let alive = any.is_some_and(|seen| seen.tasks.iter().any(condition::task_is_alive));
             let running = held.value.goal == i32::from(Goal::Running);
             occupied += usize::from(!gone && (running || alive));
             let well = observed.is_some_and(|seen| seen.tasks.iter().all(|task| task.state == Some(TaskState::TaskRunning as i32)));
@@ -368,6 +375,14 @@ impl World {
         (running, definition.map_or(0, |definition| definition.scaling.instances as usize))
     }
 
+    /// What runs, or perhaps runs, without a record that wants it or condemns it: the gateway leaves it alone, for ever.
+    fn orphans(&self) -> Vec<String> {
+        let view = self.view();
+        let alive = view.observed.iter().filter(|(_, held)| held.value.tasks.iter().any(condition::task_is_alive));
+        let lost = alive.filter(|(uuid, _)| !view.instances.contains_key(uuid) && !view.tombstones.contains_key(uuid));
+        lost.map(|(uuid, _)| self.instance_name(*uuid)).collect()
+    }
+
     /// By the bounds that stand in the sets when it is written, whatever was read to decide on it.
     fn check(&mut self, who: Who, before: (usize, usize)) {
         let after = self.counts();
@@ -394,9 +409,8 @@ impl World {
             if ended && !view.tombstones.contains_key(uuid) {
                 self.remove(Key::Observed(self.pod.clone(), *uuid));
                 changes += 1;
-            } else if !ended && !self.lost.contains(&held.value.agent_id) {
-                self.set_state(*uuid, TaskState::TaskKilled);
-                changes += 1;
+            } else if !ended && view.tombstones.contains_key(uuid) && !self.lost.contains(&held.value.agent_id) {
+                changes += usize::from(self.kill(*uuid));
             }
         }
         changes
@@ -410,17 +424,14 @@ impl World {
         match condition {
             // What is left of the last incarnation ends first.
             Condition::Scheduled if observed.is_some_and(|observed| observed.tasks.iter().any(condition::task_is_alive)) => {
-                if away {
-                    return false;
-                }
-                self.set_state(uuid, TaskState::TaskKilled);
+                return !away && self.kill(uuid);
             }
             // Its data is there, and nowhere else.
             Condition::Scheduled if away && self.is_resident(instance.config_ms) => return false,
-            Condition::Scheduled if wanted && instance.not_before_ms <= self.now => self.launch(uuid, instance),
+            Condition::Scheduled if wanted && instance.not_before_ms <= self.now => return self.launch(uuid, instance),
             Condition::Scheduled => return false,
             _ if condition.is_terminal() || away => return false,
-            _ if !wanted || buried || condition::is_to_be_killed(instance) => self.set_state(uuid, TaskState::TaskKilled),
+            _ if !wanted || buried || condition::is_to_be_killed(instance) => return self.kill(uuid),
             Condition::Provisioned => self.set_state(uuid, TaskState::TaskStarting),
             Condition::Starting | Condition::Unreachable => self.set_state(uuid, TaskState::TaskRunning),
             Condition::Running if self.is_unsettled(instance, observed) => self.set_health(uuid, !self.bad.contains(&instance.config_ms)),
@@ -433,12 +444,13 @@ impl World {
         self.is_checked(instance.config_ms) && observed.is_some_and(|observed| observed.tasks.iter().any(|task| task.healthy.is_none()))
     }
 
-    fn launch(&mut self, uuid: Uuid, instance: &Instance) {
+    /// Whether there is an agent for it.
+    fn launch(&mut self, uuid: Uuid, instance: &Instance) -> bool {
         let agents: Vec<&String> = self.agents.iter().filter(|agent| !self.lost.contains(*agent)).collect();
         let place = self.names.iter().position(|known| *known == uuid).unwrap();
         let home = self.view().observed.get(&uuid).map(|held| held.value.agent_id.clone()).filter(|_| self.is_resident(instance.config_ms));
         let any = || agents.get(place % agents.len().max(1)).map(|agent| (*agent).clone());
-        let Some(agent) = home.or_else(any) else { return };
+        let Some(agent) = home.or_else(any) else { return false };
         let task = observed::Task {
             container: "c".to_owned(),
             task_id: format!("{uuid}.c.{}", instance.incarnation),
@@ -454,6 +466,7 @@ impl World {
             ..Observed::default()
         };
         self.put(Key::Observed(self.pod.clone(), uuid), codec::encode(observed));
+        true
     }
 
     fn observe(&mut self, uuid: Uuid, change: impl Fn(&mut observed::Task)) {
@@ -477,6 +490,15 @@ impl World {
                 task.running_ms = now;
             }
         });
+    }
+
+    /// It is told to end. Whether it has.
+    fn kill(&mut self, uuid: Uuid) -> bool {
+        let ends = !self.slow.contains(&uuid);
+        if ends {
+            self.set_state(uuid, TaskState::TaskKilled);
+        }
+        ends
     }
 
     pub fn set_health(&mut self, uuid: Uuid, healthy: bool) {
