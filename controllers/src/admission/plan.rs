@@ -176,9 +176,10 @@ fn plan(
         refuse(update_violations(old, &definition, force))?;
     }
     let version = Version::next(now_ms, last_version(view));
+    let known = if change == Change::Config { known(&definition) } else { None };
     let config = match in_force.as_ref().filter(|_| change != Change::Config) {
         Some(in_force) => in_force.config,
-        None => known(&definition).unwrap_or(version),
+        None => known.unwrap_or(version),
     };
     let definition = PodDefinition { version: Some(version), ..definition };
     let json = explicit(&definition)?;
@@ -191,6 +192,10 @@ fn plan(
         .then(Op::Put(Key::Version(view.id.clone(), version), json.clone()))
         .then(put_accepted(view, version, config, &source))
         .then(Op::Delete(Key::Verdict(view.id.clone())));
+    if let Some(config) = known {
+        // Those who run it may have ended meanwhile, and the history let go of it: of a config that is not there nothing starts.
+        group = group.when(Compare::Present(Key::Version(view.id.clone(), config)));
+    }
     if in_force.is_none() {
         // Seen or not: the pod is back, and its history ages no more.
         group = group.then(Op::Delete(Key::Deleted(view.id.clone())));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use podium_proto::records::deployment::Kind as DeploymentKind;
-use podium_proto::records::{Deployment, Instance, ReplicaSet};
+use podium_proto::records::{Deployment, Goal, Instance, ReplicaSet};
 use podium_store::codec::{self, Record};
 use podium_store::view::{Deletion, StoredDefinition};
 use podium_types::definition::Change;
@@ -488,4 +488,20 @@ fn a_deployment_of_another_pod_state_is_superseded() {
     world.settle();
     let Deployment { kind, version_ms, .. } = world.view.deployment.as_ref().unwrap().value.clone();
     assert_eq!((DeploymentKind::try_from(kind), version_ms), (Ok(DeploymentKind::Restart), world.accepted().version_ms));
+}
+
+#[test]
+fn a_roll_back_never_returns_to_a_config_that_the_history_has_let_go_of() {
+    let mut world = World::new();
+    let first = world.post(&spec(1, 32), true).unwrap();
+    world.post(&spec(1, 64), true).unwrap();
+    let running = Instance { config_ms: first.config.as_millis(), goal: Goal::Running.into(), ..Instance::default() };
+    world.view.instances.insert(Uuid::from_u128(1), held(running, world.revision));
+    let back = Push { definition: (*first.definition).clone(), source: PushSource::Api { spec_json: Bytes::from(spec(1, 32)) } };
+    let plan = plan_back(&world.view, back, world.now + 10, Uuid::from_u128(8)).unwrap();
+    assert_eq!(plan.config, first.config, "it runs still");
+    let version = world.view.versions.remove(&first.config).unwrap();
+    assert!(!world.commit(&plan.group), "it was pruned, and nothing could start of it");
+    world.view.versions.insert(first.config, version);
+    assert!(world.commit(&plan.group));
 }
