@@ -20,7 +20,7 @@ use podium_types::id::{InstanceId, PodId};
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixDatagram};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -39,22 +39,22 @@ struct Etcd {
 impl Etcd {
     async fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
+        // Where it says, as to systemd, that it is ready.
+        let notices = data.path().join("ready");
+        let ready = UnixDatagram::bind(&notices).unwrap();
         // It can't be told to take any free port.
         let [client, peer] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).map(|port| port.local_addr().unwrap());
         let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
         let mut command = Command::new("etcd");
-        command.args(["--name", "t", "--log-level", "error", "--data-dir"]).arg(data.path());
+        command.args(["--name", "t", "--log-level", "error", "--data-dir"]).arg(data.path().join("etcd"));
         command.args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url]);
         command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
         command.args(["--initial-cluster", &format!("t={peer_url}")]).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = command.spawn().expect("etcd is installed");
+        let process = command.env("NOTIFY_SOCKET", &notices).spawn().expect("etcd is installed");
         let etcd = Self { address: client, process, _data: data };
-        let listens = async {
-            while TcpStream::connect(client).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        within(listens).await;
+        let mut notice = [0; 64];
+        let length = within(ready.recv(&mut notice)).await.expect("etcd says that it is ready");
+        assert_eq!(&notice[..length], b"READY=1");
         etcd
     }
 
