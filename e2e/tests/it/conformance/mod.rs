@@ -126,7 +126,7 @@ const SOON_LOST: &[(&str, &str)] = &[("agent_ping_timeout", "1secs"), ("max_agen
 #[test]
 fn lost_agents_are_told_of_by_both_masters_alike_but_for_what_is_on_the_list() {
     let folder = tempfile::tempdir().unwrap();
-    let agents = [agent("simulated-0"), agent("simulated-1"), agent("simulated-2")];
+    let agents = [0, 1, 2, 3, 4].map(|number| agent(&format!("simulated-{number}")));
     let real = RealMesos::start(folder.path(), &agents, Helpers::Podium(podium_e2e::binary::podium(false)), SOON_LOST);
     let runtime = runtime();
     let embedded = runtime.block_on(engine(&folder.path().join("embedded"), agents.len()));

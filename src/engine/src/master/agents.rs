@@ -38,8 +38,6 @@ pub(super) struct Agent {
     pub(super) allocated: Stock,
     pub(super) offered: Stock,
     pub(super) offers: BTreeSet<String>,
-    /// By an operator's word it is offered to nobody.
-    pub(super) deactivated: bool,
     /// By framework, then executor.
     pub(super) executors: HashMap<String, BTreeMap<String, ExecutorRecord>>,
     /// By framework.
@@ -77,6 +75,17 @@ fn with_reservations(id: &str, resources: &[Resource], checkpointed: &[Resource]
     (total, unfit)
 }
 
+/// Why an agent is no longer there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Departure {
+    /// It is cut off.
+    Unreachable,
+    /// By an operator's word, for good.
+    Gone,
+    /// Its machine is taken down for maintenance.
+    MachineDown,
+}
+
 /// An agent that was here and is lost.
 #[derive(Debug)]
 pub(super) struct Departed {
@@ -84,6 +93,27 @@ pub(super) struct Departed {
 }
 
 impl Agent {
+    fn new(id: &str, info: AgentInfo, address: SocketAddr, checkpointed: &[Resource], link: mpsc::Sender<ToAgent>, now: Now) -> Self {
+        let (total, unfit) = with_reservations(id, &info.resources, checkpointed);
+        Self {
+            id: id.to_owned(),
+            info,
+            address,
+            registered: now.wall,
+            reregistered: None,
+            total,
+            unfit,
+            allocated: Stock::default(),
+            offered: Stock::default(),
+            offers: BTreeSet::new(),
+            executors: HashMap::new(),
+            tasks: HashMap::new(),
+            number: 0,
+            link,
+            backlog: VecDeque::new(),
+        }
+    }
+
     /// What nobody uses and nobody is offered.
     pub(super) fn free(&self) -> Stock {
         self.total.clone().less(&self.allocated).less(&self.offered)
@@ -120,7 +150,7 @@ impl Agent {
     }
 
     /// Sends what must arrive, now or when the link has room; true if it waits.
-    fn must_send(&mut self, message: ToAgent) -> bool {
+    pub(super) fn must_send(&mut self, message: ToAgent) -> bool {
         self.backlog.push_back(message);
         self.flush()
     }
@@ -189,6 +219,8 @@ impl State {
             FromAgent::Register { info, address, executors, checkpointed, link } => {
                 self.register(*info, address, Known { executors, checkpointed }, link, now);
             }
+            // Of an agent that has been taken out nothing is heard any more.
+            FromAgent::Update { agent_id, .. } if !self.agents.contains_key(&agent_id.value) => {}
             FromAgent::Update { agent_id, framework_id, status, latest } => {
                 self.status_update(&agent_id.value, &framework_id.value, *status, latest, now);
             }
@@ -201,7 +233,6 @@ impl State {
 
     /// An agent registers, or comes back with what runs there.
     fn register(&mut self, info: AgentInfo, address: SocketAddr, known: Known, link: mpsc::Sender<ToAgent>, now: Now) {
-        let Known { executors, checkpointed } = known;
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty()) else {
             tracing::error!("an agent registered without an id: it is ignored");
             return;
@@ -215,41 +246,50 @@ impl State {
         let recovered = self.recovering.remove(&id);
         self.unreachable.remove(&id);
         self.dismissed.remove(&id);
+        let mut agent = Agent::new(&id, info, address, &known.checkpointed, link, now);
+        if self.maintenance.is_down(&agent) {
+            self.shut_down_agent(&id, now);
+            let frameworks = known.executors.into_iter().filter_map(|known| known.framework.id).map(|id| id.value);
+            self.shut_out(agent, frameworks.collect());
+            self.unsaved = true;
+            self.catch_up_on_kills(now);
+            return;
+        }
+        self.shut_out.remove(&id);
         let before = self.detach(&id, now);
         let announce = !recovered && before.is_none();
-        let (total, unfit) = with_reservations(&id, &info.resources, &checkpointed);
         self.unsaved |= before.is_none();
-        self.cluster.add(&total);
-        let agent = Agent {
-            id: id.clone(),
-            info,
-            address,
-            registered: before.as_ref().map_or(now.wall, |before| before.registered),
-            reregistered: before.as_ref().map(|_| now.wall),
-            total,
-            unfit,
-            allocated: Stock::default(),
-            offered: Stock::default(),
-            offers: BTreeSet::new(),
-            deactivated: before.as_ref().is_some_and(|before| before.deactivated),
-            executors: HashMap::new(),
-            tasks: HashMap::new(),
-            number: before.as_ref().map_or(self.agents.len() + 1, |before| before.number),
-            link,
-            backlog: VecDeque::new(),
-        };
+        self.cluster.add(&agent.total);
+        agent.number = self.agents.len() + 1;
+        if let Some(before) = &before {
+            (agent.registered, agent.reregistered, agent.number) = (before.registered, Some(now.wall), before.number);
+        }
         self.agents.insert(id.clone(), agent);
         let held = before.map(|mut before| self.take_tasks(&mut before)).unwrap_or_default();
-        self.take_in(&id, executors, announce, held, now);
+        self.take_in(&id, known.executors, announce, held, now);
         self.catch_up_on_kills(now);
+        self.kill_for_drain(&id);
+        self.check_drained(&id, now);
         self.reconsider(&id, now);
         tracing::debug!(agent = id, "an agent registered");
+    }
+
+    /// An agent that was shut out, with nothing that runs there, registers now that its machine is up.
+    pub(super) fn let_in(&mut self, mut agent: Agent, now: Now) {
+        let checkpointed = agent.total.reserved().iter().chain(&agent.unfit).cloned().collect();
+        let (id, backlog) = (agent.id, std::mem::take(&mut agent.backlog));
+        self.register(agent.info, agent.address, Known { executors: Vec::new(), checkpointed }, agent.link, now);
+        // What it was told when it was shut out comes first.
+        if let Some(agent) = self.agents.get_mut(&id) {
+            backlog.into_iter().rev().for_each(|message| agent.backlog.push_front(message));
+        }
     }
 
     /// Takes a registered agent out, its offers rescinded, and what was refused of it forgotten.
     fn detach(&mut self, id: &str, now: Now) -> Option<Agent> {
         let offers = self.agents.get(id).map(|agent| agent.offers.clone()).unwrap_or_default();
         self.rescind(offers, now);
+        self.rescind_inverse_offers_of(id);
         let agent = self.agents.remove(id)?;
         self.forget_filters_of(id);
         self.cluster.subtract(&agent.total);
@@ -321,6 +361,7 @@ impl State {
             for agents in framework.filters.values_mut() {
                 agents.remove(agent_id);
             }
+            framework.inverse_filters.remove(agent_id);
         });
         self.drop_filter_timer(agent_id);
     }
@@ -329,7 +370,8 @@ impl State {
     pub(super) fn lose_agent(&mut self, agent_id: &str, now: Now) {
         let since = now.time_info();
         self.recovering.remove(agent_id);
-        if self.remove_agent(agent_id, TaskState::TaskUnreachable, Reason::AgentRemoved, now) {
+        self.shut_out.remove(agent_id);
+        if self.remove_agent(agent_id, Departure::Unreachable, now).is_some() {
             tracing::warn!(agent = agent_id, "an agent is unreachable");
             self.unreachable.insert(agent_id.to_owned(), Departed { since });
             self.unsaved = true;
@@ -360,20 +402,6 @@ impl State {
         }
     }
 
-    /// DEACTIVATE_AGENT, or the reverse: its offers are rescinded and no new ones made, or again. False for an agent that is not
-    /// registered.
-    pub(super) fn set_deactivated(&mut self, agent_id: &str, deactivated: bool, now: Now) -> bool {
-        let Some(agent) = self.agents.get_mut(agent_id) else { return false };
-        agent.deactivated = deactivated;
-        let offers = agent.offers.clone();
-        if deactivated {
-            self.rescind(offers, now);
-        } else {
-            self.reconsider(agent_id, now);
-        }
-        true
-    }
-
     /// MARK_AGENT_GONE: irreversible. False if no such agent is known.
     pub(super) fn mark_gone(&mut self, agent_id: &str, now: Now) -> bool {
         let known = self.agents.contains_key(agent_id) || self.unreachable.contains_key(agent_id) || self.recovering.contains(agent_id);
@@ -384,43 +412,53 @@ impl State {
         for value in frameworks {
             self.must_send(agent_id, ToAgent::ShutdownFramework { framework_id: FrameworkId { value } });
         }
-        self.remove_agent(agent_id, TaskState::TaskGoneByOperator, Reason::AgentRemovedByOperator, now);
+        self.remove_agent(agent_id, Departure::Gone, now);
         self.unreachable_tasks_gone(agent_id, now);
         self.unreachable.remove(agent_id);
         self.recovering.remove(agent_id);
         self.gone.insert(agent_id.to_owned());
+        self.draining.remove(agent_id);
+        self.deactivated.remove(agent_id);
         self.unsaved = true;
         self.catch_up_on_kills(now);
         true
     }
 
-    fn remove_agent(&mut self, agent_id: &str, state: TaskState, reason: Reason, now: Now) -> bool {
+    /// Takes an agent out with all that ran there, and tells everybody.
+    pub(super) fn remove_agent(&mut self, agent_id: &str, departure: Departure, now: Now) -> Option<Agent> {
         let depart = |master: &mut Self, agent: &mut Agent| {
             for ((framework_id, _), record) in master.take_tasks(agent) {
-                master.task_departed(&framework_id, record, state, reason, now);
+                master.task_departed(&framework_id, record, departure, &agent.info.hostname, now);
             }
         };
         // One that is cut off is noticed first, and given up later; an operator's word is carried out in one.
-        if state == TaskState::TaskGoneByOperator {
-            let Some(mut agent) = self.agents.remove(agent_id) else { return false };
+        let agent = if departure == Departure::Unreachable {
+            let mut agent = self.detach(agent_id, now)?;
+            depart(self, &mut agent);
+            agent
+        } else {
+            let mut agent = self.agents.remove(agent_id)?;
             depart(self, &mut agent);
             self.agents.insert(agent_id.to_owned(), agent);
-            self.detach(agent_id, now);
-        } else {
-            let Some(mut agent) = self.detach(agent_id, now) else { return false };
-            depart(self, &mut agent);
-        }
+            self.detach(agent_id, now)?
+        };
+        self.maintenance.forget_answers_of(agent_id);
         self.frameworks.send_all(&failure(agent_id.to_owned(), None));
-        true
+        Some(agent)
     }
 
     /// The task's agent has left: its framework is told unless the task had ended before.
-    fn task_departed(&mut self, framework_id: &str, record: TaskRecord, state: TaskState, reason: Reason, now: Now) {
+    fn task_departed(&mut self, framework_id: &str, record: TaskRecord, departure: Departure, hostname: &str, now: Now) {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         if tasks::is_terminal(record.latest) {
             framework.remember_completed(record.task);
             return;
         }
+        let (state, reason) = match departure {
+            Departure::Unreachable => (TaskState::TaskUnreachable, Reason::AgentRemoved),
+            Departure::Gone => (TaskState::TaskGoneByOperator, Reason::AgentRemovedByOperator),
+            Departure::MachineDown => (TaskState::TaskLost, Reason::AgentRemoved),
+        };
         let told = framework.aware_or_lost(state);
         let reason = if told == TaskState::TaskLost { Reason::AgentRemoved } else { reason };
         let mut status = tasks::master_status(record.task.task_id.clone(), told, Some(reason), now);
@@ -433,7 +471,10 @@ impl State {
             tasks::note(&mut task, &status, told);
             framework.remember_unreachable(task);
         } else {
-            status.message = Some(tasks::MARKED_GONE.to_owned());
+            status.message = Some(match departure {
+                Departure::MachineDown => format!("Agent {hostname} removed: Operator initiated 'Machine DOWN'"),
+                Departure::Unreachable | Departure::Gone => tasks::MARKED_GONE.to_owned(),
+            });
             tasks::note(&mut task, &status, told);
             framework.remember_completed(task);
         }
@@ -449,7 +490,7 @@ impl State {
 
     /// Sends what found a full link.
     pub(super) fn flush_links(&mut self) {
-        let agents = &mut self.agents;
-        self.backlogged.retain(|id| agents.get_mut(id).is_some_and(Agent::flush));
+        let (agents, shut_out) = (&mut self.agents, &mut self.shut_out);
+        self.backlogged.retain(|id| agents.get_mut(id).or_else(|| shut_out.get_mut(id)).is_some_and(Agent::flush));
     }
 }

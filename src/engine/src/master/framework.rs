@@ -57,6 +57,8 @@ pub(super) struct Framework {
     pub(super) suppressed: BTreeSet<String>,
     /// By role, then agent.
     pub(super) filters: HashMap<String, HashMap<String, Vec<Filter>>>,
+    /// Until when it is not asked again whether an agent may be taken down.
+    pub(super) inverse_filters: HashMap<String, Instant>,
     pub(super) tasks: BTreeMap<String, TaskRecord>,
     pub(super) unreachable_tasks: BTreeMap<String, Task>,
     pub(super) completed_tasks: VecDeque<Task>,
@@ -82,6 +84,7 @@ impl Framework {
             roles,
             suppressed: BTreeSet::new(),
             filters: HashMap::new(),
+            inverse_filters: HashMap::new(),
             tasks: BTreeMap::new(),
             unreachable_tasks: BTreeMap::new(),
             completed_tasks: VecDeque::new(),
@@ -281,6 +284,7 @@ impl State {
     fn take_over(&mut self, id: &str, now: Now) {
         self.frameworks.send(id, error("Framework failed over"));
         self.withdraw_offers(id, now);
+        self.withdraw_inverse_offers(id);
         if let Some(framework) = self.frameworks.get_mut(id) {
             framework.stream = None;
             framework.reregistered = Some(now.wall);
@@ -345,9 +349,11 @@ impl State {
     /// Withdraws offers, clears filters, and starts the failover timer.
     pub(super) fn disconnect(&mut self, id: &str, now: Now) {
         self.withdraw_offers(id, now);
+        self.withdraw_inverse_offers(id);
         let Some(framework) = self.frameworks.get_mut(id) else { return };
         framework.stream = None;
         framework.filters.clear();
+        framework.inverse_filters.clear();
         framework.epoch += 1;
         let epoch = framework.epoch;
         let after = roles::failover_timeout(&framework.info).unwrap_or_default();
@@ -364,7 +370,9 @@ impl State {
     /// TEARDOWN, or the failover timeout: everything of it ends, its id is used up. The stream ends without ERROR.
     pub(super) fn remove_framework(&mut self, id: &str, now: Now) {
         self.withdraw_offers(id, now);
+        self.withdraw_inverse_offers(id);
         let Some(framework) = self.frameworks.remove(id) else { return };
+        self.maintenance.forget_framework(&framework.framework_id());
         for record in framework.tasks.values().filter(|record| !record.released) {
             if let Some(agent) = self.agents.get_mut(&record.task.agent_id.value) {
                 agent.give_back(&record.amounts);
@@ -378,6 +386,7 @@ impl State {
             }
             self.must_send(&agent_id, ToAgent::ShutdownFramework { framework_id: framework.framework_id() });
             self.reconsider_released(&agent_id, now);
+            self.check_drained(&agent_id, now);
         }
         let ended = framework.tasks.into_values().map(|record| record.end_with_framework(now));
         let mut tasks: Vec<Task> = framework.completed_tasks.into_iter().chain(ended).collect();

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use podium_proto::mesos::v1::allocator::inverse_offer_status::Status;
+use podium_proto::mesos::v1::maintenance::{Schedule, Window};
 use podium_proto::mesos::v1::offer::{Operation, operation};
 use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, disk_info::Persistence};
 use podium_proto::mesos::v1::scheduler::{Event, call};
 use podium_proto::mesos::v1::{
-    AgentId, AgentInfo, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, OfferId, Resource, TaskGroupInfo, TaskId, TaskInfo,
-    TaskState, TaskStatus, Volume, executor_info, volume,
+    AgentId, AgentInfo, DrainConfig, DrainState, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, MachineId, OfferId,
+    Resource, TaskGroupInfo, TaskId, TaskInfo, TaskState, TaskStatus, Unavailability, Volume, executor_info, volume,
 };
 use podium_proto::wire::resources::{ranges_entry, scalar_entry};
 use proptest::prelude::*;
@@ -65,6 +67,20 @@ enum Happening {
         executor: usize,
     },
     MarkGone(u8),
+    Drain {
+        agent: u8,
+        gone: bool,
+    },
+    Deactivate(u8),
+    Reactivate(u8),
+    /// The machines whose bits are set.
+    Schedule(u8),
+    TakeDown(u8),
+    BringUp(u8),
+    AnswerInverse {
+        offer: usize,
+        refuse: bool,
+    },
     Later {
         milliseconds: u64,
     },
@@ -104,6 +120,13 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..AGENTS).prop_map(Happening::Recovering),
         3 => any::<usize>().prop_map(|executor| Happening::ExecutorEnds { executor }),
         1 => (0..AGENTS).prop_map(Happening::MarkGone),
+        2 => (0..AGENTS, prop::bool::weighted(0.2)).prop_map(|(agent, gone)| Happening::Drain { agent, gone }),
+        1 => (0..AGENTS).prop_map(Happening::Deactivate),
+        3 => (0..AGENTS).prop_map(Happening::Reactivate),
+        3 => (0_u8..1 << AGENTS).prop_map(Happening::Schedule),
+        2 => (0..AGENTS).prop_map(Happening::TakeDown),
+        3 => (0..AGENTS).prop_map(Happening::BringUp),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(offer, refuse)| Happening::AnswerInverse { offer, refuse }),
         6 => (0_u64..2000).prop_map(|milliseconds| Happening::Later { milliseconds }),
     ]
 }
@@ -119,6 +142,11 @@ struct World {
     /// What is reserved on each agent, as it was told.
     checkpointed: BTreeMap<String, Vec<Resource>>,
     launched: usize,
+}
+
+/// Of the agent with this id.
+fn machine(agent: &str) -> MachineId {
+    MachineId { hostname: Some(agent.to_owned()), ip: Some("127.0.0.1".to_owned()) }
 }
 
 fn pick<T>(items: Vec<T>, index: usize) -> Option<T> {
@@ -161,6 +189,32 @@ impl World {
             }
             Happening::ExecutorEnds { executor } => self.executor_ends(executor),
             Happening::MarkGone(number) => drop(self.state.mark_gone(&agent(number), now)),
+            Happening::Drain { agent: number, gone } => {
+                let config = DrainConfig { max_grace_period: None, mark_gone: Some(gone) };
+                // What operators are refused is for other tests.
+                let _ = self.state.drain(&agent(number), config, now);
+            }
+            Happening::Deactivate(number) => drop(self.state.deactivate(&agent(number), now)),
+            Happening::Reactivate(number) => drop(self.state.reactivate(&agent(number), now)),
+            Happening::Schedule(machines) => {
+                let chosen = (0..AGENTS).filter(|number| machines & (1 << number) != 0);
+                let machine_ids: Vec<MachineId> = chosen.map(|number| machine(&agent(number))).collect();
+                let unavailability = Unavailability { start: now.time_info(), duration: None };
+                let windows = if machine_ids.is_empty() { Vec::new() } else { vec![Window { machine_ids, unavailability }] };
+                let _ = self.state.update_schedule(Schedule { windows }, now);
+            }
+            Happening::TakeDown(number) => {
+                if self.state.start_maintenance(&[machine(&agent(number))], now).is_ok() {
+                    self.running.remove(&agent(number));
+                }
+            }
+            Happening::BringUp(number) => drop(self.state.stop_maintenance(&[machine(&agent(number))], now)),
+            Happening::AnswerInverse { offer, refuse } => {
+                let asked = self.state.inverse_offers.values().map(|offer| (offer.id.clone(), offer.framework_id.value.clone()));
+                if let Some((id, framework)) = pick(asked.collect(), offer) {
+                    self.state.answer_inverse_offers(&framework, &[id], Status::Accept, filters(refuse), now);
+                }
+            }
             Happening::Later { milliseconds } => {
                 let step = Duration::from_millis(milliseconds);
                 self.now = Now { instant: now.instant + step, wall: now.wall + step };
@@ -175,6 +229,7 @@ impl World {
         let ports = std::iter::once(1000..=1100).collect();
         let info = AgentInfo {
             id: Some(AgentId { value: id.to_owned() }),
+            hostname: id.to_owned(),
             resources: vec![
                 scalar_entry("cpus", 4000),
                 scalar_entry("mem", 4_000_000),
@@ -329,7 +384,7 @@ impl World {
         let Some((agent, framework, task_id)) = self.task(index) else { return };
         let uuid = bytes::Bytes::from(task_id.value.clone());
         let acknowledge = call::Acknowledge { agent_id: AgentId { value: agent.clone() }, task_id: task_id.clone(), uuid };
-        self.state.acknowledge(&framework.value, acknowledge);
+        self.state.acknowledge(&framework.value, acknowledge, self.now);
         for known in self.running.get_mut(&agent).into_iter().flatten() {
             known.tasks.retain(|(task, status)| {
                 task.task_id != task_id || !TaskState::try_from(status.state).is_ok_and(super::tasks::is_terminal)
@@ -357,6 +412,7 @@ impl World {
         self.check_agents();
         self.check_frameworks();
         self.check_filters();
+        self.check_operators_words();
         for (id, offer) in &self.state.offers {
             assert!(self.state.agents.get(&offer.agent).is_some_and(|agent| agent.offers.contains(id)), "offer {id} of no agent");
             let framework = self.state.frameworks.get(&offer.framework);
@@ -374,6 +430,29 @@ impl World {
             if let Some(earliest) = earliest {
                 assert!(self.state.next_filter(agent).is_some_and(|timer| timer <= earliest), "{agent} is forgotten after its filter");
             }
+        }
+    }
+
+    /// Nothing is offered that is not to be, nobody is asked who need not be, and what is empty counts as such.
+    fn check_operators_words(&self) {
+        let state = &self.state;
+        for agent in state.agents.values() {
+            assert!(agent.offers.is_empty() || !state.deactivated.contains(&agent.id), "{} is offered", agent.id);
+            assert!(
+                !state.shut_out.contains_key(&agent.id) && !state.maintenance.is_down(agent),
+                "{} is on a machine that is down",
+                agent.id
+            );
+            let draining = state.draining.get(&agent.id).filter(|drain| drain.info.state == i32::from(DrainState::Draining));
+            assert!(draining.is_none() || !agent.tasks.is_empty(), "{} is drained", agent.id);
+        }
+        assert!(state.draining.keys().all(|id| state.deactivated.contains(id)), "an agent is drained and offered");
+        assert!(state.shut_out.values().all(|agent| state.maintenance.is_down(agent)), "an agent waits for a machine that is up");
+        for ((agent, framework), offer) in &state.inverse_offers {
+            let agent = state.agents.get(agent).filter(|agent| !state.deactivated.contains(&agent.id));
+            let unavailability = agent.and_then(|agent| state.maintenance.unavailability(agent));
+            assert_eq!(unavailability.as_ref(), Some(&offer.unavailability), "{framework} is asked about an agent that stays");
+            assert!(state.frameworks.get(framework).is_some_and(|framework| framework.stream.is_some()), "{framework} is not here");
         }
     }
 

@@ -12,11 +12,14 @@
 mod accept;
 mod agents;
 mod constraints;
+mod draining;
 mod framework;
 mod group_rules;
 mod http;
 #[cfg(test)]
 mod invariants;
+mod inverse_offers;
+mod maintenance;
 mod offers;
 mod operator;
 mod owner;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podium_proto::mesos::v1::framework_info::capability::Type as Capability;
 use podium_proto::mesos::v1::scheduler::{Event, event};
-use podium_proto::mesos::v1::{Address, AgentId, Filters, Offer, OfferId, Url, resource, value};
+use podium_proto::mesos::v1::{Address, AgentId, Filters, Offer, OfferId, Unavailability, Url, resource, value};
 use podium_proto::wire::amounts;
 use tokio::time::Instant;
 
@@ -72,6 +72,11 @@ impl State {
     /// Offers what is free on the agents that are due.
     pub(super) fn offer_round(&mut self, now: Now) {
         let due = std::mem::take(&mut self.to_offer);
+        self.offer_agents(&due, now);
+        self.inverse_offer_round(due.iter(), now);
+    }
+
+    fn offer_agents(&mut self, due: &BTreeSet<String>, now: Now) {
         let mut candidates = self.candidates();
         if candidates.is_empty() {
             return;
@@ -81,14 +86,14 @@ impl State {
             self.order(&mut candidates);
             // The first takes all that is unreserved; for others there may be what is reserved for them.
             for Candidate { framework: id, role } in &candidates {
-                let (Some(agent), Some(framework)) = (self.agents.get(&agent_id), self.frameworks.get(id)) else { continue };
+                let (Some(agent), Some(framework)) = (self.agents.get(agent_id), self.frameworks.get(id)) else { continue };
                 let free = agent.free();
                 if free.is_empty() {
                     break;
                 }
                 let part = free.part_for(role);
                 if self.wants(framework, role, agent, &part, now)
-                    && let Some(offer) = self.make_offer(id, role, &agent_id, part)
+                    && let Some(offer) = self.make_offer(id, role, agent_id, part)
                 {
                     offers.entry(id.clone()).or_default().push(offer);
                 }
@@ -133,7 +138,7 @@ impl State {
     }
 
     fn wants(&self, framework: &Framework, role: &str, agent: &Agent, free: &Stock, now: Now) -> bool {
-        !agent.deactivated
+        !self.deactivated.contains(&agent.id)
             && worth_offering(framework, role, free)
             && (framework.has(Capability::RegionAware) || self.same_region(agent))
             && (framework.has(Capability::GpuResources) || agent.total.plain.gpus == 0)
@@ -161,7 +166,7 @@ impl State {
         agent.offers.insert(id.clone());
         framework.offers.insert(id.clone());
         framework.allocated.entry(role.to_owned()).or_default().add(&amounts);
-        let offer = describe(&id, framework, role, agent, &amounts);
+        let offer = describe(&id, framework, role, agent, &amounts, self.maintenance.unavailability(agent));
         let record = OfferRecord { framework: framework_id.to_owned(), role: role.to_owned(), agent: agent_id.to_owned(), amounts };
         self.offers.insert(id, record);
         Some(offer)
@@ -239,6 +244,8 @@ impl State {
         self.reconsider(agent_id, now);
         let mut next: Option<Instant> = None;
         self.frameworks.for_each_mut(|framework| {
+            framework.inverse_filters.retain(|_, until| *until > now.instant);
+            next = framework.inverse_filters.get(agent_id).copied().into_iter().chain(next).min();
             for filters in framework.filters.values_mut().filter_map(|agents| agents.get_mut(agent_id)) {
                 filters.retain(|filter| filter.until > now.instant);
                 next = filters.iter().map(|filter| filter.until).chain(next).min();
@@ -254,6 +261,7 @@ impl State {
     pub(super) fn revive(&mut self, framework_id: &str, roles: &[String], now: Now) {
         let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let Some(roles) = named_roles(framework, roles) else { return };
+        framework.inverse_filters.clear();
         for role in &roles {
             framework.suppressed.remove(role);
             framework.filters.remove(role);
@@ -296,8 +304,30 @@ fn hidden(framework: &Framework, role: &str, agent: &str, free: &Stock, now: Now
     filters.is_some_and(|filters| filters.iter().any(|filter| filter.until > now.instant && filter.amounts.contains(free)))
 }
 
+/// Where the agent answers.
+pub(super) fn url_of(agent: &Agent) -> Url {
+    Url {
+        scheme: "http".to_owned(),
+        address: Address {
+            hostname: Some(agent.info.hostname.clone()),
+            ip: Some(agent.address.ip().to_string()),
+            port: i32::from(agent.address.port()),
+        },
+        path: Some(format!("/{}", agent.process())),
+        query: Vec::new(),
+        fragment: None,
+    }
+}
+
 /// This framework's share of what an offer says.
-pub(super) fn describe(id: &str, framework: &Framework, role: &str, agent: &Agent, stock: &Stock) -> Offer {
+pub(super) fn describe(
+    id: &str,
+    framework: &Framework,
+    role: &str,
+    agent: &Agent,
+    stock: &Stock,
+    unavailability: Option<Unavailability>,
+) -> Offer {
     let multi_role = framework.has(Capability::MultiRole);
     let form = if framework.has(Capability::ReservationRefinement) { Form::New } else { Form::Old };
     let told_role = multi_role.then_some(role);
@@ -309,18 +339,8 @@ pub(super) fn describe(id: &str, framework: &Framework, role: &str, agent: &Agen
         resources: stock.to_resources(told_role, form),
         executor_ids: agent.executor_ids(&framework.id),
         attributes: agent.info.attributes.clone(),
-        url: Some(Url {
-            scheme: "http".to_owned(),
-            address: Address {
-                hostname: Some(agent.info.hostname.clone()),
-                ip: Some(agent.address.ip().to_string()),
-                port: i32::from(agent.address.port()),
-            },
-            path: Some(format!("/{}", agent.process())),
-            query: Vec::new(),
-            fragment: None,
-        }),
-        unavailability: None,
+        url: Some(url_of(agent)),
+        unavailability,
         allocation_info: told_role.map(|role| resource::AllocationInfo { role: Some(role.to_owned()) }),
         domain: agent.info.domain.clone(),
     }

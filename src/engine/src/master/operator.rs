@@ -3,10 +3,12 @@
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use podium_proto::mesos::v1::framework_info::capability::Type as Capability;
-use podium_proto::mesos::v1::master::call::Type;
+use podium_proto::mesos::v1::master::call::{DrainAgent, Type};
 use podium_proto::mesos::v1::master::response::{self, get_agents, get_executors, get_frameworks};
 use podium_proto::mesos::v1::master::{Call, Response as Answer};
-use podium_proto::mesos::v1::{AgentId, Flag, FrameworkId, Offer, Resource, Role, Task, TimeInfo, VersionInfo, agent_info};
+use podium_proto::mesos::v1::{
+    AgentId, DrainConfig, DurationInfo, Flag, FrameworkId, Offer, Resource, Role, Task, TimeInfo, VersionInfo, agent_info,
+};
 
 use super::MESOS_VERSION;
 use super::agents::Agent;
@@ -72,6 +74,9 @@ fn missing_part(call: &Call, kind: Type) -> Option<&'static str> {
         Type::ReadFile => ("read_file", call.read_file.is_some()),
         Type::Teardown => ("teardown", call.teardown.is_some()),
         Type::MarkAgentGone => ("mark_agent_gone", call.mark_agent_gone.is_some()),
+        Type::UpdateMaintenanceSchedule => ("update_maintenance_schedule", call.update_maintenance_schedule.is_some()),
+        Type::StartMaintenance => ("start_maintenance", call.start_maintenance.is_some()),
+        Type::StopMaintenance => ("stop_maintenance", call.stop_maintenance.is_some()),
         Type::DrainAgent => ("drain_agent", call.drain_agent.is_some()),
         Type::DeactivateAgent => ("deactivate_agent", call.deactivate_agent.is_some()),
         Type::ReactivateAgent => ("reactivate_agent", call.reactivate_agent.is_some()),
@@ -84,14 +89,15 @@ fn execute(state: &mut State, call: &Call, kind: Type, now: Now) -> Outcome {
     match kind {
         Type::Teardown => teardown(state, call.teardown.as_ref().map_or("", |part| &part.framework_id.value), now),
         Type::MarkAgentGone => mark_gone(state, call.mark_agent_gone.as_ref().map_or("", |part| &part.agent_id.value), now),
-        Type::DrainAgent if !state.agents.contains_key(call.drain_agent.as_ref().map_or("", |part| &part.agent_id.value)) => {
-            unknown_agent()
+        Type::DrainAgent => done(call.drain_agent.as_ref().map_or(Ok(()), |part| drain(state, part, now))),
+        Type::DeactivateAgent => done(call.deactivate_agent.as_ref().map_or(Ok(()), |part| state.deactivate(&part.agent_id.value, now))),
+        Type::ReactivateAgent => done(call.reactivate_agent.as_ref().map_or(Ok(()), |part| state.reactivate(&part.agent_id.value, now))),
+        Type::UpdateMaintenanceSchedule => {
+            let schedule = call.update_maintenance_schedule.as_ref().map(|part| part.schedule.clone());
+            done(schedule.map_or(Ok(()), |schedule| state.update_schedule(schedule, now)))
         }
-        Type::DeactivateAgent => {
-            let id = call.deactivate_agent.as_ref().map_or("", |part| &part.agent_id.value);
-            if state.set_deactivated(id, true, now) { Outcome::Done } else { unknown_agent() }
-        }
-        Type::ReactivateAgent => reactivate(state, call.reactivate_agent.as_ref().map_or("", |part| &part.agent_id.value), now),
+        Type::StartMaintenance => done(call.start_maintenance.as_ref().map_or(Ok(()), |part| state.start_maintenance(&part.machines, now))),
+        Type::StopMaintenance => done(call.stop_maintenance.as_ref().map_or(Ok(()), |part| state.stop_maintenance(&part.machines, now))),
         query => match answer(state, query) {
             Some(answer) => Outcome::Answer(Box::new(answer)),
             None => Outcome::NotImplemented,
@@ -131,11 +137,12 @@ fn answer(state: &State, kind: Type) -> Option<Answer> {
         Type::GetWeights => (response::Type::GetWeights, Answer::default()),
         Type::GetQuota => (response::Type::GetQuota, Answer { get_quota: Some(response::GetQuota::default()), ..Answer::default() }),
         Type::GetMaintenanceStatus => {
-            let get_maintenance_status = Some(response::GetMaintenanceStatus::default());
+            let get_maintenance_status = Some(response::GetMaintenanceStatus { status: state.maintenance_status() });
             (response::Type::GetMaintenanceStatus, Answer { get_maintenance_status, ..Answer::default() })
         }
         Type::GetMaintenanceSchedule => {
-            let get_maintenance_schedule = Some(response::GetMaintenanceSchedule::default());
+            let schedule = state.maintenance.schedule().clone();
+            let get_maintenance_schedule = Some(response::GetMaintenanceSchedule { schedule });
             (response::Type::GetMaintenanceSchedule, Answer { get_maintenance_schedule, ..Answer::default() })
         }
         _ => return None,
@@ -183,16 +190,16 @@ fn mark_gone(state: &mut State, id: &str, now: Now) -> Outcome {
     Outcome::Refused(StatusCode::NOT_FOUND, format!("Agent '{id}' not found"))
 }
 
-fn unknown_agent() -> Outcome {
-    Outcome::Refused(StatusCode::BAD_REQUEST, "Unknown agent".to_owned())
+fn done(result: Result<(), String>) -> Outcome {
+    result.map_or_else(|reason| Outcome::Refused(StatusCode::BAD_REQUEST, reason), |()| Outcome::Done)
 }
 
-fn reactivate(state: &mut State, id: &str, now: Now) -> Outcome {
-    if state.agents.get(id).is_some_and(|agent| agent.deactivated) {
-        state.set_deactivated(id, false, now);
-        return Outcome::Done;
-    }
-    Outcome::Refused(StatusCode::BAD_REQUEST, "Agent is not deactivated".to_owned())
+fn drain(state: &mut State, part: &DrainAgent, now: Now) -> Result<(), String> {
+    let max_grace_period = part
+        .max_grace_period
+        .as_ref()
+        .map(|grace| DurationInfo { nanoseconds: grace.seconds.saturating_mul(1_000_000_000).saturating_add(grace.nanos.into()) });
+    state.drain(&part.agent_id.value, DrainConfig { max_grace_period, mark_gone: Some(part.mark_gone()) }, now)
 }
 
 pub(super) fn flags(state: &State) -> Vec<Flag> {
@@ -222,24 +229,31 @@ fn agents(state: &State) -> response::GetAgents {
         id: Some(AgentId { value: id.clone() }),
         ..podium_proto::mesos::v1::AgentInfo::default()
     });
-    let agents = state.agents.values().map(|agent| get_agents::Agent { offered_resources: offered(state, agent), ..self::agent(agent) });
+    let agents =
+        state.agents.values().map(|agent| get_agents::Agent { offered_resources: offered(state, agent), ..self::agent(state, agent) });
     response::GetAgents { agents: agents.collect(), recovered_agents: recovered.collect() }
 }
 
 /// What of a real agent's capabilities ours have too.
-pub(super) const AGENT_CAPABILITIES: [agent_info::capability::Type; 3] = [
+pub(super) const AGENT_CAPABILITIES: [agent_info::capability::Type; 4] = [
     agent_info::capability::Type::MultiRole,
     agent_info::capability::Type::HierarchicalRole,
     agent_info::capability::Type::ReservationRefinement,
+    agent_info::capability::Type::AgentDraining,
 ];
 
-fn agent(agent: &Agent) -> get_agents::Agent {
+fn agent(state: &State, agent: &Agent) -> get_agents::Agent {
+    let (drain, deactivated) = (state.draining.get(&agent.id), state.deactivated.contains(&agent.id));
+    // In whole seconds, as in Mesos.
+    let started = drain.and_then(|drain| drain.started).map(|started| time(std::time::Duration::from_secs(started.as_secs())));
     let mut agent_info = agent.info.clone();
     agent_info.port = Some(i32::from(agent.address.port()));
     get_agents::Agent {
         agent_info,
-        active: true,
-        deactivated: Some(agent.deactivated),
+        active: !deactivated,
+        deactivated: Some(deactivated),
+        drain_info: drain.map(|drain| drain.info),
+        estimated_drain_start_time: started,
         version: MESOS_VERSION.to_owned(),
         pid: Some(format!("{}@{}", agent.process(), agent.address)),
         registered_time: Some(time(agent.registered)),
@@ -288,6 +302,12 @@ fn framework(state: &State, framework: &Framework) -> get_frameworks::Framework 
         reregistered_time: framework.reregistered.map(time),
         offered_resources: offered,
         offers,
+        inverse_offers: state
+            .inverse_offers
+            .iter()
+            .filter(|((_, asked), _)| *asked == framework.id)
+            .map(|(_, offer)| offer.clone())
+            .collect(),
         allocated_resources: allocated,
         offer_constraints: Some(framework.constraints.given.clone()),
         ..get_frameworks::Framework::default()
@@ -296,7 +316,8 @@ fn framework(state: &State, framework: &Framework) -> get_frameworks::Framework 
 
 fn offer(state: &State, framework: &Framework, id: &str) -> Option<Offer> {
     let record = state.offers.get(id)?;
-    Some(describe(id, framework, &record.role, state.agents.get(&record.agent)?, &record.amounts))
+    let agent = state.agents.get(&record.agent)?;
+    Some(describe(id, framework, &record.role, agent, &record.amounts, state.maintenance.unavailability(agent)))
 }
 
 /// What was completed before a restart is remembered by its id only, and not listed.

@@ -4,14 +4,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use podium_proto::mesos::v1::TimeInfo;
+use podium_proto::mesos::v1::allocator::inverse_offer_status::Status;
 use podium_proto::mesos::v1::scheduler::{Call, call};
+use podium_proto::mesos::v1::{MachineId, TimeInfo};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::agents::Departed;
+use super::draining::Drain;
 use super::framework::{Completed, Subscription};
-use super::persist::{Kept, Saver, Saving};
+use super::maintenance::Maintenance;
+use super::persist::{AsJson, Kept, Saver, Saving};
 use super::state::{Now, Settings, State, Timer};
 use crate::link::FromAgent;
 
@@ -111,6 +114,10 @@ pub(super) fn first_state(settings: Settings, address: SocketAddr, kept: &Kept) 
     let since = |nanoseconds: i64| Departed { since: TimeInfo { nanoseconds } };
     state.unreachable = kept.unreachable_agents.iter().map(|(id, time)| (id.clone(), since(*time))).collect();
     state.gone = kept.gone_agents.iter().cloned().collect();
+    state.draining = kept.draining_agents.iter().map(|(id, info)| (id.clone(), Drain { info: info.0, started: None })).collect();
+    state.deactivated = kept.deactivated_agents.iter().cloned().collect();
+    let down: Vec<MachineId> = kept.machines_down.iter().map(|machine| machine.0.clone()).collect();
+    state.maintenance = Maintenance::new(kept.schedule.0.clone(), &down);
     state.completed = kept
         .completed_frameworks
         .iter()
@@ -133,7 +140,12 @@ fn keep(state: &State) -> Kept {
     let agents = state.agents.keys().chain(&state.recovering).cloned().collect();
     let unreachable = state.unreachable.iter().map(|(id, departed)| (id.clone(), departed.since.nanoseconds)).collect();
     let completed = state.completed.iter().map(|completed| completed.id.clone()).collect();
-    Kept::new(completed, agents, unreachable, state.gone.iter().cloned().collect())
+    let mut kept = Kept::new(completed, agents, unreachable, state.gone.iter().cloned().collect());
+    kept.draining_agents = state.draining.iter().map(|(id, drain)| (id.clone(), AsJson(drain.info))).collect();
+    kept.deactivated_agents = state.deactivated.iter().cloned().collect();
+    kept.schedule = AsJson(state.maintenance.schedule().clone());
+    kept.machines_down = state.maintenance.down().into_iter().map(AsJson).collect();
+    kept
 }
 
 /// Runs until told to stop; dropping the state ends every framework's stream.
@@ -261,20 +273,22 @@ fn call_of(state: &mut State, call: Call, stream: Option<&str>, now: Now) -> Res
         Some(call::Type::Suppress) => state.suppress(&id, &call.suppress.unwrap_or_default().roles),
         Some(call::Type::Kill) => state.kill(&id, call.kill.unwrap_or_default(), now),
         Some(call::Type::Shutdown) => state.shutdown_executor(&id, call.shutdown.unwrap_or_default()),
-        Some(call::Type::Acknowledge) => state.acknowledge(&id, call.acknowledge.unwrap_or_default()),
+        Some(call::Type::Acknowledge) => state.acknowledge(&id, call.acknowledge.unwrap_or_default(), now),
         Some(call::Type::Reconcile) => state.reconcile(&id, &call.reconcile.unwrap_or_default().tasks, now),
         Some(call::Type::ReconcileOperations) => state.reconcile_operations(&id, &call.reconcile_operations.unwrap_or_default().operations),
         Some(call::Type::UpdateFramework) => {
             return state.update_framework(&id, call.update_framework.unwrap_or_default(), now).map_err(Refusal::Bad);
         }
-        // Nothing provokes inverse offers or operation updates here, and executors take no messages.
-        Some(
-            call::Type::Message
-            | call::Type::Request
-            | call::Type::AcceptInverseOffers
-            | call::Type::DeclineInverseOffers
-            | call::Type::AcknowledgeOperationStatus,
-        ) => {}
+        Some(call::Type::AcceptInverseOffers) => {
+            let accept = call.accept_inverse_offers.unwrap_or_default();
+            state.answer_inverse_offers(&id, &accept.inverse_offer_ids, Status::Accept, accept.filters, now);
+        }
+        Some(call::Type::DeclineInverseOffers) => {
+            let decline = call.decline_inverse_offers.unwrap_or_default();
+            state.answer_inverse_offers(&id, &decline.inverse_offer_ids, Status::Decline, decline.filters, now);
+        }
+        // Nothing provokes operation updates here, and executors take no messages.
+        Some(call::Type::Message | call::Type::Request | call::Type::AcknowledgeOperationStatus) => {}
         Some(call::Type::Subscribe | call::Type::Unknown) | None => return Err(Refusal::Unknown),
     }
     Ok(())

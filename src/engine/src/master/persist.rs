@@ -1,5 +1,6 @@
 //! What outlives the master's process: ids of completed frameworks, and of agents, about whose tasks
-//! reconciliation must stay silent until they are back. One small JSON file, replaced as a whole.
+//! reconciliation must stay silent until they are back; what operators have said of agents and machines. One small JSON
+//! file, replaced as a whole.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -7,7 +8,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use podium_proto::mesos::v1::maintenance::Schedule;
+use podium_proto::mesos::v1::{DrainInfo, MachineId};
+use podium_proto::wire::json;
+use prost::{Message, Name};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -23,7 +29,7 @@ const SILENCE: u32 = 120;
 const VERSION: u32 = 1;
 
 /// The file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Kept {
     version: u32,
     /// Frameworks that may not subscribe again, oldest first.
@@ -34,6 +40,35 @@ pub(super) struct Kept {
     pub(super) unreachable_agents: BTreeMap<String, i64>,
     /// Agents that an operator marked as gone.
     pub(super) gone_agents: Vec<String>,
+    /// Agents that are being emptied, or are empty.
+    #[serde(default)]
+    pub(super) draining_agents: BTreeMap<String, AsJson<DrainInfo>>,
+    /// Agents that are not to be offered.
+    #[serde(default)]
+    pub(super) deactivated_agents: Vec<String>,
+    /// Which machines are to be taken down, and when.
+    #[serde(default)]
+    pub(super) schedule: AsJson<Schedule>,
+    /// Which of them are down.
+    #[serde(default)]
+    pub(super) machines_down: Vec<AsJson<MachineId>>,
+}
+
+/// A message in protobuf's JSON.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct AsJson<M>(pub(super) M);
+
+impl<M: Message + Name> Serialize for AsJson<M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        json::to_value(&self.0).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de, M: Message + Name + Default> Deserialize<'de> for AsJson<M> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        json::from_value(&value).map(Self).map_err(serde::de::Error::custom)
+    }
 }
 
 impl Kept {
@@ -43,7 +78,7 @@ impl Kept {
         unreachable_agents: BTreeMap<String, i64>,
         gone_agents: Vec<String>,
     ) -> Self {
-        Self { version: VERSION, completed_frameworks, agents, unreachable_agents, gone_agents }
+        Self { version: VERSION, completed_frameworks, agents, unreachable_agents, gone_agents, ..Self::default() }
     }
 }
 

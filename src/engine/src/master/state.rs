@@ -10,11 +10,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use podium_proto::mesos::v1::scheduler::call;
-use podium_proto::mesos::v1::{Address, MasterInfo, TimeInfo, master_info};
+use podium_proto::mesos::v1::{Address, InverseOffer, MasterInfo, TimeInfo, master_info};
 use tokio::time::Instant;
 
 use super::agents::{Agent, Departed};
+use super::draining::Drain;
 use super::framework::{Completed, Frameworks};
+use super::inverse_offers::Pair;
+use super::maintenance::Maintenance;
 use super::offers::{OfferRecord, Scalars};
 
 /// How fast and how much; what a real master takes as flags.
@@ -136,11 +139,19 @@ pub(super) struct State {
     pub(super) recovering: BTreeSet<String>,
     pub(super) unreachable: BTreeMap<String, Departed>,
     pub(super) gone: BTreeSet<String>,
+    /// Agents that are being emptied, or are empty, by an operator's word: here or not.
+    pub(super) draining: BTreeMap<String, Drain>,
+    /// By an operator's word these agents are offered to nobody: here or not.
+    pub(super) deactivated: BTreeSet<String>,
+    pub(super) maintenance: Maintenance,
+    /// Agents of machines that are down.
+    pub(super) shut_out: BTreeMap<String, Agent>,
     /// By framework: KILLs of tasks that these agents may know.
     pub(super) put_off_kills: Vec<(String, call::Kill)>,
     /// Agents from before the restart that this engine was started without.
     pub(super) dismissed: BTreeSet<String>,
     pub(super) offers: HashMap<String, OfferRecord>,
+    pub(super) inverse_offers: BTreeMap<Pair, InverseOffer>,
     pub(super) next_offer: u64,
     pub(super) next_framework: u64,
     /// Sum of all agents' totals, for dominant shares.
@@ -173,9 +184,14 @@ impl State {
             recovering: BTreeSet::new(),
             unreachable: BTreeMap::new(),
             gone: BTreeSet::new(),
+            draining: BTreeMap::new(),
+            deactivated: BTreeSet::new(),
+            maintenance: Maintenance::default(),
+            shut_out: BTreeMap::new(),
             put_off_kills: Vec::new(),
             dismissed: BTreeSet::new(),
             offers: HashMap::new(),
+            inverse_offers: BTreeMap::new(),
             next_offer: 0,
             next_framework: 0,
             cluster: Scalars::default(),
@@ -317,9 +333,11 @@ impl State {
         self.offer_by(now.instant + self.settings.pace.tick);
     }
 
-    /// Every agent with free resources may have a taker; at once.
+    /// Every agent with free resources may have a taker, and there may be somebody new to ask about those whose machines are to be
+    /// taken down; at once.
     pub(super) fn reconsider_all(&mut self, now: Now) {
-        self.to_offer.extend(self.agents.values().filter(|agent| agent.has_free()).map(|agent| agent.id.clone()));
+        let worth_it = |agent: &&Agent| agent.has_free() || self.maintenance.unavailability(agent).is_some();
+        self.to_offer.extend(self.agents.values().filter(worth_it).map(|agent| agent.id.clone()));
         if !self.to_offer.is_empty() {
             self.offer_by(now.instant);
         }

@@ -79,8 +79,8 @@ fn whole(state: &State) -> Value {
         "pid": format!("master@{}", state.address),
         "hostname": state.hostname(),
         "capabilities": ["AGENT_UPDATE", "AGENT_DRAINING", "QUOTA_V2"],
-        "activated_slaves": count(state.agents.values().filter(|agent| !agent.deactivated).count()),
-        "deactivated_slaves": count(state.agents.values().filter(|agent| agent.deactivated).count()),
+        "activated_slaves": count(state.agents.len() - state.count_deactivated()),
+        "deactivated_slaves": count(state.count_deactivated()),
         "unreachable_slaves": count(state.unreachable.len()),
         "leader": format!("master@{}", state.address),
         "leader_info": {
@@ -90,7 +90,7 @@ fn whole(state: &State) -> Value {
             "hostname": state.hostname(),
         },
         "flags": flags_of(state),
-        "slaves": state.agents.values().map(slave).collect::<Vec<_>>(),
+        "slaves": state.agents.values().map(|agent| slave(state, agent)).collect::<Vec<_>>(),
         "recovered_slaves": state.recovering,
         "frameworks": state.frameworks.iter().map(|known| framework(state, known)).collect::<Vec<_>>(),
         "completed_frameworks": state.completed.iter().filter_map(completed).collect::<Vec<_>>(),
@@ -127,7 +127,7 @@ fn count(number: usize) -> f64 {
 /// With the resources as protobuf's JSON besides.
 fn full_slave(state: &State, agent: &Agent) -> Value {
     let full = |resources: &[Resource]| -> Value { resources.iter().filter_map(|resource| json::to_value(resource).ok()).collect() };
-    let mut object = slave(agent);
+    let mut object = slave(state, agent);
     let (mut reserved, mut unreserved) = (Map::new(), Vec::new());
     for resource in agent.total.to_resources(None, Form::Both) {
         match podium_proto::wire::resources::role(&resource) {
@@ -174,7 +174,7 @@ fn all_tasks(framework: &Framework) -> impl Iterator<Item = &Task> {
 
 fn summary(state: &State) -> Value {
     let slaves = state.agents.values().map(|agent| {
-        let mut object = slave(agent);
+        let mut object = slave(state, agent);
         let here = state.frameworks.iter().flat_map(all_tasks).filter(|task| task.agent_id.value == agent.id);
         count_tasks(&mut object, here);
         let ids: BTreeSet<&String> = agent.executors.keys().chain(agent.tasks.keys()).collect();
@@ -219,7 +219,8 @@ fn metrics(state: &State) -> Value {
     let mut metrics = json!({
         "master/elected": 1.0,
         "master/uptime_secs": seconds(Now::read().wall.saturating_sub(state.started)),
-        "master/slaves_active": count(state.agents.values().filter(|agent| !agent.deactivated).count()),
+        "master/slaves_inactive": count(state.count_deactivated()),
+        "master/slaves_active": count(state.agents.len() - state.count_deactivated()),
         "master/slaves_unreachable": count(state.unreachable.len()),
         "master/frameworks_active": count(active),
         "master/frameworks_disconnected": count(state.frameworks.iter().count().saturating_sub(active)),
@@ -247,7 +248,7 @@ fn reserved_by_role(agent: &Agent) -> Map<String, Value> {
     roles.into_iter().map(|(role, amounts)| (role.to_owned(), resources(&amounts))).collect()
 }
 
-fn slave(agent: &Agent) -> Value {
+fn slave(state: &State, agent: &Agent) -> Value {
     let mut object = json!({
         "id": agent.id,
         "hostname": agent.info.hostname,
@@ -260,8 +261,8 @@ fn slave(agent: &Agent) -> Value {
         "offered_resources": resources(&agent.offered.sum()),
         "reserved_resources": reserved_by_role(agent),
         "unreserved_resources": resources(&agent.total.plain),
-        "active": true,
-        "deactivated": agent.deactivated,
+        "active": !state.deactivated.contains(&agent.id),
+        "deactivated": state.deactivated.contains(&agent.id),
         "version": MESOS_VERSION,
         "capabilities": AGENT_CAPABILITIES.map(|kind| kind.as_str_name()),
     });
@@ -270,6 +271,12 @@ fn slave(agent: &Agent) -> Value {
     }
     if let Some(time) = agent.reregistered {
         object["reregistered_time"] = json!(seconds(time));
+    }
+    if let Some(drain) = state.draining.get(&agent.id) {
+        object["drain_info"] = json::to_value(&drain.info).unwrap_or(Value::Null);
+        if let Some(started) = drain.started {
+            object["estimated_drain_start_time_seconds"] = json!(seconds(started));
+        }
     }
     object
 }

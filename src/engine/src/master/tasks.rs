@@ -119,7 +119,8 @@ pub(super) fn role_of(resources: &[podium_proto::mesos::v1::Resource], framework
 
 impl State {
     /// An update from an agent: forwarded first, then booked.
-    pub(super) fn status_update(&mut self, agent_id: &str, framework_id: &str, status: TaskStatus, latest: TaskState, now: Now) {
+    pub(super) fn status_update(&mut self, agent_id: &str, framework_id: &str, mut status: TaskStatus, latest: TaskState, now: Now) {
+        let latest = self.as_drained(agent_id, framework_id, &mut status, latest);
         if self.completed.iter().any(|completed| completed.id == framework_id) {
             self.must_send(agent_id, ToAgent::ShutdownFramework { framework_id: FrameworkId { value: framework_id.to_owned() } });
             return;
@@ -167,7 +168,7 @@ impl State {
 
     /// ACKNOWLEDGE: routed to the agent; that of a terminal update ends the task. Silently dropped if the agent is
     /// not registered.
-    pub(super) fn acknowledge(&mut self, framework_id: &str, call: call::Acknowledge) {
+    pub(super) fn acknowledge(&mut self, framework_id: &str, call: call::Acknowledge, now: Now) {
         let Some(agent) = self.agents.get_mut(&call.agent_id.value) else { return };
         let acknowledge = ToAgent::Acknowledge {
             framework_id: FrameworkId { value: framework_id.to_owned() },
@@ -182,6 +183,7 @@ impl State {
         if ended && let Some(record) = framework.tasks.remove(&call.task_id.value) {
             framework.remember_completed(record.task);
             agent.remove_task(framework_id, &call.task_id.value);
+            self.check_drained(&call.agent_id.value, now);
         }
     }
 
@@ -262,12 +264,13 @@ impl State {
         agent_id: &str,
         framework_id: &str,
         info: TaskInfo,
-        status: TaskStatus,
+        mut status: TaskStatus,
         announce: bool,
         now: Now,
     ) {
-        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         let Ok(state) = TaskState::try_from(status.state) else { return };
+        let state = self.as_drained(agent_id, framework_id, &mut status, state);
+        let Some(framework) = self.frameworks.get_mut(framework_id) else { return };
         // What has none is run by a command executor.
         let executor = info.executor.as_ref().map(|executor| executor.executor_id.clone());
         let role = role_of(&info.resources, framework);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::super::stage::{Framework, Stage, executor, info, info_with, launch_group, task, text};
 
 /// Launches one task on the last of the agents that are left, and waits until all of them are offered again.
-async fn start(stage: &mut Stage, info: Value, agents: usize) -> (Framework, Value) {
+pub(super) async fn start(stage: &mut Stage, info: Value, agents: usize) -> (Framework, Value) {
     let mut framework = stage.subscribe(info).await;
     let mut offers = stage.offers(&mut framework, agents).await;
     let last = offers.pop().unwrap();
@@ -18,7 +18,7 @@ async fn start(stage: &mut Stage, info: Value, agents: usize) -> (Framework, Val
 }
 
 /// What is said of the task, whoever asks.
-async fn ask_about(stage: &mut Stage, framework: &mut Framework, agent: &Value, when: &str) {
+pub(super) async fn ask_about(stage: &mut Stage, framework: &mut Framework, agent: &Value, when: &str) {
     for (step, tasks) in [
         ("asked for with its agent", json!([{ "task_id": { "value": "a" }, "agent_id": agent }])),
         ("asked for without", json!([{ "task_id": { "value": "a" } }])),
@@ -54,7 +54,7 @@ async fn the_loss(framework: &mut Framework) -> Value {
 }
 
 pub async fn an_agent_that_is_cut_off(stage: &mut Stage) {
-    let (mut framework, agent) = start(stage, info(), 3).await;
+    let (mut framework, agent) = start(stage, info(), 5).await;
     stage.lose_last_agent().await;
     let told = the_loss(&mut framework).await;
     stage.told("what it hears", told);
@@ -69,7 +69,7 @@ pub async fn an_agent_that_is_cut_off(stage: &mut Stage) {
 }
 
 pub async fn an_agent_that_is_cut_off_without_partition_aware(stage: &mut Stage) {
-    let (mut framework, agent) = start(stage, info_with(&["MULTI_ROLE"]), 2).await;
+    let (mut framework, agent) = start(stage, info_with(&["MULTI_ROLE"]), 4).await;
     stage.lose_last_agent().await;
     let told = the_loss(&mut framework).await;
     stage.told("what it hears", told);
@@ -78,7 +78,7 @@ pub async fn an_agent_that_is_cut_off_without_partition_aware(stage: &mut Stage)
 }
 
 pub async fn an_agent_that_is_marked_gone(stage: &mut Stage) {
-    let (mut framework, agent) = start(stage, info(), 1).await;
+    let (mut framework, agent) = start(stage, info(), 3).await;
     let call = json!({ "type": "MARK_AGENT_GONE", "mark_agent_gone": { "agent_id": agent } });
     let reply = stage.operate(call.clone()).await;
     stage.told_reply("marked gone", &reply);

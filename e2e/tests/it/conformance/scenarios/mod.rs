@@ -1,8 +1,10 @@
 //! The scenarios, one concept a file. Each says in its name what it is about, not what should come of it:
 //! that is what the real master says.
 
+mod drain;
 mod failover;
 mod loss;
+mod maintenance;
 mod offers;
 mod operator;
 mod pipeline;
@@ -91,6 +93,12 @@ pub const MASTER: &[Scenario] = scenarios! {
         roles,
         teardown,
         agents_marked_gone;
+    maintenance:
+        words,
+        offers_and_inverse_offers,
+        whom_it_does_not_concern;
+    drain:
+        agents_without_tasks;
 };
 
 /// Against clusters of one agent that runs what is launched, by the same executor.
@@ -105,14 +113,20 @@ pub const AGENT: &[Scenario] = scenarios! {
         as_operators_see_them;
     reservations:
         a_volume_outlives_its_tasks;
+    drain:
+        tasks_on_a_drained_agent;
 };
 
-/// Against clusters of three agents, of which each scenario loses one: in this order.
+/// Against clusters of five agents, of which each scenario loses one: in this order.
 pub const LOSS: &[Scenario] = scenarios! {
     loss:
         an_agent_that_is_cut_off,
         an_agent_that_is_cut_off_without_partition_aware,
         an_agent_that_is_marked_gone;
+    drain:
+        an_agent_that_is_to_be_gone;
+    maintenance:
+        an_agent_that_is_taken_down;
 };
 
 /// The one that spans a restart of the master and its agent.

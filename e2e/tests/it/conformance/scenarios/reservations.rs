@@ -100,6 +100,26 @@ pub async fn made_and_undone(stage: &mut Stage) {
     framework.teardown().await;
 }
 
+/// Tries these on an offer, under names of their own: the events about each, and what is offered after that.
+async fn each_answered<'a>(
+    stage: &mut Stage,
+    framework: &mut Framework,
+    offer: &Value,
+    all: &[(&'a str, Value)],
+) -> (Vec<(&'a str, Vec<Value>)>, Value) {
+    let named = |number: usize, operation: &Value| with(operation.clone(), json!({ "id": { "value": format!("o{number}") } }));
+    let operations = all.iter().enumerate().map(|(number, (_, operation))| named(number, operation)).collect();
+    framework.accept(&[offer], operations).await;
+    let events = framework.settle().await;
+    let of = |number: usize| {
+        let id = format!("o{number}");
+        let about = |event: &&Value| event["update_operation_status"]["status"]["operation_id"]["value"] == id.as_str();
+        events.iter().filter(about).cloned().collect()
+    };
+    let told = all.iter().enumerate().map(|(number, (step, _))| (*step, of(number))).collect();
+    (told, stage.offers(framework, 1).await.remove(0))
+}
+
 pub async fn refused(stage: &mut Stage) {
     let (mut framework, offer) = first_agent(stage, info()).await;
     let disk = reserved(scalar("disk", 100.0));
@@ -129,19 +149,12 @@ pub async fn refused(stage: &mut Stage) {
         ("DESTROY of what is no volume", destroy(&[disk])),
         ("DESTROY of nothing", destroy(&[])),
     ];
-    let named = |number: usize, operation: &Value| with(operation.clone(), json!({ "id": { "value": format!("o{number}") } }));
-    let operations = all.iter().enumerate().map(|(number, (_, operation))| named(number, operation)).collect();
-    framework.accept(&[&offer], operations).await;
-    let events = framework.settle().await;
-    let offer = stage.offers(&mut framework, 1).await.remove(0);
-    for (number, (step, _)) in all.iter().enumerate() {
-        let id = format!("o{number}");
-        let of_it: Vec<&Value> =
-            events.iter().filter(|event| event["update_operation_status"]["status"]["operation_id"]["value"] == id.as_str()).collect();
+    let (told, offer) = each_answered(stage, &mut framework, &offer, &all).await;
+    for (step, of_it) in told {
         // The order in which all that there is stands before it comes of what was done to it.
         let told = json!(of_it).to_string();
         let tail = told.split_once(" does not contain ").map(|(_, tail)| format!("does not contain {tail}"));
-        stage.told(*step, tail.map_or_else(|| json!(of_it), Value::String));
+        stage.told(step, tail.map_or_else(|| json!(of_it), Value::String));
     }
     stage.told("left as it was", held(&offer));
     next(stage, &mut framework, &offer, vec![destroy(&[volume("a", 60.0)]), unreserve(&[reserved(scalar("disk", 100.0))])]).await;
@@ -162,16 +175,9 @@ pub async fn principals(stage: &mut Stage) {
         ("CREATE for nobody", create(&[volume(json!({}))])),
         ("CREATE for somebody else", create(&[volume(json!({ "principal": "else" }))])),
     ];
-    let named = |number: usize, operation: &Value| with(operation.clone(), json!({ "id": { "value": format!("o{number}") } }));
-    let operations = all.iter().enumerate().map(|(number, (_, operation))| named(number, operation)).collect();
-    framework.accept(&[&offer], operations).await;
-    let events = framework.settle().await;
-    let offer = stage.offers(&mut framework, 1).await.remove(0);
-    for (number, (step, _)) in all.iter().enumerate() {
-        let status = events
-            .iter()
-            .find(|event| event["update_operation_status"]["status"]["operation_id"]["value"] == format!("o{number}").as_str());
-        stage.told(*step, json!(status));
+    let (told, offer) = each_answered(stage, &mut framework, &offer, &all).await;
+    for (step, of_it) in told {
+        stage.told(step, json!(of_it));
     }
     let own = volume(json!({ "principal": "somebody" }));
     let offer = next(stage, &mut framework, &offer, vec![reserve(&[disk(of("somebody"))]), create(std::slice::from_ref(&own))]).await;

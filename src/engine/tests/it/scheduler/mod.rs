@@ -9,6 +9,7 @@ mod reconciliation;
 mod restarts;
 mod scale;
 mod subscriptions;
+mod upkeep;
 mod validation;
 
 use std::time::Duration;

@@ -1,0 +1,320 @@
+//! Machines that are to be taken down: the operators' schedule, which of its machines are down, and what that means for the
+//! agents on them. In Mesos' order and words.
+//!
+//! A machine is known by host name and address together, as an agent has them. While it is down its agents are no agents of
+//! this master: in Mesos their processes end; here they stay, and are let in again when the machine is brought up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use podium_proto::mesos::v1::allocator::InverseOfferStatus;
+use podium_proto::mesos::v1::machine_info::Mode;
+use podium_proto::mesos::v1::maintenance::{ClusterStatus, Schedule, cluster_status::DrainingMachine};
+use podium_proto::mesos::v1::{FrameworkId, MachineId, Unavailability};
+use serde_json::{Map, Value};
+
+use super::agents::{Agent, Departure};
+use super::state::{Now, State};
+use crate::link::ToAgent;
+
+/// Machines that are remembered after their maintenance.
+const REMEMBERED_MACHINES: usize = 10_000;
+
+/// Host name and address, as they are compared.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    hostname: Option<String>,
+    ip: Option<String>,
+}
+
+impl From<&MachineId> for Key {
+    fn from(id: &MachineId) -> Self {
+        Self { hostname: id.hostname.as_deref().map(str::to_lowercase), ip: id.ip.clone() }
+    }
+}
+
+/// The machine that an agent runs on.
+fn machine_of(agent: &Agent) -> MachineId {
+    MachineId { hostname: Some(agent.info.hostname.clone()), ip: Some(agent.address.ip().to_string()) }
+}
+
+#[derive(Debug, Clone)]
+struct Machine {
+    id: MachineId,
+    mode: Mode,
+    unavailability: Option<Unavailability>,
+}
+
+/// What operators have planned.
+#[derive(Debug, Default)]
+pub(super) struct Maintenance {
+    schedule: Schedule,
+    machines: BTreeMap<Key, Machine>,
+    /// What frameworks have answered to inverse offers, by agent and framework.
+    answers: BTreeMap<String, BTreeMap<String, InverseOfferStatus>>,
+}
+
+impl Maintenance {
+    /// As it was kept.
+    pub(super) fn new(schedule: Schedule, down: &[MachineId]) -> Self {
+        let down: BTreeSet<Key> = down.iter().map(Key::from).collect();
+        let mut machines = BTreeMap::new();
+        for (id, unavailability) in scheduled(&schedule) {
+            let mode = if down.contains(&Key::from(id)) { Mode::Down } else { Mode::Draining };
+            machines.insert(Key::from(id), Machine { id: id.clone(), mode, unavailability: Some(*unavailability) });
+        }
+        Self { schedule, machines, answers: BTreeMap::new() }
+    }
+
+    pub(super) const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The machines that are down.
+    pub(super) fn down(&self) -> Vec<MachineId> {
+        self.machines.values().filter(|machine| machine.mode == Mode::Down).map(|machine| machine.id.clone()).collect()
+    }
+
+    /// When the agent's machine is to be taken down.
+    pub(super) fn unavailability(&self, agent: &Agent) -> Option<Unavailability> {
+        if self.machines.is_empty() {
+            return None;
+        }
+        self.machines.get(&Key::from(&machine_of(agent)))?.unavailability
+    }
+
+    /// Whether the agent's machine is down: it may not register.
+    pub(super) fn is_down(&self, agent: &Agent) -> bool {
+        self.machines.get(&Key::from(&machine_of(agent))).is_some_and(|machine| machine.mode == Mode::Down)
+    }
+
+    /// The name of the agent's machine, if it is in the schedule.
+    pub(super) fn scheduled_machine(&self, agent: &Agent) -> Option<String> {
+        let key = Key::from(&machine_of(agent));
+        let (id, _) = scheduled(&self.schedule).find(|(id, _)| Key::from(*id) == key)?;
+        Some(match (&id.hostname, &id.ip) {
+            (Some(hostname), Some(ip)) => format!("{hostname} ({ip})"),
+            (Some(hostname), None) => hostname.clone(),
+            (None, ip) => format!("({})", ip.clone().unwrap_or_default()),
+        })
+    }
+
+    /// Notes what a framework has answered to an inverse offer.
+    pub(super) fn note_answer(&mut self, agent: &str, status: InverseOfferStatus) {
+        let framework = status.framework_id.value.clone();
+        self.answers.entry(agent.to_owned()).or_default().insert(framework, status);
+    }
+
+    pub(super) fn forget_answers_of(&mut self, agent: &str) {
+        self.answers.remove(agent);
+    }
+
+    pub(super) fn forget_framework(&mut self, framework: &FrameworkId) {
+        for answers in self.answers.values_mut() {
+            answers.remove(&framework.value);
+        }
+    }
+
+    /// Takes machines that are up again out of the schedule, and windows that are empty then.
+    fn unschedule(&mut self, keys: &BTreeSet<Key>) {
+        for window in &mut self.schedule.windows {
+            window.machine_ids.retain(|id| !keys.contains(&Key::from(id)));
+        }
+        self.schedule.windows.retain(|window| !window.machine_ids.is_empty());
+    }
+
+    fn check_schedule(&self, schedule: &Schedule) -> Result<(), String> {
+        let mut seen = BTreeSet::new();
+        for window in &schedule.windows {
+            if window.machine_ids.is_empty() {
+                return Err("List of machines in the maintenance window is empty".to_owned());
+            }
+            if window.unavailability.duration.as_ref().is_some_and(|duration| duration.nanoseconds < 0) {
+                return Err("Unavailability 'duration' is negative".to_owned());
+            }
+            check_machines(&window.machine_ids, &mut seen)?;
+        }
+        let removed = self.machines.iter().find(|(key, machine)| machine.mode == Mode::Down && !seen.contains(*key));
+        removed.map_or(Ok(()), |(_, machine)| {
+            Err(format!("Machine '{}' is deactivated and cannot be removed from the schedule", described(&machine.id)))
+        })
+    }
+}
+
+fn scheduled(schedule: &Schedule) -> impl Iterator<Item = (&MachineId, &Unavailability)> {
+    schedule.windows.iter().flat_map(|window| window.machine_ids.iter().map(move |id| (id, &window.unavailability)))
+}
+
+/// As JSON, which is how Mesos names machines in its answers.
+fn described(id: &MachineId) -> String {
+    let fields = [("hostname", &id.hostname), ("ip", &id.ip)];
+    let told: Map<String, Value> = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?.into()))).collect();
+    Value::Object(told).to_string()
+}
+
+/// Each must be a machine, and another one than those seen before.
+fn check_machines(ids: &[MachineId], seen: &mut BTreeSet<Key>) -> Result<(), String> {
+    for id in ids {
+        let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+        let (hostname, ip) = (given(&id.hostname), given(&id.ip));
+        if hostname.is_none() && ip.is_none() {
+            return Err("Both 'hostname' and 'ip' for a machine are empty".to_owned());
+        }
+        if let Some(ip) = ip.filter(|ip| ip.parse::<Ipv4Addr>().is_err()) {
+            return Err(format!("Failed to parse IPv4: {ip}"));
+        }
+        if !seen.insert(Key::from(id)) {
+            return Err(format!("Machine '{}' appears more than once in the schedule", described(id)));
+        }
+    }
+    Ok(())
+}
+
+fn check_list(ids: &[MachineId]) -> Result<BTreeSet<Key>, String> {
+    if ids.is_empty() {
+        return Err("List of machines is empty".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    check_machines(ids, &mut seen)?;
+    Ok(seen)
+}
+
+impl State {
+    /// UPDATE_MAINTENANCE_SCHEDULE: the new one replaces the old. Every agent's offers are made anew, so that they say what is
+    /// true now; as in Mesos also those of machines that are not concerned.
+    pub(super) fn update_schedule(&mut self, schedule: Schedule, now: Now) -> Result<(), String> {
+        self.maintenance.check_schedule(&schedule)?;
+        let mut planned: BTreeMap<Key, (MachineId, Unavailability)> =
+            scheduled(&schedule).map(|(id, window)| (Key::from(id), (id.clone(), *window))).collect();
+        for (key, machine) in &mut self.maintenance.machines {
+            let window = planned.remove(key).map(|(_, window)| window);
+            machine.mode = match (&window, machine.mode) {
+                (None, _) => Mode::Up,
+                (Some(_), Mode::Up) => Mode::Draining,
+                (Some(_), mode) => mode,
+            };
+            machine.unavailability = window;
+        }
+        let fresh = planned.into_iter();
+        let fresh = fresh.map(|(key, (id, window))| (key, Machine { id, mode: Mode::Draining, unavailability: Some(window) }));
+        self.maintenance.machines.extend(fresh);
+        self.maintenance.schedule = schedule;
+        self.forget_machines();
+        self.unsaved = true;
+        let agents: Vec<String> = self.agents.keys().cloned().collect();
+        for agent in agents {
+            self.availability_changed(&agent, now);
+        }
+        Ok(())
+    }
+
+    fn forget_machines(&mut self) {
+        if self.maintenance.machines.len() > REMEMBERED_MACHINES {
+            self.maintenance.machines.retain(|_, machine| machine.mode != Mode::Up);
+        }
+    }
+
+    /// What was offered of the agent, and asked about it, is void: both are done anew.
+    fn availability_changed(&mut self, agent_id: &str, now: Now) {
+        let offers = self.agents.get(agent_id).map(|agent| agent.offers.clone()).unwrap_or_default();
+        self.rescind(offers, now);
+        self.rescind_inverse_offers_of(agent_id);
+        self.maintenance.forget_answers_of(agent_id);
+        self.forget_inverse_filters_of(agent_id);
+        self.reconsider(agent_id, now);
+    }
+
+    /// The mode of a machine, if it is known: scheduled now or before, or an agent's.
+    fn mode(&self, id: &MachineId) -> Result<Mode, String> {
+        let key = Key::from(id);
+        if let Some(machine) = self.maintenance.machines.get(&key) {
+            return Ok(machine.mode);
+        }
+        let known = self.agents.values().any(|agent| Key::from(&machine_of(agent)) == key);
+        if known { Ok(Mode::Up) } else { Err(format!("Machine '{}' is not part of a maintenance schedule", described(id))) }
+    }
+
+    /// START_MAINTENANCE: the machines are down from now on, their agents gone and what ran there lost.
+    pub(super) fn start_maintenance(&mut self, ids: &[MachineId], now: Now) -> Result<(), String> {
+        let keys = check_list(ids)?;
+        for id in ids {
+            if self.mode(id)? != Mode::Draining {
+                return Err(format!("Machine '{}' is not in DRAINING mode and cannot be brought down", described(id)));
+            }
+        }
+        let here = |agent: &&Agent| keys.contains(&Key::from(&machine_of(agent)));
+        let agents: Vec<String> = self.agents.values().filter(here).map(|agent| agent.id.clone()).collect();
+        for agent in agents {
+            self.shut_down_agent(&agent, now);
+        }
+        self.set_mode(&keys, Mode::Down);
+        Ok(())
+    }
+
+    fn set_mode(&mut self, keys: &BTreeSet<Key>, mode: Mode) {
+        for key in keys {
+            if let Some(machine) = self.maintenance.machines.get_mut(key) {
+                machine.mode = mode;
+                if mode == Mode::Up {
+                    machine.unavailability = None;
+                }
+            }
+        }
+        self.unsaved = true;
+    }
+
+    /// STOP_MAINTENANCE: the machines are up and out of the schedule, and their agents may register.
+    pub(super) fn stop_maintenance(&mut self, ids: &[MachineId], now: Now) -> Result<(), String> {
+        let keys = check_list(ids)?;
+        for id in ids {
+            if self.mode(id)? != Mode::Down {
+                return Err(format!("Machine '{}' is not in DOWN mode and cannot be brought up", described(id)));
+            }
+        }
+        self.set_mode(&keys, Mode::Up);
+        self.maintenance.unschedule(&keys);
+        let back = |agent: &&Agent| keys.contains(&Key::from(&machine_of(agent)));
+        let agents: Vec<String> = self.shut_out.values().filter(back).map(|agent| agent.id.clone()).collect();
+        for agent in agents.iter().filter_map(|id| self.shut_out.remove(id)).collect::<Vec<_>>() {
+            self.let_in(agent, now);
+        }
+        Ok(())
+    }
+
+    /// Ends what runs on an agent, takes it out, and waits with it for its machine.
+    pub(super) fn shut_down_agent(&mut self, agent_id: &str, now: Now) {
+        let frameworks = self.agents.get(agent_id).map(|agent| agent.executors.keys().cloned().collect()).unwrap_or_default();
+        let Some(agent) = self.remove_agent(agent_id, Departure::MachineDown, now) else { return };
+        self.draining.remove(agent_id);
+        self.deactivated.remove(agent_id);
+        self.unsaved = true;
+        self.shut_out(agent, frameworks);
+        self.catch_up_on_kills(now);
+    }
+
+    /// An agent of a machine that is down: what it runs has no place any more.
+    pub(super) fn shut_out(&mut self, mut agent: Agent, frameworks: Vec<String>) {
+        let id = agent.id.clone();
+        tracing::info!(agent = id, "the agent's machine is down for maintenance: it is shut out until the machine is up");
+        let waits = frameworks
+            .into_iter()
+            .fold(false, |_, value| agent.must_send(ToAgent::ShutdownFramework { framework_id: FrameworkId { value } }));
+        if waits {
+            self.backlogged.insert(id.clone());
+        }
+        self.shut_out.insert(id, agent);
+    }
+
+    /// GET_MAINTENANCE_STATUS.
+    pub(super) fn maintenance_status(&self) -> ClusterStatus {
+        let answers = |key: &Key| {
+            let here = self.agents.values().filter(|agent| Key::from(&machine_of(agent)) == *key);
+            here.filter_map(|agent| self.maintenance.answers.get(&agent.id)).flat_map(BTreeMap::values).cloned().collect()
+        };
+        let draining = self.maintenance.machines.iter().filter(|(_, machine)| machine.mode == Mode::Draining);
+        ClusterStatus {
+            draining_machines: draining.map(|(key, machine)| DrainingMachine { id: machine.id.clone(), statuses: answers(key) }).collect(),
+            down_machines: self.maintenance.down(),
+        }
+    }
+}
