@@ -10,7 +10,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use podium_mesos::client::{self, Calls, Event, MesosConfig, RolesAnswer, Stop, SubscriptionOver};
 use podium_mesos::operator::Operator;
 use podium_store::Kind;
-use podium_store::index::{Changes, Kinds, Position};
+use podium_store::index::{Changes, IndexState, Kinds, Position};
 use podium_store::writer::{Group, Outcome};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -208,10 +208,30 @@ impl Driver<'_> {
             if let Some(message) = self.removed.take() {
                 return tokio::select! {
                     () = lost.cancelled() => Ok(()),
-                    failure = begin_anew(&self.term, &self.core.settings, &self.operator, &self.core.identity, &message, self.state) => Err(failure),
+                    failure = self.begin_anew(&message) => Err(failure),
                 };
             }
         }
+    }
+
+    /// Mesos has removed our framework. Where no other may begin until a person says so, nobody knows what runs.
+    async fn begin_anew(&mut self, message: &str) -> Failure {
+        let removed = self.core.identity.clone();
+        let failure = begin_anew(&self.term, &self.core.settings, &self.operator, &removed, message, self.state).await;
+        let goes_on = |state: &IndexState| state.framework().is_none_or(|held| held.value.framework_id != removed.framework_id);
+        if self.term.index.read(goes_on) {
+            return failure;
+        }
+        self.calls = None;
+        self.core.lost_sight(self.term.clock.now().0);
+        self.settle().await;
+        while let Some(answer) = self.answers.next().await {
+            if matches!(self.answered(answer), Next::Over) {
+                break;
+            }
+            self.settle().await;
+        }
+        failure
     }
 
     /// Takes an answer, and those that are there already.

@@ -3,7 +3,8 @@
 //!
 //! We choose the id ourselves and make it durable first, which Mesos allows: so no framework can come into being
 //! whose id nobody remembers. A store that has lost the record would begin a second framework beside the first, whose
-//! tasks nobody would see any more; so Mesos is asked first, and a person where the answer leaves doubt.
+//! tasks nobody would see any more; so Mesos is asked first, and a person where the answer leaves doubt. A framework whose
+//! tasks all carry the label of another store leaves none.
 //!
 //! A removed framework's tasks are dead by Mesos' word, and its id is of no more use: we begin anew under another id, and
 //! learn by reconciliation of each task that it is gone. Nothing is taken for dead without that word.
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use podium_mesos::client::{self, MesosConfig};
 use podium_mesos::operator::{KnownFramework, Operator};
+use podium_proto::mesos::v1::Task;
 use podium_proto::records::Framework;
 use podium_retry::Backoff;
 use podium_store::Key;
@@ -19,6 +21,7 @@ use podium_store::writer::{Compare, Group, Op, Outcome};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::strays::Origin;
 use super::{FirstFramework, GatewayState, Settings};
 use crate::runtime::{Failure, Term};
 
@@ -108,7 +111,7 @@ pub(super) async fn begin_anew(
     tell(state, &word);
     let held = term.index.read(|state| state.framework().filter(|held| held.value.framework_id == removed.framework_id).cloned());
     let Some(held) = held else { return Failure(format!("{word}; the record has another id by now")) };
-    let framework_id = match choose_id(settings, operator, Some(&removed.framework_id), state).await {
+    let framework_id = match choose_id(settings, operator, Some(removed), state).await {
         Ok(id) => id,
         Err(failure) => return failure,
     };
@@ -135,41 +138,84 @@ async fn write(term: &Term, when: Compare, framework: Framework) -> Result<(), F
 async fn choose_id(
     settings: &Settings,
     operator: &Operator,
-    removed: Option<&str>,
+    removed: Option<&Identity>,
     state: &watch::Sender<GatewayState>,
 ) -> Result<String, Failure> {
     let fresh = || format!("podium-{}", Uuid::new_v4());
     match &settings.first_framework {
-        FirstFramework::Take(id) if removed != Some(id) => return Ok(id.clone()),
+        FirstFramework::Take(id) if removed.is_none_or(|removed| removed.framework_id != *id) => return Ok(id.clone()),
         FirstFramework::New => return Ok(fresh()),
         FirstFramework::Take(_) | FirstFramework::Ask => {}
     }
     let mut backoff = Backoff::reconnect();
     loop {
-        // An agent that is not back yet may have tasks of a framework that the master does not know without it: asked first, so
-        // that what it brings is in the second answer.
-        let away = match operator.agents_away().await {
-            Ok(away) => away,
-            Err(error) if error.is_refusal() => 0,
-            Err(error) => {
-                tell(state, &error.to_string());
-                tokio::time::sleep(backoff.next_delay()).await;
-                continue;
-            }
-        };
-        match operator.frameworks().await {
-            Ok(_) if away > 0 => {
-                tell(state, &format!("a new framework begins when Mesos has heard of {away} agents again, or given them up"))
-            }
-            Ok(known) => return forgotten(&known, &settings.framework_name).map_or_else(|| Ok(fresh()), |reason| Err(Failure(reason))),
-            Err(error) if error.is_refusal() => {
-                tracing::warn!(%error, "whether Mesos keeps tasks of an older framework of ours can't be told");
-                return Ok(fresh());
-            }
-            Err(error) => tell(state, &error.to_string()),
+        match forgotten(settings, operator, removed).await {
+            Ok(None) => return Ok(fresh()),
+            Ok(Some(reason)) => return Err(Failure(reason)),
+            Err(trouble) => tell(state, &trouble),
         }
         tokio::time::sleep(backoff.next_delay()).await;
     }
+}
+
+/// Why a new framework must not simply begin: an older one of our name holds resources, nobody speaks for it, and it is not
+/// certain that it is another store's. Fails while Mesos can't tell.
+async fn forgotten(settings: &Settings, operator: &Operator, removed: Option<&Identity>) -> Result<Option<String>, String> {
+    // An agent that is not back yet may have tasks of a framework that the master does not know without it: asked first, so
+    // that what it brings is in the later answers.
+    let away = match operator.agents_away().await {
+        Ok(away) => away,
+        Err(error) if error.is_refusal() => 0,
+        Err(error) => return Err(error.to_string()),
+    };
+    let known = match operator.frameworks().await {
+        Ok(_) if away > 0 => return Err(format!("a new framework begins when Mesos has heard of {away} agents again, or given them up")),
+        Ok(known) => known,
+        Err(error) if error.is_refusal() => {
+            tracing::warn!(%error, "whether Mesos keeps tasks of an older framework of ours can't be told");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    for old in known.iter().filter(|framework| is_abandoned(framework, &settings.framework_name)) {
+        // A store that knows of no framework has no cluster id either by which it could tell its own tasks.
+        let Some(removed) = removed else { return Ok(Some(undecided(old, None))) };
+        match operator.tasks(&old.id).await {
+            Ok(tasks) if are_anothers(&tasks, &removed.cluster_id) => {
+                tracing::info!(framework_id = old.id, "a framework of our name without a subscription is another store's");
+            }
+            Err(error) if !error.is_refusal() && !error.is_too_large() => return Err(error.to_string()),
+            Ok(_) | Err(_) => return Ok(Some(undecided(old, Some(removed)))),
+        }
+    }
+    Ok(None)
+}
+
+/// Of our name, with tasks, and nobody speaks for it.
+fn is_abandoned(framework: &KnownFramework, name: &str) -> bool {
+    framework.name == name && !framework.connected && framework.holds_resources
+}
+
+/// Whether every task that a framework has says that another store launched it. Without any task nothing says so.
+fn are_anothers(tasks: &[Task], cluster_id: &str) -> bool {
+    let origin = |task: &Task| Origin::read(task.labels.as_ref()?, &task.task_id.value.parse().ok()?);
+    !tasks.is_empty() && tasks.iter().all(|task| origin(task).is_some_and(|origin| origin.cluster_id != cluster_id))
+}
+
+/// What a person must decide.
+fn undecided(old: &KnownFramework, removed: Option<&Identity>) -> String {
+    let lacks = match removed {
+        None => "the store knows of no framework".to_owned(),
+        Some(removed) => format!(
+            "not all of these tasks say that another store launched them, and framework {}, which the store knows of, was removed",
+            removed.framework_id
+        ),
+    };
+    format!(
+        "Mesos keeps tasks of framework {0}, which is named {1} and has no subscription; {lacks}: \
+         if it is this store's, which has forgotten it, start with --framework-id {0}; if it is another Podium's, with --framework-id new",
+        old.id, old.name
+    )
 }
 
 fn tell(state: &watch::Sender<GatewayState>, trouble: &str) {
@@ -179,20 +225,13 @@ fn tell(state: &watch::Sender<GatewayState>, trouble: &str) {
     });
 }
 
-/// Why a new framework must not simply begin: an older one of our name holds resources, and nobody speaks for it.
-fn forgotten(known: &[KnownFramework], name: &str) -> Option<String> {
-    let old = known.iter().find(|framework| framework.name == name && !framework.connected && framework.holds_resources)?;
-    Some(format!(
-        "Mesos keeps tasks of framework {0}, which is named {name} and has no subscription, and the store knows of no framework: \
-         if it is this store's, which has forgotten it, start with --framework-id {0}; if it is another Podium's, with --framework-id new",
-        old.id
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use podium_mesos::client::Credentials;
+    use podium_mesos::task_group::label;
     use podium_proto::mesos::v1::framework_info::capability::Type;
+    use podium_proto::mesos::v1::{Label, Labels, TaskId};
+    use podium_types::id::{InstanceId, PodId};
 
     use super::*;
 
@@ -202,11 +241,39 @@ mod tests {
 
     #[test]
     fn an_old_framework_with_tasks_that_nobody_speaks_for_is_for_people_to_decide() {
-        let reason = forgotten(&[known("x", false, true), known("podium", false, true)], "podium").unwrap();
-        assert!(reason.contains("--framework-id podium-1") && reason.contains("--framework-id new"), "{reason}");
+        assert!(is_abandoned(&known("podium", false, true), "podium"));
         for other in [known("marathon", false, true), known("podium", true, true), known("podium", false, false)] {
-            assert_eq!(forgotten(&[other], "podium"), None);
+            assert!(!is_abandoned(&other, "podium"));
         }
+        let identity = Identity { framework_id: "podium-0".to_owned(), cluster_id: "ours".to_owned(), lease: 1 };
+        for (removed, why) in [(None, "knows of no framework:"), (Some(&identity), "podium-0, which the store knows of, was removed:")] {
+            let reason = undecided(&known("podium", false, true), removed);
+            for part in ["--framework-id podium-1", "--framework-id new", why] {
+                assert!(reason.contains(part), "{reason}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_framework_is_anothers_when_all_of_its_tasks_say_so() {
+        let instance = InstanceId { pod: PodId::new("/web").unwrap(), uuid: Uuid::from_u128(1) };
+        let task = |cluster: &str| {
+            let labels = [
+                (label::POD, "/web"),
+                (label::CONFIG, "2026-01-01T00:00:00.000Z"),
+                (label::INCARNATION, "1"),
+                (label::CLUSTER, cluster),
+                (label::REVISION, "7"),
+            ];
+            let label = |(key, value): (&str, &str)| Label { key: key.to_owned(), value: Some(value.to_owned()) };
+            let labels = labels.into_iter().filter(|(_, value)| !value.is_empty()).map(label).collect();
+            let task_id = TaskId { value: instance.task_id("c", 1).to_string() };
+            Task { task_id, labels: Some(Labels { labels }), ..Task::default() }
+        };
+        assert!(are_anothers(&[task("theirs"), task("a third's")], "ours"));
+        assert!(!are_anothers(&[task("theirs"), task("ours")], "ours"));
+        assert!(!are_anothers(&[task("theirs"), task("")], "ours"), "without the label it may be anybody's");
+        assert!(!are_anothers(&[], "ours"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What Mesos says of tasks: applied to a record, or about a task that has none.
 
 use podium_proto::mesos::v1::task_status::Reason;
-use podium_proto::mesos::v1::{TaskState, TaskStatus};
+use podium_proto::mesos::v1::{self, TaskState, TaskStatus};
 use podium_proto::records::{Observed, observed};
 use podium_types::condition;
 use podium_types::id::{PodId, TaskId};
@@ -51,6 +51,18 @@ impl Core {
         } else {
             self.stray(Some(&id), status, now);
             self.acknowledge(ack);
+        }
+    }
+
+    /// Our framework is no more, and no other may begin yet: nobody can say of any task what has become of it.
+    pub fn lost_sight(&mut self, now: i64) {
+        self.disconnected();
+        let entries = self.pods.values().flat_map(|pod| pod.entries.values());
+        let alive: Vec<String> = entries.flat_map(|entry| entry.alive().map(|task| task.task_id.clone())).collect();
+        for task_id in alive {
+            let unknown =
+                TaskStatus { task_id: v1::TaskId { value: task_id }, state: TaskState::TaskUnknown.into(), ..TaskStatus::default() };
+            self.update(&unknown, now);
         }
     }
 

@@ -11,7 +11,9 @@ use podium_mesos::client::Masters;
 use podium_mesos::operator::{KnownFramework, Operator};
 use podium_proto::mesos::v1::master::{Call, call};
 use podium_proto::mesos::v1::{FrameworkId, TaskState};
+use podium_proto::records::{Framework, observed};
 use podium_store::index::IndexState;
+use podium_store::writer::{Group, Op};
 use podium_store::{Index, Key, Store};
 use podium_types::definition::Settings;
 use podium_types::id::PodId;
@@ -270,5 +272,78 @@ async fn a_store_that_has_forgotten_its_framework_begins_no_second_one_until_a_p
     let after = cluster.tasks(&web);
     assert!(before.iter().all(|task| after.contains(task)), "{before:?} became {after:?}");
     assert_eq!(framework_id(&cluster.index), Some(old));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_framework_begins_anew_though_another_stores_framework_is_away() {
+    let mut cluster = Cluster::start().await;
+    let web = pod("/web");
+    push(&cluster.store, &web, 2, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 2).await;
+    let theirs = framework_id(&cluster.index).unwrap();
+
+    let server = Server::start().await;
+    let (store, index) = server.connect().await;
+    let (others, _state) = controllers(&store, &index, &cluster.engine);
+    let api = pod("/api");
+    push(&store, &api, 3, "sleep 1000").await;
+    until_runs(&index, &api, 3).await;
+    cluster.stop_controllers().await;
+    let old = framework_id(&index).unwrap();
+    tear_down(&cluster.engine, &old).await;
+    let again = |task: &observed::Task| task.task_id.ends_with(".2") && task.state == Some(TaskState::TaskRunning.into());
+    until(&index, "the next incarnations", |state| {
+        state.pod(&api).unwrap().observed.values().flat_map(|held| &held.value.tasks).filter(|task| again(task)).count() == 3
+    })
+    .await;
+    let new = framework_id(&index).unwrap();
+    assert!(new != old && new != theirs, "{new}");
+    within(others.shutdown()).await;
+    cluster.start_controllers();
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_person_must_say_how_to_go_on_nothing_is_said_to_run() {
+    let mut cluster = Cluster::start().await;
+    let web = pod("/web");
+    push(&cluster.store, &web, 3, "sleep 1000").await;
+    until_runs(&cluster.index, &web, 3).await;
+    cluster.stop_controllers().await;
+    // The store's own tasks run under a framework that it does not know any more, since somebody made it take another.
+    let first = framework_id(&cluster.index).unwrap();
+    let held = cluster.index.read(|state| state.framework().cloned()).unwrap();
+    let record = Framework { framework_id: "podium-other".to_owned(), ..held.value };
+    let replaced = cluster.store.commit(Group::global().then(Op::record(Key::Framework, record))).await;
+    assert!(replaced.committed().is_some());
+    until(&cluster.index, "the other id", |state| state.framework().unwrap().value.framework_id == "podium-other").await;
+    cluster.start_controllers();
+    until(&cluster.index, "the next incarnations", |state| {
+        let tasks = state.pod(&web).unwrap().observed.values().flat_map(|held| &held.value.tasks);
+        tasks.filter(|task| task.task_id.ends_with(".2") && task.state == Some(TaskState::TaskRunning.into())).count() == 3
+    })
+    .await;
+
+    tear_down(&cluster.engine, "podium-other").await;
+    let told = |state: &GatewayState| state.trouble.as_ref().is_some_and(|text| text.contains(&format!("--framework-id {first}")));
+    within(cluster.state.wait_for(told)).await.unwrap();
+    until(&cluster.index, "tasks of which nothing is known", |state| {
+        let tasks = state.pod(&web).unwrap().observed.values().flat_map(|held| &held.value.tasks);
+        tasks.filter(|task| task.state == Some(TaskState::TaskUnknown.into())).count() == 3
+    })
+    .await;
+    until(&cluster.index, "a status that says so", |state| {
+        let status = state.pod(&web).and_then(|view| view.status.as_ref());
+        status.is_some_and(|held| String::from_utf8_lossy(&held.value).contains(r#""phase":"Degraded""#))
+    })
+    .await;
+    assert_eq!(framework_id(&cluster.index).as_deref(), Some("podium-other"));
+    cluster.stop_controllers().await;
+
+    let (controllers, _state) = controllers_beginning_with(FirstFramework::New, &cluster.store, &cluster.index, &cluster.engine);
+    cluster.controllers = Some(controllers);
+    until(&cluster.index, "another framework", |state| state.framework().unwrap().value.framework_id != "podium-other").await;
+    until_runs(&cluster.index, &web, 3).await;
     cluster.stop().await;
 }
