@@ -25,8 +25,10 @@ pub struct Agent {
     pub hostname: String,
     /// `rack:a;ssd:1`; may be empty.
     pub attributes: String,
-    /// `cpus:8;mem:16000;disk:10000;ports:[31000-32000]`; `cpus(role):2` is reserved for a role.
+    /// `cpus:8;mem:16000;disk:10000;ports:[31000-32000]`; `cpus(role):2` is reserved for a role. Or JSON.
     pub resources: String,
+    /// Folders that are to be mount points, as Mesos demands of disks of the type MOUNT; for the cluster alone.
+    pub mounts: Vec<PathBuf>,
 }
 
 impl Agent {
@@ -37,6 +39,7 @@ impl Agent {
             hostname: format!("agent-{number}"),
             attributes: String::new(),
             resources: format!("cpus:16;mem:16384;disk:20480;ports:[{first}-{}]", first + 199),
+            mounts: Vec::new(),
         }
     }
 }
@@ -68,6 +71,7 @@ pub struct RealMesos {
     pub process: Option<Background>,
     folder: PathBuf,
     agents: usize,
+    mounts: Vec<PathBuf>,
     login: Option<Login>,
     flags: Vec<(String, String)>,
 }
@@ -95,6 +99,7 @@ impl RealMesos {
             process: None,
             folder,
             agents: agents.len(),
+            mounts: agents.iter().flat_map(|agent| agent.mounts.clone()).collect(),
             login,
             flags: flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
@@ -187,7 +192,7 @@ impl RealMesos {
 
     fn command(&self, agents: usize) -> Command {
         let (ip, port) = self.address.split_once(':').expect("the address has a port");
-        let mut command = Command::new(installed().join("mesos-cluster"));
+        let mut command = mounted(&self.mounts, &installed().join("mesos-cluster"));
         command.env("LIBPROCESS_IP", ip).env("LIBPROCESS_PORT", port);
         command.env("CLUSTER_FLAGS", self.folder.join("flags")).current_dir(&self.folder);
         let mut flag = |name: &str, value: &str| {
@@ -221,6 +226,21 @@ impl Drop for RealMesos {
 
 /// Flags that each agent has its own value of.
 const OWN_FLAGS: [&str; 3] = ["hostname", "attributes", "resources"];
+
+/// A command that sees these folders as mount points, and nobody else does: each is mounted on itself in a namespace of the
+/// command's own, which ends with it. So nothing is left behind, and what is written there is seen from outside.
+fn mounted(folders: &[PathBuf], program: &Path) -> Command {
+    if folders.is_empty() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let script = "program=$1; shift; for folder; do mount --bind \"$folder\" \"$folder\" || exit 1; done; exec \"$program\"";
+    command.args(["--mount", "sh", "-c", script, "sh"]).arg(program).args(folders);
+    command
+}
 
 /// One file a flag and agent, numbered in the order in which they are read (see `cluster.cc`).
 fn write_flags(folder: &Path, agents: &[Agent]) {

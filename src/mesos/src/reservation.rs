@@ -101,7 +101,8 @@ impl Maker<'_> {
     pub fn volume(&self, reserved: &Resource, name: &str, persistence_id: &str) -> Resource {
         let persistence = Persistence { id: persistence_id.to_owned(), principal: self.principal.map(str::to_owned) };
         let volume = v1::Volume { container_path: name.to_owned(), mode: v1::volume::Mode::Rw.into(), ..v1::Volume::default() };
-        let disk = DiskInfo { persistence: Some(persistence), volume: Some(volume), ..DiskInfo::default() };
+        let source = reserved.disk.as_ref().and_then(|disk| disk.source.clone());
+        let disk = DiskInfo { persistence: Some(persistence), volume: Some(volume), source };
         Resource { disk: Some(disk), ..reserved.clone() }
     }
 }
@@ -146,10 +147,12 @@ fn parted<'a>(all: impl IntoIterator<Item = &'a Resource>) -> (Vec<Resource>, Ve
 #[cfg(test)]
 mod tests {
     use podium_proto::wire::resources::scalar_entry;
+    use podium_types::definition::PersistentKind;
     use podium_types::id::PodId;
     use uuid::Uuid;
 
     use super::*;
+    use crate::matching::offered_disk as offered;
 
     #[test]
     fn what_is_reserved_tells_whose_it_is_and_can_be_undone() {
@@ -179,5 +182,24 @@ mod tests {
         assert_eq!(undone[0].destroy.as_ref().unwrap().volumes, [volume]);
         assert_eq!(&undone[1].unreserve.as_ref().unwrap().resources, reserved);
         assert_eq!(undo([&disk]).len(), 1, "there is no volume to destroy");
+    }
+
+    #[test]
+    fn a_volume_on_a_disk_of_its_own_names_that_disk_from_its_reservation_to_its_end() {
+        let owner =
+            Owner { instance: "i".to_owned(), framework_id: "F".to_owned(), cluster_id: "C".to_owned(), incarnation: 1, revision: 1 };
+        let maker = Maker { owner: &owner, role: "db", principal: None };
+        let mount = |root: &str| offered(PersistentKind::Mount, root, 100, Some("fast"));
+        let disks = ["/a", "/b"].map(|root| maker.reserved(&mount(root)));
+        let volumes = [maker.volume(&disks[0], "one", "1"), maker.volume(&disks[1], "two", "2")];
+        for (volume, disk) in volumes.iter().zip(&disks) {
+            let (volume, disk) = (volume.disk.as_ref().unwrap(), disk.disk.as_ref().unwrap());
+            assert!(volume.persistence.is_some() && volume.source == disk.source && disk.source.is_some());
+        }
+        let (made, undone) = (make(&volumes), undo(&volumes));
+        assert_eq!(made[0].reserve.as_ref().unwrap().resources, disks, "whole, each by itself");
+        assert_eq!(made[1].create.as_ref().unwrap().volumes, volumes);
+        assert_eq!(undone[0].destroy.as_ref().unwrap().volumes, volumes);
+        assert_eq!(undone[1].unreserve.as_ref().unwrap().resources, disks);
     }
 }

@@ -78,7 +78,7 @@ fn keep(scenario: &str, whose: &str, transcript: &Transcript) {
 const RESOURCES: &str = "cpus:16;mem:65536;disk:500000;ports:[10000-29999]";
 
 fn agent(hostname: &str) -> Agent {
-    Agent { hostname: hostname.to_owned(), attributes: String::new(), resources: RESOURCES.to_owned() }
+    Agent { hostname: hostname.to_owned(), resources: RESOURCES.to_owned(), ..Agent::new(1) }
 }
 
 /// Fails unless what differs is what the list holds for these scenarios.

@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 
 use super::ground::{QUICK, task};
 
-const POD: &str = "/db/main";
+pub(super) const POD: &str = "/db/main";
 
 /// What is seen alike on both engines.
-struct Place {
-    api: Api,
-    master: Api,
-    folder: PathBuf,
+pub(super) struct Place {
+    pub(super) api: Api,
+    pub(super) master: Api,
+    pub(super) folder: PathBuf,
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn put(place: &Place, instances: u32, value: &str) {
 }
 
 /// By instance: the task that runs, once it has printed so many lines, and those lines.
-fn printed(place: &Place, instances: usize, lines: usize) -> BTreeMap<String, (String, Vec<String>)> {
+pub(super) fn printed(place: &Place, instances: usize, lines: usize) -> BTreeMap<String, (String, Vec<String>)> {
     let status = place.api.stable(POD, instances);
     let all = status["instances"].as_array().unwrap().iter().map(|instance| {
         let task = instance["containers"][0]["containerId"].as_str().unwrap_or_else(|| panic!("no task: {status}")).to_owned();
@@ -94,7 +94,7 @@ fn printed(place: &Place, instances: usize, lines: usize) -> BTreeMap<String, (S
 }
 
 /// The volumes that agents have reserved for the role, as the master shows them.
-fn volumes(place: &Place) -> Vec<Value> {
+pub(super) fn volumes(place: &Place) -> Vec<Value> {
     let slaves = place.master.get("/slaves").json();
     let slaves = slaves["slaves"].as_array().cloned().unwrap_or_default();
     let reserved = slaves.iter().flat_map(|slave| slave["reserved_resources_full"]["db"].as_array().cloned().unwrap_or_default());
@@ -140,7 +140,7 @@ fn first_launches(place: &Place) -> Vec<String> {
 }
 
 /// What the one instance prints after its next launch.
-fn next_launch(place: &Place, before: Vec<String>) -> Vec<String> {
+pub(super) fn next_launch(place: &Place, before: Vec<String>) -> Vec<String> {
     let status = place.api.stable(POD, 1);
     let running = task(&status, "store");
     if before.contains(&running) {

@@ -2,10 +2,11 @@
 
 use podium_proto::wire::amounts::{Amounts, thousandths};
 use podium_proto::wire::ranges::RangeSet;
-use podium_types::definition::{Constraint, Operator, PersistentVolume, PodDefinition};
+use podium_types::definition::{Constraint, Operator, PersistentKind, PersistentVolume, PodDefinition};
 
 use super::accepted::{Accepted, AcceptedRoles};
 use super::constraint::{Counting, Fixed, is_fixed};
+use super::disks::Wish;
 use super::slot::Kind;
 use super::tree::Size;
 use super::{Group, Paid, Reason, Rules, Slot, Waiting, choose_ports};
@@ -20,7 +21,12 @@ pub(super) struct Demand {
     total: Amounts,
     /// Host ports to be chosen.
     any_ports: u64,
+    /// Volumes that are not on the agent's own disk.
+    disks: Vec<PersistentVolume>,
 }
+
+/// Equal for demands that fit the same slots.
+pub(super) type Signature = (Size, RangeSet, Vec<PersistentVolume>);
 
 impl Demand {
     fn of(definition: &PodDefinition) -> Self {
@@ -46,10 +52,14 @@ impl Demand {
                 }
             }
         }
+        let mut disks = Vec::new();
         for (_, volume) in definition.persistent_volumes() {
-            total.disk = total.disk.saturating_add(volume_size(volume));
+            match volume.kind {
+                PersistentKind::Root => total.disk = total.disk.saturating_add(volume_size(volume)),
+                PersistentKind::Path | PersistentKind::Mount => disks.push(volume.clone()),
+            }
         }
-        Demand { total, any_ports }
+        Demand { total, any_ports, disks }
     }
 
     pub fn size(&self) -> Size {
@@ -57,9 +67,8 @@ impl Demand {
         [self.total.cpus, self.total.mem, self.total.disk, self.total.gpus, ports]
     }
 
-    /// Equal for demands that fit the same slots.
-    pub fn signature(&self) -> (Size, RangeSet) {
-        (self.size(), self.total.ports.clone())
+    pub fn signature(&self) -> Signature {
+        (self.size(), self.total.ports.clone(), self.disks.clone())
     }
 }
 
@@ -87,6 +96,8 @@ pub(super) struct Candidate<'a> {
     group: &'a Group<'a>,
     pub demand: Demand,
     pub accepted: Accepted<'a>,
+    /// What its volumes want of disks other than the agent's own.
+    wishes: Vec<Wish<'a>>,
     leaves_region: bool,
     shares_gpu_agents: bool,
 }
@@ -108,6 +119,7 @@ impl<'a> Candidate<'a> {
             } else {
                 Accepted::new(&placement.accepted_resource_roles, rules.accepted_roles)
             },
+            wishes: group.definition.persistent_volumes().filter_map(|(_, volume)| Wish::of(volume)).collect(),
             leaves_region: placement.constraints.iter().any(|constraint| matches!(constraint.field_name.as_str(), "@region" | "@zone")),
             shares_gpu_agents: shares_gpu_agents || demand.total.gpus > 0,
             demand,
@@ -186,23 +198,27 @@ impl<'a> Candidate<'a> {
 
     /// What is not enough of the slot.
     pub fn shortage(&self, slot: &Slot) -> Option<Reason> {
-        if self.accepted.is_everything() { self.lacks(slot.free()) } else { self.lacks(&slot.free_of(&self.accepted)) }
+        if self.accepted.is_everything() { self.lacks(slot, slot.free()) } else { self.lacks(slot, &slot.free_of(&self.accepted)) }
     }
 
-    fn lacks(&self, free: &Amounts) -> Option<Reason> {
+    /// The same, where so much of it is accepted.
+    fn lacks(&self, slot: &Slot, free: &Amounts) -> Option<Reason> {
         let wanted = &self.demand.total;
-        let scalars = [
-            (free.cpus, wanted.cpus, Reason::InsufficientCpus),
-            (free.mem, wanted.mem, Reason::InsufficientMemory),
-            (free.disk, wanted.disk, Reason::InsufficientDisk),
-            (free.gpus, wanted.gpus, Reason::InsufficientGpus),
-        ];
-        let short = scalars.into_iter().find(|(free, wanted, _)| free < wanted).map(|(_, _, reason)| reason);
         let ports = || {
             let enough = free.ports.len() >= self.demand.any_ports.saturating_add(wanted.ports.len());
             !enough || !free.ports.contains_all(&wanted.ports)
         };
-        short.or_else(|| ports().then_some(Reason::InsufficientPorts))
+        if free.cpus < wanted.cpus {
+            Some(Reason::InsufficientCpus)
+        } else if free.mem < wanted.mem {
+            Some(Reason::InsufficientMemory)
+        } else if free.disk < wanted.disk || !slot.has_disks(&self.wishes) {
+            Some(Reason::InsufficientDisk)
+        } else if free.gpus < wanted.gpus {
+            Some(Reason::InsufficientGpus)
+        } else {
+            ports().then_some(Reason::InsufficientPorts)
+        }
     }
 
     /// Pays for one instance out of the slot; none if its entries do not suffice after all, and the slot is spoilt then.
@@ -231,7 +247,11 @@ impl<'a> Candidate<'a> {
             ];
             task_resources.push(slot.take(&amounts, accepted)?);
         }
+        let mut disks = slot.take_disks(&self.wishes)?.into_iter();
         let volumes = definition.persistent_volumes().map(|(_, volume)| {
+            if volume.kind != PersistentKind::Root {
+                return disks.next();
+            }
             let mut pieces = slot.take(&[(Kind::Disk, volume_size(volume))], accepted)?;
             // A volume is one resource.
             pieces.pop().filter(|_| pieces.is_empty())

@@ -60,7 +60,7 @@ impl Claim<'_> {
             Some(rest.remove(at))
         });
         let volumes = volumes.collect::<Option<Vec<_>>>()?;
-        let mut take = |name: &str, amount: i64| resources::take_scalar(&mut rest, name, amount, |_| true).ok();
+        let mut take = |name: &str, amount: i64| resources::take_scalar(&mut rest, name, amount, |resource| resource.disk.is_none()).ok();
         let executor = &self.definition.executor_resources;
         let mut executor_resources = Vec::new();
         for (name, amount) in [("cpus", executor.cpus), ("mem", executor.mem), ("disk", executor.disk)] {
@@ -86,7 +86,7 @@ impl Claim<'_> {
     }
 }
 
-/// Whether this is the volume of that name; a size of 0 is any.
+/// Whether this is the volume of that name. On a disk of its own it may be larger than was asked for.
 fn is_volume(resource: &v1::Resource, name: &str, size: i64) -> bool {
     let disk = resource.disk.as_ref().filter(|disk| disk.persistence.is_some());
     let at = disk.and_then(|disk| disk.volume.as_ref()).map(|volume| volume.container_path.as_str());

@@ -71,7 +71,8 @@ impl Test {
     }
 }
 
-fn pattern(value: Option<&str>) -> Option<Regex> {
+/// A regular expression that the whole of a text must match; none if it cannot be read.
+pub(super) fn pattern(value: Option<&str>) -> Option<Regex> {
     regex::RegexBuilder::new(&format!("^(?:{})$", value?)).size_limit(REGEX_LIMIT).build().ok()
 }
 

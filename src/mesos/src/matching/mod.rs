@@ -9,6 +9,7 @@ mod accepted;
 mod candidate;
 mod claim;
 mod constraint;
+mod disks;
 mod facts;
 mod pool;
 mod slot;
@@ -23,6 +24,9 @@ pub use accepted::AcceptedRoles;
 use candidate::Candidate;
 pub use claim::{Claim, reclaim};
 use constraint::Counting;
+pub(crate) use disks::admits_no_path;
+#[cfg(test)]
+pub(crate) use disks::tests::offered as offered_disk;
 pub use facts::AgentFacts;
 use pool::{Closed, Pool, Pools};
 pub use slot::{Holding, Slot, slots};
@@ -42,7 +46,7 @@ pub enum Reason {
     InsufficientCpus,
     /// Too little memory.
     InsufficientMemory,
-    /// Too little disk.
+    /// Too little disk, or no disk of the kind that a volume asks for.
     InsufficientDisk,
     /// Too few GPUs.
     InsufficientGpus,

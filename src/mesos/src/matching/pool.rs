@@ -5,9 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use podium_proto::wire::ranges::RangeSet;
-
-use super::candidate::{Candidate, Demand, Key};
+use super::candidate::{Candidate, Demand, Key, Signature};
 use super::tree::{NOTHING, Size, Tree};
 use super::{Rules, Slot};
 
@@ -38,7 +36,7 @@ pub(super) struct Pool {
     /// By position among the members.
     tree: Tree,
     /// Demands for which there is no room, wherever other instances are.
-    hopeless: HashSet<(Size, RangeSet)>,
+    hopeless: HashSet<Signature>,
 }
 
 impl Pool {

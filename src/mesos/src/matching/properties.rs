@@ -277,7 +277,9 @@ fn held_for(instance: &str, agent: &Agent, incarnation: u32, complete: bool) -> 
     entries.push(ranges_entry("ports", &std::iter::once(port..=port).collect()));
     let mut held: Vec<v1::Resource> = entries.iter().map(|entry| maker.reserved(entry)).collect();
     if complete {
-        held.push(maker.volume(&maker.reserved(&scalar_entry("disk", 1_000)), "v", instance));
+        // A mount is larger than what was asked for, as whoever has reserved it takes all of it.
+        let disk = if incarnation == 1 { scalar_entry("disk", 1_000) } else { offered_disk(PersistentKind::Mount, "/m", 7, Some("p")) };
+        held.push(maker.volume(&maker.reserved(&disk), "v", instance));
     }
     held.iter_mut().for_each(|entry| entry.allocation_info = Some(AllocationInfo { role: Some(agent.role.into()) }));
     held
@@ -415,5 +417,159 @@ proptest! {
         offers.rotate_left(rotate % length);
         let mut again = slots(&offers);
         prop_assert_eq!(place(&mut again, &groups, &rules), placed, "the order of offers matters");
+    }
+}
+
+/// An agent's disk: its kind, its size, its profile.
+type DiskKind = (PersistentKind, i64, Option<&'static str>);
+
+fn any_kind() -> impl Strategy<Value = PersistentKind> {
+    prop_oneof![Just(PersistentKind::Path), Just(PersistentKind::Mount)]
+}
+
+fn any_profile() -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![4 => Just(None), 1 => Just(Some("fast"))]
+}
+
+fn any_volume() -> impl Strategy<Value = PersistentVolume> {
+    let like = prop_oneof![4 => Just(None), 1 => Just(Some("/d[01]")), 1 => Just(Some("/d.")), 1 => Just(Some("d1"))];
+    (any_kind(), 0u64..5, proptest::option::weighted(0.3, 1u64..6), any_profile(), like).prop_map(
+        |(kind, size, max_size, profile, like)| PersistentVolume {
+            kind,
+            size,
+            max_size,
+            profile_name: profile.map(str::to_owned),
+            path_like: like.map(str::to_owned).into_iter().collect(),
+        },
+    )
+}
+
+/// An agent with nothing scarce but disks, in one offer or two.
+fn with_disks(index: usize, disks: &[DiskKind], split: bool) -> Vec<v1::Offer> {
+    let agent = Agent {
+        index,
+        role: "db",
+        cpus: 1_000_000,
+        reserved_cpus: 0,
+        gpus: 0,
+        ports: 0,
+        rack: None,
+        level: None,
+        zone: None,
+        closes_at: None,
+        split,
+    };
+    let mut offers = agent.offers();
+    for (number, (kind, size, profile)) in disks.iter().enumerate() {
+        let mut parts = vec![offered_disk(*kind, &format!("/d{number}"), *size, *profile)];
+        if *kind == PersistentKind::Path && *size > 1 && split {
+            // Two offers may each have a part of it.
+            parts = vec![
+                offered_disk(*kind, &format!("/d{number}"), 1, *profile),
+                offered_disk(*kind, &format!("/d{number}"), *size - 1, *profile),
+            ];
+        }
+        for (part, mut entry) in parts.into_iter().enumerate() {
+            entry.allocation_info = Some(AllocationInfo { role: Some("db".into()) });
+            let at = (number + part) % offers.len();
+            offers[at].resources.push(entry);
+        }
+    }
+    offers
+}
+
+/// The number, the kind, the size in MiB and the profile of a disk or of a part of one.
+fn told(resource: &v1::Resource) -> Option<(usize, PersistentKind, i64, Option<String>)> {
+    let source = resource.disk.as_ref()?.source.as_ref()?;
+    let (kind, root) = match (&source.path, &source.mount) {
+        (Some(path), None) => (PersistentKind::Path, path.root.as_deref()?),
+        (None, Some(mount)) => (PersistentKind::Mount, mount.root.as_deref()?),
+        _ => return None,
+    };
+    Some((root.strip_prefix("/d")?.parse().ok()?, kind, Amounts::of([resource]).disk / 1000, source.profile.clone()))
+}
+
+fn suits(volume: &PersistentVolume, number: usize, kind: PersistentKind, profile: Option<&str>) -> bool {
+    let path = volume.path_like.iter().all(|like| match like.as_str() {
+        "/d[01]" => number < 2,
+        like => like == "/d.",
+    });
+    volume.kind == kind && volume.profile_name.as_deref() == profile && path
+}
+
+/// Whether all volumes fit on what is left of the disks: every way is tried.
+fn all_fit(volumes: &[PersistentVolume], disks: &[DiskKind], left: &[i64]) -> bool {
+    let Some((volume, others)) = volumes.split_first() else { return true };
+    let size = i64::try_from(volume.size.max(1)).unwrap();
+    disks.iter().enumerate().any(|(number, (kind, whole, profile))| {
+        let is_mount = *kind == PersistentKind::Mount;
+        let most = volume.max_size.filter(|_| is_mount).map_or(i64::MAX, |most| i64::try_from(most).unwrap());
+        let mut after = left.to_vec();
+        after[number] = if is_mount { 0 } else { left[number] - size };
+        let open = left[number] >= size && *whole <= most;
+        open && suits(volume, number, *kind, *profile) && all_fit(others, disks, &after)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #[test]
+    fn disks_are_sold_once_to_volumes_that_asked_for_such_and_no_instance_that_fits_is_left_out(
+        agents in proptest::collection::vec((proptest::collection::vec((any_kind(), 1i64..6, any_profile()), 0..5), any::<bool>()), 1..4),
+        pods in proptest::collection::vec((proptest::collection::vec(any_volume(), 1..4), 1usize..4), 1..4),
+        rotate in 0usize..8,
+    ) {
+        let mut offers: Vec<v1::Offer> =
+            agents.iter().enumerate().flat_map(|(index, (disks, split))| with_disks(index, disks, *split)).collect();
+        let pods: Vec<(PodDefinition, Vec<PersistentVolume>, Vec<Waiting>)> = pods.into_iter().enumerate().map(|(one, (volumes, count))| {
+            let mut definition = definition(0.1, &[], Vec::new());
+            let named = |(index, volume): (usize, &PersistentVolume)| Volume { name: format!("v{index}"), source: VolumeSource::Persistent(volume.clone()) };
+            definition.volumes = volumes.iter().enumerate().map(named).collect();
+            let waiting = (0..count).map(|n| Waiting { instance: Uuid::from_u128((one as u128 * 977 + n as u128 * 31 + 1) << 7), incarnation: 1 });
+            (definition, volumes, waiting.collect())
+        }).collect();
+        let groups: Vec<Group<'_>> =
+            pods.iter().map(|(definition, _, waiting)| Group { definition, role: "db", waiting, counted: &[] }).collect();
+        let mut rest = slots(&offers);
+        let placed = place(&mut rest, &groups, &Rules::default());
+
+        let mut left: Vec<Vec<i64>> = agents.iter().map(|(disks, _)| disks.iter().map(|(_, size, _)| *size).collect()).collect();
+        for one in &placed {
+            let index: usize = rest[one.slot].agent_id[1..].parse().unwrap();
+            let volumes = &pods[one.group].1;
+            prop_assert_eq!(one.volumes.len(), volumes.len());
+            for (piece, volume) in one.volumes.iter().zip(volumes) {
+                let (number, kind, size, profile) = told(piece).unwrap();
+                prop_assert!(suits(volume, number, kind, profile.as_deref()), "{:?} for {:?}", piece, volume);
+                let offered = agents[index].0[number];
+                prop_assert_eq!((kind, profile.as_deref()), (offered.0, offered.2));
+                if kind == PersistentKind::Mount {
+                    prop_assert_eq!(size, offered.1, "a part of a mount");
+                    prop_assert!(size >= volume.size as i64 && volume.max_size.is_none_or(|most| size <= most as i64));
+                } else {
+                    prop_assert_eq!(size, volume.size.max(1) as i64);
+                }
+                left[index][number] -= size;
+                prop_assert!(left[index][number] >= 0, "more than there is of {:?}", piece);
+            }
+            let others = one.executor_resources.iter().chain(one.task_resources.iter().flatten());
+            prop_assert!(others.into_iter().all(|resource| resource.disk.is_none()), "a disk for something else than a volume");
+        }
+        for (one, (_, volumes, waiting)) in pods.iter().enumerate() {
+            let count = placed.iter().filter(|placed| placed.group == one).count();
+            if count < waiting.len() {
+                for ((disks, _), left) in agents.iter().zip(&left) {
+                    prop_assert!(!all_fit(volumes, disks, left), "{:?} fit on {:?} with {:?}", volumes, disks, left);
+                }
+                let group = Group { waiting: &waiting[count..], ..groups[one].clone() };
+                let reasons = explain(&rest, &group, &Rules::default());
+                prop_assert!(reasons.iter().all(|reason| *reason == Some(Reason::InsufficientDisk)), "{:?}", reasons);
+            }
+        }
+
+        let length = offers.len();
+        offers.rotate_left(rotate % length);
+        let mut again = slots(&offers);
+        prop_assert_eq!(place(&mut again, &groups, &Rules::default()), placed, "the order of offers matters");
     }
 }

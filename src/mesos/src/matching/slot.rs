@@ -8,6 +8,7 @@ use podium_proto::wire::ranges::RangeSet;
 use podium_proto::wire::resources;
 
 use super::accepted::Accepted;
+use super::disks::{self, Disk, Wish};
 use super::facts::AgentFacts;
 use super::tree::Size;
 use crate::reservation::Owner;
@@ -33,6 +34,8 @@ pub struct Slot {
     entries: Vec<Entry>,
     /// The sum of the entries.
     free: Amounts,
+    /// Beside the agent's own, which is among the entries.
+    disks: Vec<Disk>,
     /// What is reserved for instances, each for itself: nobody else may use it.
     pub(super) holdings: Vec<Holding>,
 }
@@ -155,6 +158,7 @@ impl Slot {
             has_gpus: false,
             entries: Vec::new(),
             free: Amounts::default(),
+            disks: Vec::new(),
             holdings: Vec::new(),
         };
         for resource in offers.iter().flat_map(|offer| &offer.resources) {
@@ -162,6 +166,8 @@ impl Slot {
                 slot.hold(owner, resource);
             } else if let Some(entry) = Entry::of(resource).filter(|_| is_usable(resource)) {
                 slot.merge(entry);
+            } else if let Some(disk) = Disk::of(resource) {
+                disk.merge_into(&mut slot.disks);
             }
         }
         slot.entries.sort_by_key(|entry| !resources::is_reserved(&entry.account));
@@ -243,6 +249,16 @@ impl Slot {
         Some(pieces)
     }
 
+    /// Whether there is a disk for each of these volumes.
+    pub(super) fn has_disks(&self, wishes: &[Wish<'_>]) -> bool {
+        disks::fit(&self.disks, wishes)
+    }
+
+    /// Takes what these volumes want, in their order.
+    pub(super) fn take_disks(&mut self, wishes: &[Wish<'_>]) -> Option<Vec<v1::Resource>> {
+        disks::take(&mut self.disks, wishes)
+    }
+
     /// Takes exactly these ports.
     pub(super) fn take_ports(&mut self, ports: &RangeSet, accepted: &Accepted<'_>) -> Option<Vec<v1::Resource>> {
         let mut pieces = Vec::new();
@@ -268,7 +284,7 @@ fn size(free: &Amounts) -> Size {
     [free.cpus, free.mem, free.disk, free.gpus, i64::try_from(free.ports.len()).unwrap_or(i64::MAX)]
 }
 
-/// Revocable and shared resources, and disks other than the agent's own, are not for ordinary tasks.
+/// Revocable and shared resources are not for ordinary tasks, and disks other than the agent's own only for volumes that ask for them.
 fn is_usable(entry: &v1::Resource) -> bool {
     entry.revocable.is_none() && entry.shared.is_none() && entry.disk.is_none() && entry.provider_id.is_none()
 }

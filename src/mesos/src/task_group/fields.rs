@@ -507,7 +507,7 @@ fn a_persistent_volume_is_the_executors_folder_of_its_name_and_what_cannot_be_is
     let launch = launched(&pod).unwrap();
     let source = "/task_group/tasks/0/container/volumes/0/source/sandbox_path";
     assert_eq!((shown(&launch, &format!("{source}/type")), shown(&launch, &format!("{source}/path"))), ("PARENT".into(), "shared".into()));
-    set(&mut pod, "/volumes/0", &json!({"name": "shared", "persistent": {"size": 10, "type": "mount"}}));
+    set(&mut pod, "/volumes/0", &json!({"name": "shared", "persistent": {"size": 10, "type": "root", "profileName": "fast"}}));
     let error = launched(&pod).unwrap_err().to_string();
-    assert!(error.contains("persistent volume `shared`") && error.contains("`root`"), "{error}");
+    assert!(error.contains("persistent volume `shared`") && error.contains("has no profile"), "{error}");
 }

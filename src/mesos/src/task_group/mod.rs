@@ -11,6 +11,7 @@ use podium_proto::mesos::v1;
 use podium_types::definition::{Container, PersistentKind, PersistentVolume, PodDefinition};
 use podium_types::id::{InstanceId, Version};
 
+use crate::matching::admits_no_path;
 use crate::secret::SecretValues;
 
 /// Labels by which a task is recognised when its records are lost.
@@ -157,8 +158,11 @@ pub fn build(launch: &Launch<'_>) -> Result<(v1::ExecutorInfo, v1::TaskGroupInfo
 
 /// Whether there can be such a volume: it becomes a folder of its name in the executor's sandbox.
 fn check_volume(name: &str, volume: &PersistentVolume) -> Result<(), BuildError> {
-    let why = if volume.kind != PersistentKind::Root || volume.profile_name.is_some() {
-        "only disks of the type `root`, without a profile, are reserved: Podium does not choose among an agent's other disks"
+    let is_root = volume.kind == PersistentKind::Root;
+    let why = if is_root && volume.profile_name.is_some() {
+        "an agent's own disk (type `root`) has no profile: ask for the type `path` or `mount`"
+    } else if is_root && !admits_no_path(volume) {
+        "an agent's own disk (type `root`) has no path that could match: ask for the type `path` or `mount`"
     } else if matches!(name, "." | "..") || name.contains(['/', '\0']) {
         "its name becomes that of a folder, which this cannot be"
     } else {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use podium_proto::wire::resources::scalar_entry;
 use podium_types::definition::{
     Artifact, Command, Endpoint, EnvironmentValue, Exec, HealthCheck, HttpScheme, Image, ImageKind, Lifecycle, Limit, Network, NetworkMode,
-    Probe, ResourceLimits, SecretSource, Volume, VolumeMount, VolumeSource,
+    PersistentKind, PersistentVolume, Probe, ResourceLimits, SecretSource, Volume, VolumeMount, VolumeSource,
 };
 use podium_types::id::PodId;
 use uuid::Uuid;
@@ -184,6 +184,27 @@ fn volumes_are_shared_through_the_executors_sandbox_or_lie_on_the_host() {
     assert_eq!((sandbox.r#type(), sandbox.path.as_str()), (v1::volume::source::sandbox_path::Type::Parent, "volumes/data"));
     assert_eq!((volumes[0].container_path.as_str(), volumes[0].mode), ("m/data", v1::volume::Mode::Rw as i32));
     assert_eq!((volumes[1].host_path.as_deref(), volumes[1].mode), (Some("/etc"), v1::volume::Mode::Ro as i32));
+}
+
+#[test]
+fn a_persistent_volume_is_refused_where_no_disk_could_be_one_for_it() {
+    let mut fixture = Fixture::new(&[]);
+    let mut build = |name: &str, kind, profile: Option<&str>, like: &[&str]| {
+        let path_like = like.iter().map(|like| (*like).to_owned()).collect();
+        let volume = PersistentVolume { kind, size: 1, max_size: None, profile_name: profile.map(str::to_owned), path_like };
+        fixture.definition.volumes = vec![Volume { name: name.into(), source: VolumeSource::Persistent(volume) }];
+        fixture.build().map(|_| ()).map_err(|error| error.to_string())
+    };
+    for (kind, profile, like) in
+        [(PersistentKind::Root, None, &[".*"][..]), (PersistentKind::Path, Some("fast"), &["/mnt/.*"]), (PersistentKind::Mount, None, &[])]
+    {
+        assert_eq!(build("v", kind, profile, like), Ok(()), "{kind:?}");
+        assert!(build("a/b", kind, profile, like).unwrap_err().contains("its name becomes that of a folder"));
+    }
+    assert!(
+        build("v", PersistentKind::Root, Some("fast"), &[]).unwrap_err().contains("has no profile: ask for the type `path` or `mount`")
+    );
+    assert!(build("v", PersistentKind::Root, None, &["/mnt/.*"]).unwrap_err().contains("has no path that could match"));
 }
 
 fn check(probe: Probe) -> Option<HealthCheck> {

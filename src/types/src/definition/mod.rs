@@ -302,7 +302,7 @@ impl PodDefinition {
 }
 
 /// Disk that outlives the instance. Sizes in MiB.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PersistentVolume {
     /// `root`, `path` or `mount`.
     pub kind: PersistentKind,
@@ -317,7 +317,7 @@ pub struct PersistentVolume {
 }
 
 /// The kind of disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PersistentKind {
     /// The agent's own disk.
     Root,

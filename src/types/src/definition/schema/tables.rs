@@ -316,8 +316,8 @@ pub(super) static PERSISTENT: Shape = Shape {
     members: &[
         member("type", Of::Word(PersistentKind::NAMES), "The kind of disk; by default `mount` with a profile, else `root`."),
         member("size", Of::Integer { min: 0, max: i64::MAX }, "MiB.").required(),
-        member("maxSize", Of::Integer { min: 0, max: i64::MAX }, "MiB."),
-        member("profileName", FREE, "The disk profile to ask for."),
+        member("maxSize", Of::Integer { min: 0, max: i64::MAX }, "MiB: no larger `mount` is taken."),
+        member("profileName", FREE, "The profile that the disk must have; without it, a disk with none is taken."),
         member(
             "constraints",
             list(&Of::List { of: &FREE, min: 3 }),
