@@ -317,6 +317,7 @@ impl Core {
         }
         let config = entry.instance.as_ref().map(|held| held.value.config_ms);
         let releasing = entry.observed.as_ref().filter(|_| due.release).map(|observed| observed.role.clone());
+        entry.give_back.follow(due.release, entry.instance.is_some(), now);
         // A refused record rests although nothing is left of it: what wanted it would write it again at once.
         if entry.is_empty() && entry.rest_until_ms <= now {
             pod.entries.remove(&uuid);

@@ -10,6 +10,7 @@ use podium_store::view::Held;
 use podium_types::condition::{self, Condition};
 
 use super::Settings;
+use super::residents::GiveBack;
 
 /// An update to be acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +62,8 @@ pub(super) struct Entry {
     pub ask_ms: i64,
     /// Perhaps it was never sent: Mesos is to be asked at once.
     pub doubtful: bool,
-    /// When the operations that give back what it has reserved were last sent; 0: they were not.
-    pub undone_ms: i64,
+    /// How what it has reserved is given back.
+    pub give_back: GiveBack,
     /// Nothing is reserved for it any more, as far as anybody can tell.
     pub is_released: bool,
     /// Left alone until then: the store refused its record.

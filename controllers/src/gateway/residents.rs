@@ -26,11 +26,56 @@ use super::pod::Pod;
 /// What an ended instance has reserved is offered within this time, if it is there and its agent too.
 const OFFERED_WITHIN_MS: i64 = 60_000;
 
-/// What Mesos has not taken back is offered again within this time.
+/// What Mesos has not taken back is offered again within this time: then it is asked again, ever more slowly.
 const AGAIN_WITHIN_MS: i64 = 5_000;
+
+/// Between two attempts to give the same back, at most.
+const LONGEST_PAUSE_MS: i64 = 600_000;
+
+/// After so many attempts it is said that they are in vain.
+const ENOUGH_ATTEMPTS: u32 = 3;
 
 /// What was reserved on an agent of which nothing was heard for so long is looked for no more.
 const GIVEN_UP_AFTER_MS: i64 = 30 * 24 * 3_600_000;
+
+/// How what an instance has reserved is given back; all by our own clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct GiveBack {
+    /// Since when it is looked for; 0: it is not.
+    since_ms: i64,
+    /// When the operations were last sent; 0: they were not.
+    sent_ms: i64,
+    /// How often they were sent.
+    attempts: u32,
+}
+
+impl GiveBack {
+    /// The instance is gone and has something to give back, or is there.
+    pub fn follow(&mut self, begins: bool, is_there: bool, now: i64) {
+        if is_there {
+            self.since_ms = 0;
+        } else if begins && self.since_ms == 0 {
+            self.since_ms = now;
+        }
+    }
+
+    /// Whether it is time to send them, again or for what this pass offers beside.
+    fn is_due(&self, now: i64) -> bool {
+        let pause = self.attempts.checked_sub(1).map_or(0, |doublings| AGAIN_WITHIN_MS.saturating_mul(1 << doublings.min(10)));
+        now == self.sent_ms || now >= self.sent_ms.saturating_add(pause.min(LONGEST_PAUSE_MS))
+    }
+
+    fn sent(&mut self, now: i64) {
+        self.attempts = self.attempts.saturating_add(u32::from(self.sent_ms != now));
+        self.sent_ms = now;
+    }
+
+    /// Whether whatever is offered for it would have been offered by now.
+    fn is_over(&self, now: i64) -> bool {
+        let since = |at: i64, time: i64| at > 0 && now >= at.saturating_add(time);
+        since(self.sent_ms, AGAIN_WITHIN_MS) || since(self.since_ms, OFFERED_WITHIN_MS)
+    }
+}
 
 /// An instance that waits for what is reserved for it.
 #[derive(Debug, Clone)]
@@ -80,15 +125,11 @@ impl Core {
             for holding in slot.holdings() {
                 match self.fate(&holding.owner, revision) {
                     Fate::Keep => {}
-                    Fate::Undo => {
-                        tracing::info!(
-                            instance = holding.owner.instance,
-                            agent = slot.agent_id,
-                            "what was reserved for an instance that is gone is given back"
-                        );
+                    Fate::Undo if self.asks_back(holding, slot, now) => {
                         operations.entry(index).or_default().extend(reservation::undo(&holding.resources));
-                        self.note_undone(holding, now);
                     }
+                    // Mesos has refused it, and others may use the rest of the offer meanwhile.
+                    Fate::Undo => {}
                     Fate::Ahead => self.begin_quarantine(&holding.owner, now),
                 }
             }
@@ -133,11 +174,28 @@ impl Core {
         self.keep_records(now);
     }
 
-    fn note_undone(&mut self, holding: &Holding, now: i64) {
-        let Ok(instance) = holding.owner.instance.parse::<InstanceId>() else { return };
-        if let Some(entry) = self.entry_mut(&instance.pod, instance.uuid) {
-            entry.undone_ms = now;
+    /// Whether Mesos is asked now to take this back. That it was asked in vain is said, and recorded once.
+    fn asks_back(&mut self, holding: &Holding, slot: &Slot, now: i64) -> bool {
+        let Ok(instance) = holding.owner.instance.parse::<InstanceId>() else { return false };
+        let Some(entry) = self.entry_mut(&instance.pod, instance.uuid).filter(|entry| entry.give_back.is_due(now)) else { return false };
+        let attempts = entry.give_back.attempts;
+        entry.give_back.sent(now);
+        if attempts < ENOUGH_ATTEMPTS {
+            tracing::info!(%instance, agent = slot.agent_id, "what was reserved for an instance that is gone is given back");
+            return true;
         }
+        tracing::warn!(
+            %instance, agent = slot.agent_id, attempts,
+            "Mesos does not take back what was reserved for an instance that is gone: may our principal destroy volumes and unreserve?"
+        );
+        let is_gone = entry.instance.is_none();
+        let reservation = entry.observed.as_mut().and_then(|observed| observed.reservation.as_mut());
+        if let Some(reservation) = reservation.filter(|reservation| is_gone && reservation.asked_in_vain == 0) {
+            reservation.asked_in_vain = attempts;
+            entry.dirty = true;
+            self.look(&instance.pod, instance.uuid, now);
+        }
+        true
     }
 
     /// Ends the records of instances of which their agents offer nothing any more.
@@ -149,10 +207,9 @@ impl Core {
             let at = slots.binary_search_by(|slot| (slot.agent_id.as_str(), slot.role.as_str()).cmp(&(&reservation.agent_id, role))).ok();
             let slot = at.and_then(|index| slots.get(index));
             let held = slot.is_some_and(|slot| slot.holdings().iter().any(|holding| holding.owner.instance == instance));
-            let since = |at: i64, time: i64| at > 0 && now >= at.saturating_add(time);
             let ended = entry.ended_ms();
-            let taken = slot.is_some() && (since(entry.undone_ms, AGAIN_WITHIN_MS) || since(ended, OFFERED_WITHIN_MS));
-            (!held && (taken || since(ended, GIVEN_UP_AFTER_MS))).then_some(())
+            let given_up = ended > 0 && now >= ended.saturating_add(GIVEN_UP_AFTER_MS);
+            (!held && ((slot.is_some() && entry.give_back.is_over(now)) || given_up)).then_some(())
         };
         let all: Vec<(PodId, Uuid)> =
             self.releasing.iter().filter(|((id, uuid), role)| gone(id, *uuid, role).is_some()).map(|(key, _)| key.clone()).collect();
@@ -231,6 +288,7 @@ pub(super) fn record(placed: &Placed, slot: &Slot) -> Option<observed::Reservati
         incarnation: owner.incarnation,
         made: placed.is_reserved,
         volumes: placed.volumes.iter().filter_map(volume).collect(),
+        asked_in_vain: 0,
     })
 }
 
@@ -269,7 +327,7 @@ impl Entry {
         !self.is_released && self.observed.as_ref().is_some_and(|observed| observed.reservation.is_some())
     }
 
-    /// When the last of its tasks ended.
+    /// When the last of its tasks ended, by the clock of its agent.
     fn ended_ms(&self) -> i64 {
         let observed = self.observed.as_ref();
         observed.map_or(0, |observed: &Observed| observed.tasks.iter().map(|task| task.since_ms).max().unwrap_or(observed.provisioned_ms))

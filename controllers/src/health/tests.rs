@@ -403,3 +403,22 @@ fn a_status_that_somebody_overwrote_is_written_again() {
     view.status = Some(held(Bytes::from_static(b"mine now")));
     commit(&mut view, NOW);
 }
+
+#[test]
+fn what_mesos_does_not_take_back_of_gone_instances_is_said_with_its_agent() {
+    let mut view = pod(1);
+    instance(&mut view, 1, Some(vec![task("web", TaskState::TaskRunning)]));
+    for n in [2, 3, 4] {
+        instance(&mut view, n, Some(vec![task("web", TaskState::TaskKilled)]));
+        view.instances.remove(&uuid(n));
+        let asked_in_vain = if n == 4 { 0 } else { 3 };
+        let reservation = observed::Reservation { hostname: "host1".to_owned(), asked_in_vain, ..Default::default() };
+        view.observed.get_mut(&uuid(n)).unwrap().value.reservation = Some(reservation);
+    }
+    let told = format!(
+        "Mesos does not take back what was reserved for a_web.instance-{}, which is gone, on agent host1 (and of 1 more): may Podium's \
+         principal destroy volumes and unreserve?",
+        uuid(2)
+    );
+    assert_eq!(words::of_store(&view), [told]);
+}

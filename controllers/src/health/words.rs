@@ -279,7 +279,26 @@ pub(super) fn of_store(view: &PodView) -> Vec<String> {
             "{count} instance{plural} {verb} of which the store has no record, among them {id}: `podium adopt {id}` or `podium kill {id}`"
         )
     });
-    quarantine.into_iter().chain(unknown).collect()
+    quarantine.into_iter().chain(unknown).chain(not_taken_back(view)).collect()
+}
+
+/// What Mesos does not take back of instances that are gone.
+fn not_taken_back(view: &PodView) -> Option<String> {
+    let gone = view.observed.iter().filter(|(uuid, _)| !view.instances.contains_key(uuid));
+    let mut refused = gone.filter_map(|(uuid, held)| {
+        let reservation = held.value.reservation.as_ref().filter(|reservation| reservation.asked_in_vain > 0)?;
+        Some((uuid, if reservation.hostname.is_empty() { &reservation.agent_id } else { &reservation.hostname }))
+    });
+    let (first, host) = refused.next()?;
+    let more = match refused.count() {
+        0 => String::new(),
+        more => format!(" (and of {more} more)"),
+    };
+    Some(format!(
+        "Mesos does not take back what was reserved for {}.instance-{first}, which is gone, on agent {host}{more}: \
+         may Podium's principal destroy volumes and unreserve?",
+        view.id.safe_id()
+    ))
 }
 
 /// That the last push was refused, with its first error; `None`: it was not.

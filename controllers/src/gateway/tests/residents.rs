@@ -210,6 +210,7 @@ fn what_a_gone_instance_had_is_given_back_before_its_record_goes() {
     world.calls();
     world.offered_with(3, "S1", &used);
     assert_eq!(kinds(&operations(world.calls())), [operation::Type::Destroy, operation::Type::Unreserve]);
+    world.at(world.now + 5_000);
     world.offered_with(4, "S1", &used);
     assert_eq!(operations(world.calls()).len(), 2, "the master has dropped it");
     world.offered_with(5, "S1", &[]);
@@ -238,6 +239,56 @@ fn offers_are_asked_for_as_long_as_something_is_to_be_given_back() {
     world.commit();
     world.at(world.now + 1_000);
     assert!(world.calls().iter().any(|call| matches!(call, Call::Suppress(roles) if roles.contains(&ROLE.to_owned()))));
+}
+
+#[test]
+fn what_mesos_refuses_to_take_back_is_asked_for_ever_more_slowly_and_told_once() {
+    let (mut world, used) = World::settled();
+    world.goes();
+    let begun = world.now;
+    let mut sent = Vec::new();
+    let mut records = 0;
+    for n in 0..1_000 {
+        world.at(begun + i64::from(n) * 5_000);
+        world.offered_with(2 + n, "S1", &used);
+        let calls = world.calls();
+        if calls.iter().any(|call| matches!(call, Call::Accept { .. })) {
+            sent.push((world.now - begun) / 1_000);
+        } else {
+            assert!(calls.iter().any(|call| matches!(call, Call::Decline { .. })), "others may have the rest");
+        }
+        while world.writes.iter().any(|(token, _)| matches!(token, Token::Observed(..))) {
+            records += 1;
+            world.commit();
+        }
+    }
+    assert_eq!(sent[..8], [0, 5, 15, 35, 75, 155, 315, 635]);
+    assert!(sent[8..].windows(2).all(|pair| pair[1] - pair[0] == 600), "{sent:?}");
+    assert_eq!((records, world.reservation().unwrap().asked_in_vain), (1, 3), "it is written down that it was in vain");
+}
+
+#[test]
+fn an_agents_clock_ends_no_record() {
+    let (mut world, used) = World::settled();
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    let status = TaskStatus {
+        task_id: v1::TaskId { value: task_id(1, 1) },
+        state: TaskState::TaskKilled.into(),
+        uuid: Some(Bytes::from(vec![8; 16])),
+        agent_id: Some(v1::AgentId { value: "S1".into() }),
+        timestamp: Some((world.now - 120_000) as f64 / 1_000.0),
+        ..TaskStatus::default()
+    };
+    world.core.update(&status, world.now);
+    world.settle();
+    world.commit();
+    world.instance(1, None, 1);
+    world.at(world.now + 1_000);
+    world.offered_with(2, "S1", &[]);
+    assert!(world.writes.is_empty(), "its executor may still use it");
+    world.calls();
+    world.offered_with(3, "S1", &used);
+    assert!(world.gives_back());
 }
 
 #[test]
