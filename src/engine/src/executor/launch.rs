@@ -215,8 +215,16 @@ impl Driver {
         let started = sandbox::probe(program, command)
             .and_then(|probe| spawn::spawn(&probe).map_err(|error| format!("cannot start the command: {error}")));
         match started {
-            Ok(pid) => task.probe = Some(Aside { pid, reply }),
+            Ok(pid) => {
+                task.hindrance = None;
+                task.probe = Some(Aside { pid, reply });
+            }
             Err(error) => {
+                // Within the grace period nobody else would: a failure does not count there.
+                if task.hindrance.as_ref() != Some(&error) {
+                    super::say(&format!("task {id}: its health check can't be run: {error}"));
+                    task.hindrance = Some(error.clone());
+                }
                 let _ = reply.send(Err(error));
             }
         }

@@ -74,6 +74,8 @@ pub(crate) struct Task {
     pub program: Option<Program>,
     pub checker: Option<AbortHandle>,
     pub probe: Option<Aside>,
+    /// Why its latest probe could not be started: said once, and again when it changes.
+    pub hindrance: Option<String>,
 }
 
 impl Task {
@@ -89,6 +91,7 @@ impl Task {
             program: None,
             checker: None,
             probe: None,
+            hindrance: None,
         }
     }
 

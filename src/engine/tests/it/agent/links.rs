@@ -85,6 +85,38 @@ async fn a_link_in_the_place_of_a_probes_log_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_link_in_the_place_of_a_probes_folder_is_refused_and_the_reason_told_also_while_failures_do_not_count() {
+    const WHY: &str = "cannot make the check's sandbox: there is a link at 'containers/check', or on the way there";
+    let (mut rig, outside) = ground().await;
+    let source = folder(&rig, "source");
+    symlink(&outside, source.join("containers")).unwrap();
+    // It stands before the first probe.
+    let link = archive(&source);
+    let linked = |name: &str| probed(fetching(name, "exec sleep 1000", vec![file(&link)]), "true");
+    let told = |log: &Path, task: &str| {
+        let line = format!("podium executor: task {task}: its health check can't be run: {WHY}");
+        fs::read_to_string(log).unwrap().lines().filter(|found| *found == line).count()
+    };
+
+    let mut counted = linked("counted");
+    let check = counted.health_check.as_mut().unwrap();
+    (check.grace_period_seconds, check.consecutive_failures) = (Some(0.0), Some(3));
+    rig.launch("counted", vec![counted]).await;
+    for _ in 0..3 {
+        let status = rig.until_told("counted", |status| status.healthy == Some(false)).await;
+        assert_eq!((state(&status), status.message), (TaskState::TaskRunning, Some(format!("health check failed: {WHY}"))));
+    }
+    assert_eq!(state(&rig.ends(&["counted"]).await[0]), TaskState::TaskKilled);
+    assert_eq!(told(&rig.sandbox("counted").join("stderr"), "counted"), 1, "once for all three");
+
+    rig.launch("early", vec![linked("early")]).await;
+    rig.until("early", TaskState::TaskRunning).await;
+    let log = rig.sandbox("early").join("stderr");
+    eventually("the reason", || (told(&log, "early") == 1).then_some(())).await;
+    untouched(&outside);
+}
+
+#[tokio::test]
 async fn a_link_of_an_archive_leads_no_later_artifact_and_no_log_out_of_the_sandbox() {
     let (mut rig, outside) = ground().await;
     let source = folder(&rig, "source");

@@ -221,12 +221,17 @@ impl Rig {
 
     /// The next update of `task` in `wanted`; what is read past is kept, that task's own aside.
     pub async fn until(&mut self, task: &str, wanted: TaskState) -> TaskStatus {
+        self.until_told(task, |status| state(status) == wanted).await
+    }
+
+    /// As [`Rig::until`], of any update.
+    pub async fn until_told(&mut self, task: &str, wanted: impl Fn(&TaskStatus) -> bool) -> TaskStatus {
         let mut kept = VecDeque::new();
         loop {
             let status = self.update().await;
             if status.task_id.value != task {
                 kept.push_back(status);
-            } else if state(&status) == wanted {
+            } else if wanted(&status) {
                 kept.append(&mut self.updates);
                 self.updates = kept;
                 return status;
