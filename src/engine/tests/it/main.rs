@@ -4,3 +4,4 @@
 mod agent;
 mod client;
 mod scheduler;
+mod volumes;

@@ -8,4 +8,4 @@ mod health;
 mod kills;
 mod links;
 mod recovery;
-mod rig;
+pub(crate) mod rig;
