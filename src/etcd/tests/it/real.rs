@@ -1,9 +1,11 @@
 //! A real etcd, as a process of our own.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -44,29 +46,29 @@ impl Etcd {
             .arg(&data)
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &cluster, "--logger", "zap", "--log-level", "error"])
+            .args(["--initial-cluster", &cluster, "--logger", "zap", "--log-level", "info"])
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("etcd can't be started ({error}): {INSTALL}"));
         let mut etcd = Etcd { process, address: format!("127.0.0.1:{client}"), _folder: folder };
-        etcd.wait().then_some(etcd)
+        let log = etcd.process.stderr.take().expect("its log is a pipe");
+        serves(log).then_some(etcd)
     }
+}
 
-    /// Whether it came up.
-    fn wait(&mut self) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < deadline {
-            if self.process.try_wait().expect("our child").is_some() {
-                return false;
+/// Waits for etcd's word that it serves clients, or for the end of its log, which is its own; what follows is read on.
+fn serves(log: ChildStderr) -> bool {
+    let (ready, word) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if line.contains("serving client traffic insecurely") {
+                // Nobody waits for a second one.
+                let _ = ready.send(());
             }
-            if std::net::TcpStream::connect(&self.address).is_ok() {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
         }
-        false
-    }
+    });
+    word.recv_timeout(Duration::from_secs(30)).is_ok()
 }
 
 impl Drop for Etcd {

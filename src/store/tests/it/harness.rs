@@ -1,8 +1,9 @@
 //! Servers to test against, a proxy that breaks connections, and a few words that all tests share.
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,7 +117,12 @@ impl Server {
 
     async fn launch(&mut self) {
         match self.flavour {
-            Flavour::Etcd => self.running = Running::Process(spawn_etcd(&self.data.path().join("etcd"), self.address)),
+            Flavour::Etcd => {
+                let mut etcd = spawn_etcd(&self.data.path().join("etcd"), self.address);
+                let log = etcd.stderr.take().expect("its log is a pipe");
+                self.running = Running::Process(etcd);
+                tokio::time::timeout(LONG, serves(log)).await.expect("etcd says in time that it serves").expect("etcd comes up");
+            }
             Flavour::Embedded => {
                 let listener = TcpListener::bind(self.address).await.unwrap();
                 let mut config = podium_etcd::Config::new(listener, self.data.path());
@@ -124,17 +130,7 @@ impl Server {
                 self.running = Running::Embedded(podium_etcd::Server::start(config).await.unwrap());
             }
         }
-        let up = async {
-            while TcpStream::connect(self.address).await.is_err() || !self.answers().await {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(LONG, up).await.expect("the server comes up");
-    }
-
-    async fn answers(&self) -> bool {
-        let Ok(mut etcd) = etcd_client::Client::connect([format!("http://{}", self.address)], None).await else { return false };
-        matches!(tokio::time::timeout(Duration::from_secs(1), etcd.get("x", None)).await, Ok(Ok(_)))
+        within(async { self.etcd().await.get("x", None).await }).await.expect("the server answers");
     }
 }
 
@@ -145,6 +141,24 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+/// Ends with etcd's word that it serves clients, or without one when its log ends before, as it does with etcd itself. What
+/// follows is read on.
+fn serves(log: ChildStderr) -> tokio::sync::oneshot::Receiver<()> {
+    let (ready, word) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut ready = Some(ready);
+        for line in BufReader::new(log).lines().map_while(Result::ok) {
+            if line.contains("serving client traffic insecurely")
+                && let Some(ready) = ready.take()
+            {
+                // A test that has failed meanwhile does not wait any more.
+                let _ = ready.send(());
+            }
+        }
+    });
+    word
 }
 
 fn spawn_etcd(data: &std::path::Path, address: SocketAddr) -> Child {
@@ -158,11 +172,12 @@ fn spawn_etcd(data: &std::path::Path, address: SocketAddr) -> Child {
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("test={peer}")])
         // Quick to elect itself, and so to grant short leases.
-        .args(["--heartbeat-interval", "20", "--election-timeout", "200", "--log-level", "error"])
+        .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
+        .args(["--logger", "zap", "--log-level", "info"])
         .args(["--grpc-keepalive-min-time", "100ms"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| {
             panic!("{} can't be started ({error}): install etcd-server, or name it in PODIUM_TEST_ETCD", program.display())

@@ -1,6 +1,6 @@
 //! The agent crashes, or is stopped, and starts again on the same folder.
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use podium_engine::{agent::Retention, link::FromAgent};
 use podium_proto::mesos::v1::{TaskState, TaskStatus, task_status::Reason};
@@ -136,25 +136,83 @@ async fn an_update_that_was_not_acknowledged_comes_again_with_its_uuid_and_other
     assert_eq!(state(&rig.update().await), TaskState::TaskKilling, "nothing old in between");
 }
 
+/// When the agent crashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    /// The agent's tasks have had so many turns since the group was sent: from unread to its writing to the journal, and on.
+    Turns(usize),
+    /// The group is recorded, and its executor being started.
+    Sandbox,
+    /// The executor's process has begun.
+    Process,
+    /// It has subscribed and been given its group: the first update is on disk.
+    Starting,
+    /// The container has been started, and its update may not be read yet.
+    Written,
+    /// The framework has been told of it, and has acknowledged all but that.
+    Running,
+}
+
+impl Moment {
+    const ALL: [Moment; 12] = [
+        Moment::Turns(0),
+        Moment::Turns(1),
+        Moment::Turns(2),
+        Moment::Turns(4),
+        Moment::Turns(8),
+        Moment::Turns(16),
+        Moment::Turns(64),
+        Moment::Sandbox,
+        Moment::Process,
+        Moment::Starting,
+        Moment::Written,
+        Moment::Running,
+    ];
+
+    async fn come(self, rig: &mut Rig, witness: &Path) {
+        match self {
+            Moment::Turns(count) => {
+                for _ in 0..count {
+                    tokio::task::yield_now().await;
+                }
+            }
+            Moment::Sandbox => eventually("a sandbox", || rig.runs("e").exists().then_some(())).await,
+            Moment::Process => eventually("an executor", || (!rig.processes().is_empty()).then_some(())).await,
+            Moment::Starting => {
+                rig.until("t", TaskState::TaskStarting).await;
+            }
+            Moment::Written => eventually("the container runs", || witness.exists().then_some(())).await,
+            Moment::Running => {
+                let starting = rig.until("t", TaskState::TaskStarting).await;
+                rig.acknowledge(&starting).await;
+                rig.until("t", TaskState::TaskRunning).await;
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn whenever_the_agent_crashes_a_group_is_launched_exactly_once() {
-    for delay in (0..12).map(|step| Duration::from_micros(step * 1500)) {
+    for moment in Moment::ALL {
         let mut rig = Rig::new().await;
         let witness = rig.folder.path().join("witness");
+        rig.acknowledge = false;
         rig.launch("e", vec![task("t", &format!("echo ran >> {}; exec sleep 1000", witness.display()))]).await;
-        // A fault at a moment of no meaning: before the journal, the fork, the subscription, the delivery, or after.
-        tokio::time::sleep(delay).await;
+        moment.come(&mut rig, &witness).await;
         rig.crash().await;
+        rig.acknowledge = true;
+        rig.updates.clear();
         rig.restart().await;
         if known_tasks(&rig).is_empty() {
             // The master's word was not even on disk: nothing may ever run of it.
-            assert_eq!(rig.processes(), [], "crash after {delay:?}");
+            assert!(moment < Moment::Sandbox, "what is made on disk is recorded before");
+            assert_eq!(rig.processes(), [], "crash at {moment:?}");
             assert!(!witness.exists());
             continue;
         }
         rig.until("t", TaskState::TaskRunning).await;
         eventually("the container runs", || rig.running("e", "sleep 1000").pop()).await;
-        assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n", "crash after {delay:?}");
+        assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n", "crash at {moment:?}");
         assert_eq!(rig.processes().len(), 2, "an executor and a container");
     }
 }

@@ -273,10 +273,15 @@ impl Rig {
         }
     }
 
+    /// Where the sandboxes of an executor are.
+    pub fn runs(&self, executor: &str) -> PathBuf {
+        let executors = self.folder.path().join("slaves").join(&self.agent_id.value).join("frameworks/framework/executors");
+        executors.join(executor).join("runs")
+    }
+
     /// The newest sandbox of an executor.
     pub fn sandbox(&self, executor: &str) -> PathBuf {
-        let executors = self.folder.path().join("slaves").join(&self.agent_id.value).join("frameworks/framework/executors");
-        fs::canonicalize(executors.join(executor).join("runs/latest")).unwrap()
+        fs::canonicalize(self.runs(executor).join("latest")).unwrap()
     }
 
     pub fn task_sandbox(&self, executor: &str, task: &str) -> PathBuf {
@@ -306,21 +311,31 @@ impl Drop for Rig {
     /// Whatever a failed test has left is ended by its process ids.
     fn drop(&mut self) {
         self.agent = None;
+        // What they have started meanwhile, the next round finds.
         for _ in 0..100 {
             let left = self.processes();
             if left.is_empty() {
                 return;
             }
-            for (pid, _) in left {
-                kill(pid, rustix::process::Signal::KILL);
-            }
-            std::thread::sleep(Duration::from_millis(10));
+            left.into_iter().for_each(|(pid, _)| end(pid));
         }
     }
 }
 
 pub fn kill(pid: i32, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal);
+}
+
+/// Kills a process and waits for its end.
+fn end(pid: i32) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let Ok(process) = rustix::process::pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::PidfdFlags::empty())
+    else {
+        return;
+    };
+    let _ = rustix::process::pidfd_send_signal(&process, rustix::process::Signal::KILL);
+    let patience = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
 }
 
 fn all() -> impl Iterator<Item = i32> {
@@ -342,7 +357,8 @@ fn command_line(pid: i32) -> String {
     String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
 }
 
-/// Waits for something that no message announces, such as a process that nobody is told of.
+/// Waits for something that no message announces, such as a process that nobody is told of. It is looked for again and again:
+/// Linux tells nobody but root that a process has begun, and what a container writes it writes in pieces.
 pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let found = timeout(PATIENCE, async {
         loop {
