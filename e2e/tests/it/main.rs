@@ -12,6 +12,7 @@ mod logs;
 mod marathon_clients;
 mod mesos;
 mod orders;
+mod other_users;
 mod pymesos;
 mod quarantine;
 mod quickstart;

@@ -75,13 +75,14 @@ fn run(command: &[OsString], order: &Order) -> io::Result<Started> {
 }
 
 fn log(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o644).open(path)
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
 /// Makes the run's sandbox and points `runs/latest` at it.
 fn lay_out(sandbox: &Path) -> io::Result<()> {
     let runs = sandbox.parent().ok_or_else(|| io::Error::other("a sandbox without a folder around it"))?;
-    DirBuilder::new().recursive(true).mode(0o755).create(runs)?;
+    // A container of another user passes through to its own sandbox, and lists nobody's.
+    DirBuilder::new().recursive(true).mode(0o711).create(runs)?;
     match DirBuilder::new().mode(0o750).create(sandbox) {
         // Ordered once before, by an agent that crashed.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -36,9 +36,10 @@ mod volumes;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     ffi::OsString,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -243,7 +244,8 @@ fn prepare(data_dir: &Path) -> io::Result<PathBuf> {
 /// Replaced as a whole, so that nobody reads half an address.
 fn write_address(data_dir: &Path, address: SocketAddr) -> io::Result<()> {
     let fresh = data_dir.join(format!(".{ADDRESS}"));
-    fs::write(&fresh, address.to_string())?;
+    let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
+    file.write_all(address.to_string().as_bytes())?;
     fs::rename(fresh, data_dir.join(ADDRESS))
 }
 

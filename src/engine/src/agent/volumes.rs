@@ -2,12 +2,14 @@
 //!
 //! They lie where Mesos keeps them, `volumes/roles/<role>/<persistence id>`, and an executor finds those that are among its
 //! resources in its sandbox, under their `container_path`. Which there are the master decides; the agent records it first, makes
-//! and removes folders then; when it starts, what is missing is made.
+//! and removes folders then; when it starts, what is missing is made. Other users of the machine see nothing in them: whom a
+//! volume is given to passes through the folders around it, and nobody else into it.
 
 use std::{
     collections::BTreeSet,
-    fs, io,
-    os::unix::fs::{DirBuilderExt as _, symlink},
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
@@ -23,6 +25,15 @@ use crate::executor::inside;
 
 /// Where the folders of destroyed volumes wait for their end.
 const GONE: &str = "volumes/gone";
+/// One folder a role, with its volumes in it.
+const ROLES: &str = "volumes/roles";
+
+/// Of the folders around volumes: who has a volume passes through, and nobody lists what there is.
+const AROUND: u32 = 0o711;
+/// Of a volume: its owner's, who may open it to others.
+const OWN: u32 = 0o700;
+/// All others' rights.
+const OTHERS: u32 = 0o007;
 
 /// What becomes of a volume's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +61,7 @@ impl Folder {
     /// As Mesos does: a role's `/` becomes a space, which no role has.
     fn path(&self, agent: &Path) -> Option<PathBuf> {
         let one = |name: &str| inside(name).filter(|name| name.components().count() == 1);
-        Some(agent.join("volumes/roles").join(one(&self.role.replace('/', " "))?).join(one(&self.id)?))
+        Some(agent.join(ROLES).join(one(&self.role.replace('/', " "))?).join(one(&self.id)?))
     }
 }
 
@@ -93,15 +104,38 @@ pub(super) fn restore(agent: &Path, checkpointed: &[Resource]) {
             tracing::error!(path = %path.display(), %error, "a persistent volume's folder can't be made");
         }
     }
-    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let present = entries(&agent.join("volumes/roles")).flat_map(|role| entries(&role).collect::<Vec<_>>());
-    for path in present.filter(|path| !wanted.contains(path)) {
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    let roles = entries(&agent.join(ROLES));
+    let present: Vec<PathBuf> = roles.iter().flat_map(|role| entries(role)).collect();
+    for path in present.iter().filter(|path| !wanted.contains(*path)) {
         tracing::warn!(path = %path.display(), "this folder belongs to no persistent volume: it is left alone, remove it if nobody needs it");
+    }
+    let around = [agent.join("volumes"), agent.join(ROLES)].into_iter().chain(roles).map(|folder| (folder, AROUND));
+    for (path, mode) in around.chain(present.into_iter().map(|volume| (volume, OWN))) {
+        if let Err(error) = close(&path, mode) {
+            tracing::error!(path = %path.display(), %error, "this folder can't be closed to other users of the machine");
+        }
     }
 }
 
 fn make(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+    if let Some(role) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(AROUND).create(role)?;
+    }
+    match fs::DirBuilder::new().mode(OWN).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+/// Gives a folder that an earlier podium left open to everybody the mode that it is made with now. One that only its owner's
+/// group may see is as its owner wants it.
+fn close(path: &Path, mode: u32) -> io::Result<()> {
+    let found = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?.permissions().mode(),
+    };
+    if found & OTHERS & !mode == 0 { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) }
 }
 
 /// Puts a folder out of the way at once, and lets all that is in it be removed beside other work.
@@ -155,7 +189,7 @@ pub(super) fn link(sandbox: &Path, name: &Path, volume: &Path) -> io::Result<()>
     }
     let at = sandbox.join(name);
     if let Some(around) = at.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(around)?;
+        fs::DirBuilder::new().recursive(true).mode(AROUND).create(around)?;
     }
     match symlink(volume, &at) {
         // Ordered once before, by an agent that crashed.
@@ -197,6 +231,25 @@ mod tests {
         fs::create_dir_all(agent.path().join(GONE).join("half/removed")).unwrap();
         restore(agent.path(), &[]);
         assert!(!agent.path().join(GONE).exists());
+    }
+
+    #[test]
+    fn only_its_owner_sees_a_volume_also_one_that_was_open_to_everybody() {
+        let agent = tempfile::tempdir().unwrap();
+        let folders = ["volumes", "volumes/roles", "volumes/roles/web", "volumes/roles/web/a", "volumes/roles/web/forgotten"];
+        let modes = || folders.map(|name| fs::metadata(agent.path().join(name)).unwrap().permissions().mode() & 0o777);
+        for name in folders {
+            fs::create_dir(agent.path().join(name)).unwrap();
+            fs::set_permissions(agent.path().join(name), Permissions::from_mode(0o755)).unwrap();
+        }
+        restore(agent.path(), &[volume("web", "a", "data"), volume("new", "b", "data")]);
+        assert_eq!(modes(), [0o711, 0o711, 0o711, 0o700, 0o700]);
+        let fresh = |name| fs::metadata(agent.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((fresh("volumes/roles/new"), fresh("volumes/roles/new/b")), (0o711, 0o700));
+        // What its owner has opened to a group stays so.
+        fs::set_permissions(agent.path().join("volumes/roles/web/a"), Permissions::from_mode(0o2770)).unwrap();
+        restore(agent.path(), &[volume("web", "a", "data")]);
+        assert_eq!(modes(), [0o711, 0o711, 0o711, 0o770, 0o700]);
     }
 
     #[test]
