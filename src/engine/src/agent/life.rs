@@ -114,7 +114,7 @@ impl Owner {
             self.tasks.insert(task, Task { executor: Some(key.clone()), stream: Stream::default(), retry: None });
         }
         let container = uuid::Uuid::new_v4().to_string();
-        let record = ExecutorRecord { framework, executor, tasks: group.tasks, container };
+        let record = ExecutorRecord { framework, executor, tasks: group.tasks, container, framework_marked: true };
         self.batch.put(Table::Executors, key.bytes(), &record);
         self.batch.then.push(Effect::Launch(key.clone()));
         self.executors.insert(key, Executor::new(record, Life::Launching));

@@ -326,9 +326,11 @@ impl Owner {
         keys.filter(|key| self.tasks.get(key).is_some_and(|task| !task.stream.latest().is_some_and(crate::link::is_terminal))).collect()
     }
 
-    /// Value of the marker variable of an executor's processes.
+    /// Value of the marker variable of an executor's processes. Frameworks choose their executors' ids, and two may choose the same.
     pub fn marker(&self, key: &Key) -> String {
-        format!("{}/{}", self.agent_id.value, key.executor)
+        let agent = &self.agent_id.value;
+        let marked = self.executors.get(key).is_none_or(|executor| executor.record.framework_marked);
+        if marked { format!("{agent}/{}/{}", key.framework, key.executor) } else { format!("{agent}/{}", key.executor) }
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) struct ExecutorRecord {
     /// Names the run: the last part of the sandbox's path.
     #[prost(string, required, tag = "4")]
     pub container: String,
+    /// Whether its processes' marker names the framework too. Executors of earlier builds, which may run on, carry one without.
+    #[prost(bool, tag = "5")]
+    pub framework_marked: bool,
 }
 
 /// The process of an executor. Without this record the group was never handed to anyone, so that a process

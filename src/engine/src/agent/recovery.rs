@@ -18,7 +18,6 @@ use super::{
     owner::{Effect, Executor, Key, Life, Owner, Task, TaskKey, Timer},
     record::{CheckpointRecord, ExecutorRecord, ProcessRecord, TaskRecord, UpdateRecord},
     streams::Stream,
-    survivors::covers,
 };
 use crate::{
     executor::processes,
@@ -141,7 +140,7 @@ impl Owner {
     }
 
     fn marked(&self) -> Vec<(Pid, String)> {
-        processes::marked().into_iter().filter(|(_, marker)| covers(&self.agent_id.value, marker)).collect()
+        processes::marked().into_iter().filter(|(_, marker)| processes::covers(&self.agent_id.value, marker)).collect()
     }
 
     /// A group of which the executor has said something was delivered. One that was not, and of which a task has
@@ -181,8 +180,11 @@ impl Owner {
     fn end_strays(&self, found: &[(Pid, String)]) {
         let living: Vec<String> =
             self.executors.iter().filter(|(_, executor)| executor.life != Life::Dead).map(|(key, _)| self.marker(key)).collect();
-        let strays: HashSet<&String> =
-            found.iter().map(|(_, marker)| marker).filter(|marker| !living.iter().any(|living| covers(living, marker))).collect();
+        let strays: HashSet<&String> = found
+            .iter()
+            .map(|(_, marker)| marker)
+            .filter(|marker| !living.iter().any(|living| processes::covers(living, marker)))
+            .collect();
         for marker in strays {
             tracing::warn!(marker, "ending processes of an instance that nobody knows");
             let (survivors, marker) = (self.survivors.clone(), marker.clone());
@@ -236,4 +238,75 @@ impl Owner {
 /// Whether this very process still runs.
 fn alive(process: Started) -> bool {
     processes::stat(process.pid).is_some_and(|stat| stat.start == process.start && !stat.zombie)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use podium_proto::mesos::v1::{ExecutorId, ExecutorInfo, FrameworkId};
+    use tokio::{net::TcpListener, sync::mpsc};
+
+    use super::*;
+    use crate::{
+        agent::{Agent, AgentConfig, Retention, journal::Batch, journal::Journal},
+        executor::MARKER,
+    };
+
+    fn sleeping(marker: &str) -> Child {
+        Command::new("sleep").arg("1000").env(MARKER, marker).spawn().unwrap()
+    }
+
+    async fn killed(mut child: Child) -> bool {
+        let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+        let status = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("it is ended in time").unwrap();
+        !status.success()
+    }
+
+    /// What an earlier build has recorded of the executor `e` of the framework `f`.
+    async fn recorded(path: &Path, process: &Child) {
+        let (done, mut written) = mpsc::unbounded_channel();
+        let (journal, _) = Journal::open(path, "agent", done).unwrap();
+        let id = FrameworkId { value: "f".to_owned() };
+        let executor =
+            ExecutorInfo { executor_id: ExecutorId { value: "e".to_owned() }, framework_id: Some(id.clone()), ..ExecutorInfo::default() };
+        let framework = FrameworkInfo { id: Some(id), ..FrameworkInfo::default() };
+        let record = ExecutorRecord { framework, executor, tasks: Vec::new(), container: "run".to_owned(), framework_marked: false };
+        let key = Key { framework: "f".to_owned(), executor: "e".to_owned() };
+        let pid = Pid::from_child(process);
+        let start = processes::stat(pid).unwrap().start;
+        let mut batch = Batch { then: vec![()], ..Batch::default() };
+        batch.put(Table::Executors, key.bytes(), &record);
+        let process = ProcessRecord { pid: pid.as_raw_nonzero().get(), start, boot: boot(), ended: false };
+        batch.put(Table::Processes, key.bytes(), &process);
+        journal.write(batch).await;
+        written.recv().await.unwrap();
+        journal.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_executor_of_an_earlier_build_is_known_by_the_marker_that_it_carries() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut executor, mut container) = (sleeping("agent/e"), sleeping("agent/e/c"));
+        let (forgotten, stray) = (sleeping("agent/x/c"), sleeping("agent/g/e/c"));
+        recorded(&folder.path().join("agent.redb"), &executor).await;
+        let (to_master, _words) = mpsc::channel(16);
+        let agent = Agent::start(AgentConfig {
+            data_dir: folder.path().to_owned(),
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            resources: Vec::new(),
+            attributes: Vec::new(),
+            hostname: "localhost".to_owned(),
+            executor_command: vec!["/bin/false".into()],
+            retention: Retention::default(),
+            to_master,
+        });
+        let agent = agent.await.unwrap();
+        assert!(killed(forgotten).await && killed(stray).await, "nobody knows these");
+        assert!(executor.try_wait().unwrap().is_none() && container.try_wait().unwrap().is_none(), "these run on");
+        // Waited for by the agent, as its parent here.
+        executor.kill().unwrap();
+        assert!(killed(container).await, "what it leaves is ended with it");
+        agent.abandon().await;
+    }
 }

@@ -77,29 +77,10 @@ async fn serve(mut queue: mpsc::Receiver<(String, oneshot::Sender<()>)>) {
 fn round(markers: Vec<String>) -> HashMap<String, usize> {
     let mut found = HashMap::new();
     for (pid, value) in processes::marked() {
-        for marker in markers.iter().filter(|marker| covers(marker, &value)) {
+        for marker in markers.iter().filter(|marker| processes::covers(marker, &value)) {
             processes::kill(pid);
             *found.entry(marker.clone()).or_insert(0) += 1;
         }
     }
     found
-}
-
-/// `<agent>/<executor>` covers itself and the containers below it, and no executor of a similar name.
-pub(super) fn covers(marker: &str, value: &str) -> bool {
-    value.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_marker_covers_its_containers_and_no_similar_name() {
-        assert!(covers("a/b", "a/b"));
-        assert!(covers("a/b", "a/b/c"));
-        assert!(covers("a", "a/b/c"));
-        assert!(!covers("a/b", "a/bc"));
-        assert!(!covers("a/b", "x/a/b"));
-    }
 }

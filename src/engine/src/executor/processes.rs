@@ -1,5 +1,5 @@
 //! Finds and ends processes by what the kernel says of them in `/proc`: descent, session, and the marker
-//! in their environment. Used by the executor for its own descendants and by the agent for survivors.
+//! in their environment. Used by the executor for its own descendants, by the agent and an executor's guardian for survivors.
 
 use std::{fs, io};
 
@@ -91,6 +91,11 @@ pub(crate) fn children(parent: Pid) -> Vec<Pid> {
     found
 }
 
+/// `<agent>/<framework>/<executor>` covers itself and the containers below it, and no executor of a similar name.
+pub(crate) fn covers(marker: &str, value: &str) -> bool {
+    value.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// SIGKILL; a process that is gone is what was wanted.
 pub(crate) fn kill(pid: Pid) {
     let _ = rustix::process::kill_process(pid, Signal::KILL);
@@ -118,5 +123,14 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(stat(pid), None);
+    }
+
+    #[test]
+    fn a_marker_covers_its_containers_and_no_similar_name() {
+        assert!(covers("a/b", "a/b"));
+        assert!(covers("a/b", "a/b/c"));
+        assert!(covers("a", "a/b/c"));
+        assert!(!covers("a/b", "a/bc"));
+        assert!(!covers("a/b", "x/a/b"));
     }
 }

@@ -7,7 +7,7 @@ use podium_proto::mesos::v1::{ExecutorId, FrameworkId};
 use super::connection::Endpoint;
 
 /// The variable by which every process of an instance is found in `/proc/*/environ`: its value is
-/// `<agent id>/<executor id>`, with `/<container id>` behind it in a container's processes.
+/// `<agent id>/<framework id>/<executor id>`, with `/<container id>` behind it in a container's processes.
 pub const MARKER: &str = "PODIUM_INSTANCE";
 /// Names the file that holds the agent's current `ip:port`; it changes when the agent starts again.
 pub(crate) const ADDRESS_FILE: &str = "PODIUM_AGENT_ADDRESS_FILE";
@@ -60,9 +60,10 @@ impl Settings {
         let required = |name| text(name).ok_or(Error::Missing(name));
         let executor = required("MESOS_EXECUTOR_ID")?;
         let sandbox = text("MESOS_DIRECTORY").or_else(|| text("MESOS_SANDBOX")).ok_or(Error::Missing("MESOS_DIRECTORY"))?;
-        let marker = text(MARKER).unwrap_or_else(|| format!("{}/{executor}", text("MESOS_SLAVE_ID").unwrap_or_default()));
+        let framework = required("MESOS_FRAMEWORK_ID")?;
+        let marker = text(MARKER).unwrap_or_else(|| format!("{}/{framework}/{executor}", text("MESOS_SLAVE_ID").unwrap_or_default()));
         Ok(Settings {
-            framework_id: FrameworkId { value: required("MESOS_FRAMEWORK_ID")? },
+            framework_id: FrameworkId { value: framework },
             executor_id: ExecutorId { value: executor },
             endpoint: Endpoint {
                 address: required("MESOS_AGENT_ENDPOINT")?,

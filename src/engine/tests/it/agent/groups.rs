@@ -130,7 +130,7 @@ async fn a_container_sees_its_own_environment_and_nothing_of_its_makers() {
             "MESOS_CONTAINER_IP=127.0.0.1".to_owned(),
             format!("MESOS_SANDBOX={}", sandbox.display()),
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-            format!("PODIUM_INSTANCE={}/e/{container}", rig.agent_id.value),
+            format!("PODIUM_INSTANCE={}/framework/e/{container}", rig.agent_id.value),
             "TOKEN=s3cret".to_owned(),
         ]
     );

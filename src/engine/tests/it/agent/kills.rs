@@ -3,10 +3,12 @@
 use std::{fs, time::Duration};
 
 use podium_engine::link::{FromAgent, ToAgent};
-use podium_proto::mesos::v1::{DurationInfo, ExecutorId, TaskInfo, TaskState, task_status::Reason};
+use podium_proto::mesos::v1::{
+    DurationInfo, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, TaskGroupInfo, TaskInfo, TaskState, task_status::Reason,
+};
 use rustix::process::Signal;
 
-use super::rig::{Rig, eventually, framework, kill, policy, state, task, with_grace};
+use super::rig::{Rig, eventually, executor, framework, kill, policy, state, task, with_grace};
 
 /// Ignores SIGTERM, and says when it does.
 const DEAF: &str = "trap '' TERM; touch ready; while :; do sleep 0.05; done";
@@ -232,4 +234,21 @@ async fn orphans_that_end_are_waited_for_while_their_container_runs() {
     // Zombies would be among them, without a command line.
     let alone = || descendants(executor).iter().map(|(_, line)| line.as_str()).eq(["sleep 3333"]).then_some(());
     eventually("nothing but the container is left", alone).await;
+}
+
+#[tokio::test]
+async fn the_end_of_an_executor_touches_no_executor_of_another_framework_that_bears_its_name() {
+    let mut rig = Rig::new().await;
+    let other = FrameworkInfo { id: Some(FrameworkId { value: "other".into() }), ..framework() };
+    let theirs = ExecutorInfo { framework_id: other.id.clone(), ..executor("e") };
+    rig.launch("e", vec![task("ours", "exec sleep 1000")]).await;
+    let group = TaskGroupInfo { tasks: vec![task("theirs", "exec sleep 2000")] };
+    rig.send(ToAgent::RunTaskGroup { framework: Box::new(other.clone()), executor: Box::new(theirs), group }).await;
+    // Its updates are another framework's to acknowledge: the container itself tells that it runs.
+    let marked = || rig.processes().into_iter().find_map(|(pid, line)| (line == "sleep 2000").then_some(pid));
+    let running = eventually("the other framework's container", marked).await;
+    rig.until("ours", TaskState::TaskRunning).await;
+    kill(rig.executor_pid("e"), Signal::KILL);
+    assert_eq!(state(&rig.ends(&["ours"]).await[0]), TaskState::TaskFailed);
+    assert_eq!(rig.processes().into_iter().find(|(_, line)| line == "sleep 2000").map(|(pid, _)| pid), Some(running));
 }

@@ -244,7 +244,7 @@ async fn processes_of_unknown_instances_are_ended_at_the_start() {
     let mut rig = Rig::new().await;
     rig.launch("e", vec![task("t", "exec sleep 1000")]).await;
     rig.until("t", TaskState::TaskRunning).await;
-    let marker = format!("{}/forgotten/x", rig.agent_id.value);
+    let marker = format!("{}/framework/forgotten/x", rig.agent_id.value);
     rig.crash().await;
     let mut stray = std::process::Command::new("sleep").arg("1000").env(podium_engine::executor::MARKER, marker).spawn().unwrap();
     rig.restart().await;

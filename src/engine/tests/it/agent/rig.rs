@@ -295,13 +295,13 @@ impl Rig {
 
     /// The processes of one executor's containers that run `command`.
     pub fn running(&self, executor: &str, command: &str) -> Vec<i32> {
-        let marker = format!("{MARKER}={}/{executor}/", self.agent_id.value);
+        let marker = format!("{MARKER}={}/framework/{executor}/", self.agent_id.value);
         marked(&marker).into_iter().filter(|(_, line)| line == command).map(|(pid, _)| pid).collect()
     }
 
     /// The executor process itself.
     pub fn executor_pid(&self, executor: &str) -> i32 {
-        let wanted = format!("{MARKER}={}/{executor}", self.agent_id.value);
+        let wanted = format!("{MARKER}={}/framework/{executor}", self.agent_id.value);
         let found = all().find(|pid| environment(*pid).contains(&wanted));
         found.expect("there is no such executor")
     }
