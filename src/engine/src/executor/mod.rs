@@ -4,7 +4,8 @@
 //! runs the task group it is given as process groups in one shared sandbox, and reports. It promises
 //! - all or nothing: a container that fails or is killed takes its siblings with it, exit 0 does not;
 //! - nothing is left behind: it is the child subreaper of all that its containers ever start, so that
-//!   neither a double fork nor a deaf ear for SIGTERM escapes the end of a container;
+//!   neither a double fork nor a deaf ear for SIGTERM escapes the end of a container; and should it be killed itself,
+//!   its agent, or where that is Mesos' own its [`guardian`], ends what is left;
 //! - it outlives its agent: without one it goes on, and comes back with everything unacknowledged, for
 //!   up to `MESOS_RECOVERY_TIMEOUT`; after that it kills its containers and ends.
 //!
@@ -12,6 +13,7 @@
 
 mod connection;
 mod driver;
+mod guardian;
 mod health;
 mod launch;
 pub(crate) mod processes;
@@ -60,10 +62,21 @@ fn say(words: &str) {
 fn start() -> Result<(), Box<dyn std::error::Error>> {
     let settings = settings::Settings::from_env()?;
     settings.restore_open_files();
+    // Before this process is everybody's parent, so that nobody is the guardian's.
+    let guardian = if settings.guarded { guard(&settings.marker) } else { None };
     processes::become_subreaper()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(driver::run(settings))?;
     // Nothing is waited for: a blocked file copy must not keep a finished executor.
     runtime.shutdown_background();
+    if let Some(guardian) = guardian {
+        guardian.dismiss();
+    }
     Ok(())
+}
+
+/// Without one the containers run all the same.
+fn guard(marker: &str) -> Option<guardian::Guardian> {
+    let started = guardian::Guardian::start(marker);
+    started.map_err(|error| say(&format!("no guardian, containers may outlive a killed executor: {error}"))).ok()
 }

@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     pub backoff_max: Duration,
     /// Value of [`MARKER`] without a container.
     pub marker: String,
+    /// The agent is none of ours, which would look for what a killed executor has left.
+    pub guarded: bool,
     open_files: Option<u64>,
 }
 
@@ -76,6 +78,7 @@ impl Settings {
             recovery_timeout: duration("MESOS_RECOVERY_TIMEOUT", RECOVERY)?,
             backoff_max: duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", BACKOFF)?,
             marker,
+            guarded: text(MARKER).is_none(),
             open_files: text(OPEN_FILES).and_then(|value| value.parse().ok()),
         })
     }

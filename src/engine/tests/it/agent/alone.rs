@@ -18,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::rig::{PATIENCE, eventually, executor, framework, state, task};
+use super::rig::{PATIENCE, all, environment, eventually, executor, framework, state, task};
 
 /// One connection of the executor's, with the call that it brought.
 async fn accept(listener: &TcpListener) -> (TcpStream, Call) {
@@ -118,6 +118,11 @@ impl Drop for Executor {
 }
 
 async fn running(more: &[(&str, &str)]) -> (TempDir, TcpListener, TcpStream, Executor) {
+    running_script("trap '' TERM; touch ready; while :; do sleep 0.05; done", more).await
+}
+
+/// As [`running`]; the script makes the file `ready` when it is.
+async fn running_script(script: &str, more: &[(&str, &str)]) -> (TempDir, TcpListener, TcpStream, Executor) {
     let folder = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let executor = Executor::start(folder.path(), listener.local_addr().unwrap().port(), more);
@@ -125,10 +130,10 @@ async fn running(more: &[(&str, &str)]) -> (TempDir, TcpListener, TcpStream, Exe
     assert_eq!(call.r#type, Some(call::Type::Subscribe.into()));
     assert_eq!(call.subscribe.as_ref().map(|subscribe| subscribe.unacknowledged_tasks.len()), Some(0));
     welcome(&mut stream).await;
-    launch(&mut stream, vec![task("t", "trap '' TERM; touch ready; while :; do sleep 0.05; done")]).await;
+    launch(&mut stream, vec![task("t", script)]).await;
     until(&listener, TaskState::TaskRunning).await;
     let ready = folder.path().join("tasks/t/ready");
-    eventually("the container ignores SIGTERM", || ready.exists().then_some(())).await;
+    eventually("the container is ready", || ready.exists().then_some(())).await;
     (folder, listener, stream, executor)
 }
 
@@ -168,6 +173,25 @@ async fn without_checkpointing_the_end_of_the_agent_is_the_end() {
     drop((listener, stream));
     executor.end().await;
     assert!(container(&folder).is_empty());
+}
+
+/// The processes that an executor in this folder consists of.
+fn own(folder: &TempDir) -> Vec<i32> {
+    let wanted = format!("MESOS_DIRECTORY={}", folder.path().display());
+    all().filter(|pid| environment(*pid).contains(&wanted)).collect()
+}
+
+/// Of a killed executor's containers the kernel ends the first processes, and an agent that is not ours nothing.
+#[tokio::test]
+async fn what_a_killed_executor_leaves_is_ended_without_its_agent() {
+    let script = "(setsid sh -c \"trap '' TERM; sleep 1111; true\" &) ; (sh -c 'sleep 2222; true' &); touch ready; sleep 3333; true";
+    let (folder, _listener, _stream, mut executor) = running_script(script, &[("MESOS_CHECKPOINT", "1")]).await;
+    eventually("a shell, and two with a sleep each and one more", || (container(&folder).len() == 6).then_some(())).await;
+    assert_eq!(own(&folder).len(), 2, "the executor and its guardian");
+    executor.0.kill().unwrap();
+    eventually("nothing of its containers is left", || container(&folder).is_empty().then_some(())).await;
+    executor.0.wait().unwrap();
+    eventually("nor is its guardian", || own(&folder).is_empty().then_some(())).await;
 }
 
 #[tokio::test]

@@ -338,11 +338,11 @@ fn end(pid: i32) {
     let _ = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience));
 }
 
-fn all() -> impl Iterator<Item = i32> {
+pub fn all() -> impl Iterator<Item = i32> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
-fn environment(pid: i32) -> Vec<String> {
+pub fn environment(pid: i32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     bytes.split(|byte| *byte == 0).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
 }
