@@ -40,6 +40,13 @@ impl Ground {
         Self { api: cluster.api(), master, folder, _running: Box::new(cluster) }
     }
 
+    /// `podium dev` on simulated agents.
+    pub fn simulated(agents: usize) -> Self {
+        let cluster = Cluster::start_simulated(Form::Dev, binary::podium(false), agents);
+        let master = Api { base: format!("http://{}", cluster.endpoints.mesos) };
+        Self { api: cluster.api(), master, folder: cluster.folder().to_owned(), _running: Box::new(cluster) }
+    }
+
     /// `podium server`, etcd and two agents of a real Mesos.
     pub fn real() -> Self {
         let podium = binary::podium(false);

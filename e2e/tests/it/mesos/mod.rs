@@ -9,3 +9,4 @@ mod logs;
 mod masters;
 mod residents;
 mod roles;
+mod upkeep;
