@@ -153,6 +153,36 @@ fn instances_of_a_lost_agent_are_replaced_and_given_up_as_their_strategy_says() 
     assert_eq!(tasks(&api.stable("/patient", 1)), tasks(&before[2]), "and what was waited for is itself again");
 }
 
+/// Mesos' agent looks for what is left in the session of the executor, where no container is.
+#[test]
+fn a_killed_executor_leaves_nothing_that_its_containers_have_started() {
+    let cluster = start(&[Agent::new(1)]);
+    let (api, marker) = (cluster.api(), marker());
+    let script = "(setsid sh -c \"trap '' TERM; sleep 6001; true\" &); sh -c 'sleep 6002; true'; true";
+    let mut pod = pod("/orphans", 1, &marker, &[script]);
+    // What is launched next would carry the marker too.
+    pod["scheduling"]["backoff"] = json!({"backoff": 3600, "backoffFactor": 1.15, "maxLaunchDelay": 3600});
+    api.create(&pod);
+    api.stable("/orphans", 1);
+    for command in ["sleep 6001", "sleep 6002"] {
+        eventually(command, || match marked_running(&marker, command)[..] {
+            [_] => Ok(()),
+            ref other => Err(format!("{other:?}")),
+        });
+    }
+    let first = marked_running(&marker, &format!("sh -c {script}"))[0];
+    signal_process(parent(first), Signal::KILL);
+    eventually("nothing is left", || match marked(&marker) {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+}
+
+fn parent(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
+}
+
 #[test]
 fn an_agent_that_can_start_nothing_is_told_of_in_words() {
     let cluster = MesosServer::start(binary::podium(false), &[Agent::new(1)], Helpers::None, QUICK, &[]);
