@@ -6,16 +6,17 @@
 //! that a new leader goes on with that, and its role goes on getting offers. During a quarantine nothing is given back; what the
 //! labels call later than the store is the reason for one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use podium_mesos::matching::{Claim, Holding, Placed, Slot, Waiting};
 use podium_mesos::reservation::{self, Maker, Owner};
 use podium_proto::mesos::v1::Resource;
 use podium_proto::mesos::v1::offer::Operation;
-use podium_proto::records::{Observed, Quarantine, observed};
+use podium_proto::records::observed::{Reservation, reservation as recorded};
+use podium_proto::records::{Observed, Quarantine};
 use podium_types::definition::PodDefinition;
 use podium_types::id::{InstanceId, PodId};
-use podium_types::residence;
+use podium_types::residence::{self, Residence};
 use uuid::Uuid;
 
 use super::core::Core;
@@ -104,15 +105,19 @@ enum Fate {
     Ahead,
 }
 
-/// By instance: the agent and the launch that reserved for it, as this pass' offers tell.
-pub(super) type Shown = HashMap<String, (String, u32)>;
+/// By instance: the launches that reserved for it and the agents where that is, as this pass' offers tell.
+pub(super) type Shown = HashMap<String, BTreeSet<(u32, String)>>;
 
 impl Core {
     /// What the slots hold of this store's instances.
     pub(super) fn shown_holdings(&self, slots: &[Slot]) -> Shown {
         let ours = slots.iter().flat_map(|slot| slot.holdings().iter().map(move |holding| (slot, &holding.owner)));
         let ours = ours.filter(|(_, owner)| owner.cluster_id == self.identity.cluster_id);
-        ours.map(|(slot, owner)| (owner.instance.clone(), (slot.agent_id.clone(), owner.incarnation))).collect()
+        let mut shown = Shown::new();
+        for (slot, owner) in ours {
+            shown.entry(owner.instance.clone()).or_default().insert((owner.incarnation, slot.agent_id.clone()));
+        }
+        shown
     }
 
     /// What the slots hold for instances that are gone: by slot, the operations that give it back.
@@ -180,19 +185,16 @@ impl Core {
         let Some(entry) = self.entry_mut(&instance.pod, instance.uuid).filter(|entry| entry.give_back.is_due(now)) else { return false };
         let attempts = entry.give_back.attempts;
         entry.give_back.sent(now);
-        if attempts < ENOUGH_ATTEMPTS {
+        let in_vain = attempts >= ENOUGH_ATTEMPTS;
+        if in_vain {
+            tracing::warn!(
+                %instance, agent = slot.agent_id, attempts,
+                "Mesos does not take back what was reserved for an instance that is gone: may our principal destroy volumes and unreserve?"
+            );
+        } else {
             tracing::info!(%instance, agent = slot.agent_id, "what was reserved for an instance that is gone is given back");
-            return true;
         }
-        tracing::warn!(
-            %instance, agent = slot.agent_id, attempts,
-            "Mesos does not take back what was reserved for an instance that is gone: may our principal destroy volumes and unreserve?"
-        );
-        let is_gone = entry.instance.is_none();
-        let reservation = entry.observed.as_mut().and_then(|observed| observed.reservation.as_mut());
-        if let Some(reservation) = reservation.filter(|reservation| is_gone && reservation.asked_in_vain == 0) {
-            reservation.asked_in_vain = attempts;
-            entry.dirty = true;
+        if entry.note_asked(holding, slot, in_vain.then_some(attempts)) {
             self.look(&instance.pod, instance.uuid, now);
         }
         true
@@ -273,16 +275,13 @@ impl Core {
 }
 
 /// What is recorded of the resources that an instance is launched on.
-pub(super) fn record(placed: &Placed, slot: &Slot) -> Option<observed::Reservation> {
+pub(super) fn record(placed: &Placed, slot: &Slot) -> Option<Reservation> {
     let owner = placed.volumes.iter().find_map(Owner::of)?;
     let volume = |resource: &Resource| {
         let disk = resource.disk.as_ref()?;
-        Some(observed::reservation::Volume {
-            name: disk.volume.as_ref()?.container_path.clone(),
-            persistence_id: disk.persistence.as_ref()?.id.clone(),
-        })
+        Some(recorded::Volume { name: disk.volume.as_ref()?.container_path.clone(), persistence_id: disk.persistence.as_ref()?.id.clone() })
     };
-    Some(observed::Reservation {
+    Some(Reservation {
         agent_id: slot.agent_id.clone(),
         hostname: slot.facts.hostname.clone(),
         incarnation: owner.incarnation,
@@ -298,17 +297,18 @@ pub(super) fn part(id: &PodId, pod: &Pod, waiting: Vec<Waiting>, shown: &Shown) 
     let free = waiting.into_iter().filter(|next| {
         let instance = InstanceId { pod: id.clone(), uuid: next.instance }.to_string();
         let observed = pod.entries.get(&next.instance).and_then(|entry| entry.observed.as_ref());
+        let held = shown.get(&instance);
         let one = match observed.and_then(residence::of) {
             Some(residence) => Bound {
                 next: *next,
                 instance,
-                agent_id: residence.agent_id.to_owned(),
+                agent_id: whereabouts(&residence, held).to_owned(),
                 incarnation: residence.incarnation,
                 may_move: !residence.is_made,
             },
-            // Its record is lost, and not what is reserved for it.
-            None => match shown.get(&instance) {
-                Some((agent_id, incarnation)) if observed.is_none() => {
+            // Its record is lost, and not what is reserved for it; the newest of that was in use.
+            None => match held.and_then(BTreeSet::last) {
+                Some((incarnation, agent_id)) if observed.is_none() => {
                     Bound { next: *next, agent_id: agent_id.clone(), incarnation: *incarnation, instance, may_move: false }
                 }
                 _ => return true,
@@ -321,10 +321,39 @@ pub(super) fn part(id: &PodId, pod: &Pod, waiting: Vec<Waiting>, shown: &Shown) 
     (bound, free)
 }
 
+/// The agent that has what is reserved for an instance: the recorded one, but where another shows it, which may be the same
+/// machine under a new id.
+fn whereabouts<'a>(residence: &Residence<'a>, held: Option<&'a BTreeSet<(u32, String)>>) -> &'a str {
+    let fits = |launch: u32| residence.incarnation == 0 || launch == residence.incarnation;
+    let agents = || held.into_iter().flatten().filter(|(launch, _)| fits(*launch)).map(|(_, agent_id)| agent_id.as_str());
+    if agents().any(|agent_id| agent_id == residence.agent_id) {
+        residence.agent_id
+    } else {
+        agents().next_back().unwrap_or(residence.agent_id)
+    }
+}
+
 impl Entry {
     /// What is reserved for it is to be given back before its record may go.
     pub fn holds(&self) -> bool {
         !self.is_released && self.observed.as_ref().is_some_and(|observed| observed.reservation.is_some())
+    }
+
+    /// Notes where what it had is given back, and that this was asked in vain; whether that is news.
+    fn note_asked(&mut self, holding: &Holding, slot: &Slot, in_vain: Option<u32>) -> bool {
+        let reservation = self.observed.as_mut().filter(|_| self.instance.is_none()).and_then(|observed| observed.reservation.as_mut());
+        let Some(reservation) = reservation else { return false };
+        let before = reservation.clone();
+        if reservation.incarnation == holding.owner.incarnation {
+            // Perhaps under another id than then: it is there that nothing must be left.
+            reservation.agent_id.clone_from(&slot.agent_id);
+        }
+        if reservation.asked_in_vain == 0 {
+            reservation.asked_in_vain = in_vain.unwrap_or(0);
+        }
+        let is_news = *reservation != before;
+        self.dirty |= is_news;
+        is_news
     }
 
     /// When the last of its tasks ended, by the clock of its agent.

@@ -154,6 +154,50 @@ fn it_is_launched_again_on_its_own_resources_and_waits_for_nothing_else() {
     assert!(world.reservation().unwrap().made);
 }
 
+/// The same, as another launch reserved it.
+fn of_launch(incarnation: u32, used: &[Resource]) -> Vec<Resource> {
+    let mut resources = used.to_vec();
+    let reservations = resources.iter_mut().flat_map(|resource| &mut resource.reservations);
+    let labels = reservations.flat_map(|reservation| &mut reservation.labels.as_mut().unwrap().labels);
+    labels.filter(|label| label.key == "podium.incarnation").for_each(|label| label.value = Some(incarnation.to_string()));
+    resources
+}
+
+#[test]
+fn it_finds_what_is_its_own_on_an_agent_that_is_back_under_another_id() {
+    let (mut world, used) = World::settled();
+    world.ends(1);
+    world.offered_with(2, "S9", &of_launch(7, &used));
+    assert!(world.writes.iter().all(|(token, _)| !matches!(token, Token::Observed(..))), "what another launch reserved is not its own");
+    world.calls();
+    world.offered_with(3, "S9", &used);
+    world.commit();
+    assert_eq!(kinds(&operations(world.calls())), [operation::Type::LaunchGroup]);
+    assert_eq!(world.reservation().unwrap().agent_id, "S9");
+}
+
+#[test]
+fn what_is_gone_is_given_back_on_an_agent_that_is_back_under_another_id() {
+    let (mut world, used) = World::settled();
+    world.goes();
+    world.offered_with(2, "S9", &used);
+    assert!(world.gives_back());
+    world.commit();
+    world.at(world.now + 5_000);
+    world.offered_with(3, "S9", &[]);
+    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
+}
+
+#[test]
+fn of_an_instance_whose_record_is_lost_the_newest_volume_is_taken() {
+    let (_, used) = World::settled();
+    let mut world = World::resident();
+    world.instance(1, Some(Goal::Running), 5);
+    world.core.offered(vec![offer_with(2, "S1", &of_launch(4, &used)), offer_with(3, "S2", &used)]);
+    world.settle();
+    assert_eq!(world.reservation().map(|one| (one.agent_id, one.incarnation)), Some(("S1".to_owned(), 4)));
+}
+
 #[test]
 fn another_instance_uses_nothing_of_it() {
     let (mut world, used) = World::settled();
