@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use podium_proto::mesos::v1::offer::Operation;
 use podium_proto::mesos::v1::{Offer, OfferId, TaskState};
+use podium_proto::records::Observed;
 use podium_proto::records::unknown_instance::Why;
 use podium_store::Key;
 use podium_store::view::PodView;
@@ -21,6 +22,7 @@ use super::pod::{Pod, Ready};
 use super::quarantine::Custody;
 use super::queue::QueueWrite;
 use super::reconcile::Reconciliation;
+use super::residents;
 use super::roles::Roles;
 use super::state::GatewayState;
 use super::strays::Strays;
@@ -168,7 +170,11 @@ impl Core {
         let roles = pod.definitions.values().map(|definition| definition.role.as_ref().unwrap_or(&self.settings.default_role).clone());
         // Also when nothing of the role is defined any more: what is left to give back is offered to it.
         let reserved = pod.entries.values().filter_map(|entry| entry.observed.as_ref()).filter(|observed| observed.reservation.is_some());
-        let roles = roles.chain(reserved.map(|observed| observed.role.clone())).collect();
+        let role = |one: &Observed| {
+            let definition = pod.definitions.get(&one.config_ms).map(AsRef::as_ref);
+            residents::role(one, definition, &self.settings.default_role).to_owned()
+        };
+        let roles = roles.chain(reserved.map(role)).collect();
         let before = std::mem::replace(&mut pod.roles, roles);
         self.roles.changed(&before, &pod.roles);
         for uuid in uuids {
@@ -271,6 +277,7 @@ impl Core {
         let Some(pod) = self.pods.get_mut(id).filter(|pod| !pod.frozen) else { return };
         let Some(entry) = pod.entries.get_mut(&uuid) else { return };
         list(&mut self.agents, id, uuid, entry);
+        entry.end_adoption();
         let mut groups: Vec<Group> = entry.write_update(id, uuid, now).into_iter().collect();
         let due = entry.due(now, &self.settings);
         let mut wake = due.wake;
@@ -316,7 +323,10 @@ impl Core {
             wake.map(|wake| self.wakes.insert((wake, id.clone(), uuid)));
         }
         let config = entry.instance.as_ref().map(|held| held.value.config_ms);
-        let releasing = entry.observed.as_ref().filter(|_| due.release).map(|observed| observed.role.clone());
+        let releasing = entry.observed.as_ref().filter(|_| due.release).map(|one| {
+            let definition = pod.definitions.get(&one.config_ms).map(AsRef::as_ref);
+            residents::role(one, definition, &self.settings.default_role).to_owned()
+        });
         entry.give_back.follow(due.release, entry.instance.is_some(), now);
         // A refused record rests although nothing is left of it: what wanted it would write it again at once.
         if entry.is_empty() && entry.rest_until_ms <= now {

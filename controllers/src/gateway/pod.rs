@@ -19,6 +19,9 @@ pub(super) struct Pod {
     pub entries: BTreeMap<Uuid, Entry>,
     /// The version that last changed what runs: older instances are not counted by constraints.
     pub config_ms: i64,
+    /// Its definition.
+    pub in_force: Option<Arc<PodDefinition>>,
+    /// Those that instances are of.
     pub definitions: BTreeMap<i64, Arc<PodDefinition>>,
     /// Those of its definitions.
     pub roles: BTreeSet<String>,
@@ -62,6 +65,9 @@ impl Pod {
         self.deleted.retain(|_, deleted| *deleted > revision);
         let config_ms = view.accepted.as_ref().map_or(0, |accepted| accepted.value.config_ms);
         let all = all || config_ms != self.config_ms;
+        if all {
+            self.in_force = view.versions.get(&Version::from_millis(config_ms)).and_then(|held| held.value.definition());
+        }
         self.config_ms = config_ms;
         let mut changed = Vec::new();
         for (uuid, entry) in &mut self.entries {

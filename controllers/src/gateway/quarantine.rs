@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::core::Core;
 use super::entry::Entry;
 use super::output::{Output, Token};
+use super::residents;
 use super::slate::Slate;
 use super::strays::{Known, Origin, Stray, Verdict, judge, raises};
 use super::survey::{Shown, Trouble};
@@ -318,8 +319,11 @@ impl Core {
         }
         // Of a pod that nobody wants nothing can be taken on; the API says so before it takes an order.
         let Some(config_ms) = self.pods.get(pod).map(|pod| pod.config_ms).filter(|config| *config > 0) else { return true };
-        let entry = self.pods.entry(pod.clone()).or_default().entries.entry(uuid).or_default();
         let origin = tasks.iter().find_map(|(_, stray)| stray.origin.clone());
+        let config_ms = origin.map_or(config_ms, |origin| origin.config_ms);
+        let known = self.pods.entry(pod.clone()).or_default();
+        let definition = known.definitions.get(&config_ms).or(known.in_force.as_ref()).cloned();
+        let entry = known.entries.entry(uuid).or_default();
         let present: Vec<&(TaskId, Stray)> = tasks.iter().filter(|(id, _)| id.incarnation == newest).collect();
         match entry.observed.as_mut().filter(|observed| observed.incarnation == newest) {
             // All of it is known, but for the operator's word.
@@ -333,12 +337,14 @@ impl Core {
                 }
             }
             None => {
-                let reservation = entry.observed.take().and_then(|observed| observed.reservation);
+                let agent_id = present.iter().find_map(|(_, stray)| stray.agent_id.clone()).unwrap_or_default();
+                let old = entry.observed.take().unwrap_or_default();
                 entry.observed = Some(Observed {
                     incarnation: newest,
-                    reservation,
-                    config_ms: origin.map_or(config_ms, |origin| origin.config_ms),
-                    agent_id: present.iter().find_map(|(_, stray)| stray.agent_id.clone()).unwrap_or_default(),
+                    role: residents::role(&old, definition.as_deref(), &self.settings.default_role).to_owned(),
+                    reservation: residents::taken_on(old.reservation, &agent_id, definition.as_deref()),
+                    config_ms,
+                    agent_id,
                     executor_id: instance.executor_id(newest),
                     tasks: present.iter().map(|(id, stray)| task(id, stray, now)).collect(),
                     provisioned_ms: now,

@@ -291,6 +291,21 @@ pub(super) fn record(placed: &Placed, slot: &Slot) -> Option<Reservation> {
     })
 }
 
+/// What is reserved for an instance that is taken on while it runs on this agent, by its older record. One that names another
+/// agent is older than a move; then, and without any, its labels tell by which launch it was reserved.
+pub(super) fn taken_on(old: Option<Reservation>, agent_id: &str, definition: Option<&PodDefinition>) -> Option<Reservation> {
+    let unsaid = || Reservation { agent_id: agent_id.to_owned(), made: true, ..Reservation::default() };
+    let is_resident = old.is_some() || definition.is_some_and(PodDefinition::is_resident);
+    let kept = old.filter(|known| agent_id.is_empty() || known.agent_id == agent_id);
+    kept.or_else(|| (is_resident && !agent_id.is_empty()).then(unsaid))
+}
+
+/// The role of what was launched: as recorded, or, where it was taken on without that, as defined.
+pub(super) fn role<'a>(observed: &'a Observed, definition: Option<&'a PodDefinition>, default: &'a str) -> &'a str {
+    let recorded = Some(observed.role.as_str()).filter(|role| !role.is_empty());
+    recorded.or_else(|| definition?.role.as_deref()).unwrap_or(default)
+}
+
 /// Of these waiting instances of a pod with persistent volumes: those that have resources of their own, and the others.
 pub(super) fn part(id: &PodId, pod: &Pod, waiting: Vec<Waiting>, shown: &Shown) -> (Vec<Bound>, Vec<Waiting>) {
     let mut bound = Vec::new();
@@ -360,6 +375,17 @@ impl Entry {
     fn ended_ms(&self) -> i64 {
         let observed = self.observed.as_ref();
         observed.map_or(0, |observed: &Observed| observed.tasks.iter().map(|task| task.since_ms).max().unwrap_or(observed.provisioned_ms))
+    }
+
+    /// Scaling has written down what was taken on, and it has ended: an instance as any other, which may go and give back what
+    /// it has. Before, its labels need the operator's word.
+    pub fn end_adoption(&mut self) {
+        let is_counted = |observed: &Observed| self.instance.as_ref().is_some_and(|held| held.value.incarnation >= observed.incarnation);
+        let ends = self.observed.as_ref().is_some_and(|observed| observed.adopted && is_counted(observed));
+        if ends && self.alive().next().is_none() && self.reload.is_none() {
+            self.observed.iter_mut().for_each(|observed| observed.adopted = false);
+            self.dirty = true;
+        }
     }
 
     /// Of something that an earlier launch of it reserved.

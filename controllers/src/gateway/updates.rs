@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::core::Core;
 use super::entry::{Ack, Writing};
 use super::output::Call;
+use super::residents;
 use super::status::{self, Applied};
 
 impl Core {
@@ -121,12 +122,14 @@ impl Core {
             container,
             ..observed::Task::default()
         };
-        let reservation = entry.observed.take().and_then(|observed| observed.reservation);
+        let agent_id = status.agent_id.as_ref().map(|agent| agent.value.clone()).unwrap_or_default();
+        let (old, definition) = (entry.observed.take().unwrap_or_default(), definition.map(AsRef::as_ref));
         entry.observed = Some(Observed {
             incarnation: id.incarnation,
-            reservation,
+            role: residents::role(&old, definition, &self.settings.default_role).to_owned(),
+            reservation: residents::taken_on(old.reservation, &agent_id, definition),
             config_ms: held.value.config_ms,
-            agent_id: status.agent_id.as_ref().map(|agent| agent.value.clone()).unwrap_or_default(),
+            agent_id,
             executor_id: instance.executor_id(id.incarnation),
             tasks: containers.into_iter().map(task).collect(),
             provisioned_ms: now,

@@ -198,6 +198,68 @@ fn of_an_instance_whose_record_is_lost_the_newest_volume_is_taken() {
     assert_eq!(world.reservation().map(|one| (one.agent_id, one.incarnation)), Some(("S1".to_owned(), 4)));
 }
 
+impl World {
+    /// A later launch of its instance runs on S1, and is taken on by an operator's word.
+    fn adopts(&mut self) -> Observed {
+        self.survey_again(&[shown(&task_id(1, 2), Some(("C", 900)))]);
+        assert!(self.quarantine().is_some());
+        self.core.ordered(order(Kind::Adopt, &[instance_id(1)]), self.now);
+        self.settle();
+        while !self.writes.is_empty() {
+            self.commit();
+        }
+        self.calls();
+        self.view.observed[&uuid(1)].value.clone()
+    }
+}
+
+#[test]
+fn what_an_older_store_has_reserved_elsewhere_does_not_bind_what_is_taken_on() {
+    let mut world = World::resident();
+    world.instance(1, Some(Goal::Running), 1);
+    world.core.roles_answered(Ok(()), world.now);
+    world.offered_with(1, "S2", &[]);
+    world.commit();
+    let used = of_launch(2, &used(&operations(world.calls())));
+    world.update(&task_id(1, 1), TaskState::TaskFailed, Some(1));
+    world.commit();
+    let record = world.adopts();
+    let reservation = record.reservation.unwrap();
+    assert_eq!((record.role.as_str(), reservation.agent_id.as_str(), reservation.incarnation), (ROLE, "S1", 0));
+    // It ends, and its next launch is on what it had.
+    world.instance(1, Some(Goal::Running), 2);
+    world.ends(2);
+    world.offered_with(4, "S1", &used);
+    world.commit();
+    assert_eq!(kinds(&operations(world.calls())), [operation::Type::LaunchGroup]);
+}
+
+#[test]
+fn what_is_taken_on_without_any_record_is_given_back_when_it_is_gone() {
+    let (_, used) = World::settled();
+    let used = of_launch(2, &used);
+    let mut world = World::resident();
+    let record = world.adopts();
+    assert_eq!((record.role.as_str(), record.reservation.unwrap().agent_id.as_str()), (ROLE, "S1"));
+    world.instance(1, Some(Goal::Decommissioned), 2);
+    world.update(&task_id(1, 2), TaskState::TaskKilled, Some(8));
+    world.commit();
+    world.instance(1, None, 2);
+    world.calls();
+    world.offered_with(4, "S1", &used);
+    assert!(world.gives_back());
+}
+
+#[test]
+fn a_record_without_a_role_asks_mesos_for_none() {
+    let (mut world, _) = World::settled();
+    world.view.observed.get_mut(&uuid(1)).unwrap().value.role = String::new();
+    let mut next = World::new(Settings::default());
+    next.view = world.view;
+    next.core.pod_changed(&pod(), Some(&next.view), 99, next.now);
+    assert_eq!(next.core.roles_to_subscribe(), [ROLE]);
+}
+
 #[test]
 fn another_instance_uses_nothing_of_it() {
     let (mut world, used) = World::settled();
