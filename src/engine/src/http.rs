@@ -136,10 +136,11 @@ pub(crate) fn full(bytes: Bytes) -> Body {
 }
 
 /// 405 with what would do.
-pub(crate) fn only(method: &Method, given: &Method) -> Response<Body> {
-    let why = format!("405 Method Not Allowed. Expecting one of {{ '{method}' }}, but received '{given}'.");
+pub(crate) fn only(methods: &[Method], given: &Method) -> Response<Body> {
+    let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let why = format!("405 Method Not Allowed. Expecting one of {{ '{}' }}, but received '{given}'.", methods.join("', '"));
     let mut response = text(StatusCode::METHOD_NOT_ALLOWED, why);
-    if let Ok(allow) = HeaderValue::from_str(method.as_str()) {
+    if let Ok(allow) = HeaderValue::from_str(&methods.join(", ")) {
         response.headers_mut().insert(header::ALLOW, allow);
     }
     response

@@ -81,7 +81,7 @@ where
     M: prost::Message + prost::Name + Default,
 {
     if request.method() != Method::POST {
-        return Err(Box::new(only(&Method::POST, request.method())));
+        return Err(Box::new(only(&[Method::POST], request.method())));
     }
     let (head, body) = request.into_parts();
     let encoding = Encoding::of_content(&head.headers).map_err(|error| Box::new(refuse_content(error)))?;

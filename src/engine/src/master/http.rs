@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::owner::Handle;
 use super::state::Settings;
-use super::{operator, scheduler_api, state_json};
+use super::{machine_http, operator, scheduler_api, state_json};
 use crate::http::{Body, empty, host_name, is_local, text};
 
 /// What a handler needs.
@@ -60,6 +60,9 @@ async fn route(request: Request<Incoming>, service: &Service) -> Response<Body> 
         "/redirect" => redirect(service.address),
         "/version" | "/flags" | "/state" | "/state-summary" | "/slaves" | "/frameworks" | "/tasks" | "/roles" | "/metrics/snapshot" => {
             state_json::serve(&path, request.uri(), service).await
+        }
+        "/maintenance/schedule" | "/maintenance/status" | "/machine/down" | "/machine/up" => {
+            machine_http::serve(&path, request, service).await
         }
         "/teardown" => operator::serve_teardown(request, service).await,
         "/api/v1" => operator::serve(request, service).await,

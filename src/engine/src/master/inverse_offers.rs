@@ -92,7 +92,8 @@ impl State {
 
     /// Ends all that was asked about this agent, and tells whom it was asked.
     pub(super) fn rescind_inverse_offers_of(&mut self, agent_id: &str) {
-        let of_agent: Vec<Pair> = self.inverse_offers.keys().filter(|(agent, _)| agent == agent_id).cloned().collect();
+        let from = self.inverse_offers.range((agent_id.to_owned(), String::new())..).map(|(pair, _)| pair);
+        let of_agent: Vec<Pair> = from.take_while(|(agent, _)| agent == agent_id).cloned().collect();
         for pair in of_agent {
             let Some(offer) = self.inverse_offers.remove(&pair) else { continue };
             let rescind_inverse_offer = Some(event::RescindInverseOffer { inverse_offer_id: offer.id });

@@ -307,10 +307,12 @@ impl State {
 
     /// GET_MAINTENANCE_STATUS.
     pub(super) fn maintenance_status(&self) -> ClusterStatus {
-        let answers = |key: &Key| {
-            let here = self.agents.values().filter(|agent| Key::from(&machine_of(agent)) == *key);
-            here.filter_map(|agent| self.maintenance.answers.get(&agent.id)).flat_map(BTreeMap::values).cloned().collect()
-        };
+        let mut answered: BTreeMap<Key, Vec<InverseOfferStatus>> = BTreeMap::new();
+        for (agent, answers) in &self.maintenance.answers {
+            let Some(agent) = self.agents.get(agent) else { continue };
+            answered.entry(Key::from(&machine_of(agent))).or_default().extend(answers.values().cloned());
+        }
+        let mut answers = |key: &Key| answered.remove(key).unwrap_or_default();
         let draining = self.maintenance.machines.iter().filter(|(_, machine)| machine.mode == Mode::Draining);
         ClusterStatus {
             draining_machines: draining.map(|(key, machine)| DrainingMachine { id: machine.id.clone(), statuses: answers(key) }).collect(),

@@ -19,6 +19,7 @@ mod http;
 #[cfg(test)]
 mod invariants;
 mod inverse_offers;
+mod machine_http;
 mod maintenance;
 mod offers;
 mod operator;

@@ -31,7 +31,7 @@ enum Outcome {
 /// One request.
 pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Response<Body> {
     if request.method() != Method::POST {
-        return only(&Method::POST, request.method());
+        return only(&[Method::POST], request.method());
     }
     let (head, body) = request.into_parts();
     let encoding = match Encoding::of_content(&head.headers) {
@@ -161,7 +161,7 @@ fn teardown(state: &mut State, id: &str, now: Now) -> Outcome {
 /// POST /teardown: the older form of the same, with `frameworkId=` as the form's only field.
 pub(super) async fn serve_teardown(request: Request<Incoming>, service: &Service) -> Response<Body> {
     if request.method() != Method::POST {
-        return only(&Method::POST, request.method());
+        return only(&[Method::POST], request.method());
     }
     let body = match read_body(request.into_body(), service.max_body).await {
         Ok(body) => body,

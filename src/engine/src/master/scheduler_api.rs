@@ -24,7 +24,7 @@ const STREAM_ID: &str = "mesos-stream-id";
 /// One request, from the method to the answer.
 pub(super) async fn serve(request: Request<Incoming>, service: &Service) -> Response<Body> {
     if request.method() != Method::POST {
-        return only(&Method::POST, request.method());
+        return only(&[Method::POST], request.method());
     }
     let (head, body) = request.into_parts();
     let encoding = match Encoding::of_content(&head.headers) {

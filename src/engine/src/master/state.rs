@@ -3,7 +3,8 @@
 //! [`State`] is plain data without I/O of its own: the owner task (`super::owner`) feeds it calls, messages
 //! of agents and the time, and it answers by putting events into the frameworks' buffers and messages into the
 //! agents' links, never waiting. The rules stand beside it, one concept a file: [`super::framework`],
-//! [`super::agents`], [`super::offers`], [`super::accept`], [`super::tasks`], [`super::reconcile`].
+//! [`super::agents`], [`super::offers`], [`super::accept`], [`super::tasks`], [`super::reconcile`], [`super::draining`],
+//! [`super::maintenance`], [`super::inverse_offers`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;

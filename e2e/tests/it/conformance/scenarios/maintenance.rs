@@ -1,5 +1,6 @@
 //! Machines that are scheduled for maintenance and taken down: what operators are answered, what frameworks are offered and asked.
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::super::stage::{Framework, Stage, info};
@@ -97,6 +98,32 @@ pub async fn words(stage: &mut Stage) {
     tell_plan(stage, "one to go").await;
     tell(stage, "nothing more", schedule(&[])).await;
     tell_plan(stage, "nothing more").await;
+}
+
+/// The same by the endpoints that came before the operator API.
+pub async fn older_endpoints(stage: &mut Stage) {
+    let start = json!({ "nanoseconds": 2_000_000_000_000_000_000_u64 });
+    let windows = json!({ "windows": [{ "machine_ids": [{ "hostname": "a" }], "unavailability": { "start": start } }] });
+    for (step, path, body) in [
+        ("nothing to start", "/machine/down", "[]".to_owned()),
+        ("an unknown one to start", "/machine/down", r#"[{"hostname":"a"}]"#.to_owned()),
+        ("one scheduled", "/maintenance/schedule", windows.to_string()),
+        ("scheduled to stop", "/machine/up", r#"[{"hostname":"a"}]"#.to_owned()),
+        ("started", "/master/machine/down", r#"[{"hostname":"a"}]"#.to_owned()),
+        ("taken out while it is down", "/master/maintenance/schedule", "{}".to_owned()),
+    ] {
+        stage.post(step, path, &[], body).await;
+    }
+    for path in ["/maintenance/schedule", "/maintenance/status", "/machine/down", "/machine/up"] {
+        stage.get(path).await;
+        // Parsers differ in their words.
+        let reply = stage.connection.request(Method::POST, path, &[], "nonsense".into()).await;
+        stage.told(format!("nonsense to {path}"), json!(reply.status));
+        let reply = stage.connection.request(Method::PUT, path, &[], "".into()).await;
+        stage.told_reply(format!("PUT {path}"), &reply);
+    }
+    stage.post("stopped", "/machine/up", &[], r#"[{"hostname":"a"}]"#).await;
+    tell_plan(stage, "after all").await;
 }
 
 pub async fn offers_and_inverse_offers(stage: &mut Stage) {

@@ -95,6 +95,7 @@ pub const MASTER: &[Scenario] = scenarios! {
         agents_marked_gone;
     maintenance:
         words,
+        older_endpoints,
         offers_and_inverse_offers,
         whom_it_does_not_concern;
     drain:
