@@ -68,7 +68,8 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
     let mut core = Core::new(settings.clone(), identity.clone());
     core.custody = term.index.read(|index| {
         let unknown = index.pods().filter_map(|view| Some((view.id.clone(), view.unknown.as_ref()?.value.clone())));
-        Custody::found(index.quarantine().map(|held| held.value.clone()), unknown.collect())
+        let framework = index.framework().map(|held| held.value.clone());
+        Custody::found(index.quarantine().map(|held| held.value.clone()), unknown.collect()).with_framework(framework)
     });
     let mut changes = term.index.changes(Kinds::of(&[Kind::Accepted, Kind::Version, Kind::Instance, Kind::Tombstone, Kind::Order]));
     // The first batch names every pod: subscribed only when all is known, so that no task of ours seems strange.

@@ -53,6 +53,7 @@ pub(super) enum Token {
     Queue(PodId),
     Unknown(PodId),
     Quarantine,
+    Framework,
     Order(Uuid),
 }
 

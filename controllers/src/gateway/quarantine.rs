@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podium_proto::mesos::v1::{Task, TaskState, TaskStatus};
 use podium_proto::records::order::Kind;
-use podium_proto::records::{Observed, Order, Quarantine, Unknown, observed};
+use podium_proto::records::{Framework, Observed, Order, Quarantine, Unknown, observed};
 use podium_store::Key;
 use podium_store::writer::{Group, Op};
 use podium_types::condition;
@@ -41,6 +41,11 @@ pub(super) struct Custody {
     deleting: BTreeMap<Uuid, Slate<()>>,
     /// An operator has said that the store is as it should be although more is reserved than it knows of.
     pub reservations_vouched: bool,
+    /// The newest revision of what was seen reserved by a later state of the store; 0: nothing was.
+    pub ahead_revision: i64,
+    /// Our record, with the revision up to which an operator's word holds: also for those who lead after us.
+    framework: Option<Framework>,
+    framework_slate: Slate<Framework>,
     /// Reconciliation waits until the quarantine is durable: what it brings to light makes others act.
     pub holds_reconciliation: bool,
 }
@@ -64,7 +69,29 @@ impl Custody {
             concerned: BTreeSet::new(),
             deleting: BTreeMap::new(),
             reservations_vouched: false,
+            ahead_revision: 0,
+            framework: None,
+            framework_slate: Slate::found(None),
             holds_reconciliation: false,
+        }
+    }
+
+    /// With our record, as it was found.
+    pub fn with_framework(self, framework: Option<Framework>) -> Self {
+        let framework = framework.map(|framework| Framework { schema: 0, ..framework });
+        Self { framework_slate: Slate::found(framework.clone()), framework, ..self }
+    }
+
+    /// Up to which revision of a later state of the store an operator has vouched for what is reserved.
+    pub fn vouched_revision(&self) -> i64 {
+        self.framework.as_ref().map_or(0, |framework| framework.vouched_revision)
+    }
+
+    /// An operator's word holds for all that was seen.
+    pub fn vouch(&mut self) {
+        self.reservations_vouched = true;
+        if let Some(framework) = &mut self.framework {
+            framework.vouched_revision = framework.vouched_revision.max(self.ahead_revision);
         }
     }
 
@@ -188,6 +215,10 @@ impl Core {
 
     /// Writes what is not as it should be: `quarantine`, `unknown/<pod>`, orders that are done.
     pub(super) fn keep_records(&mut self, now: i64) {
+        // Before a quarantine ends by it.
+        if let Some(Some(value)) = self.custody.framework_slate.due(&self.custody.framework, now) {
+            self.out.push(Output::Write(Token::Framework, Group::global().then(Op::record(Key::Framework, value))));
+        }
         let wanted = self.custody.quarantine.clone();
         if let Some(value) = self.custody.slate.due(&wanted, now) {
             self.out.push(Output::Write(Token::Quarantine, Group::global().then(put_or_delete(Key::Quarantine, value))));
@@ -219,6 +250,7 @@ impl Core {
     pub(super) fn record_kept(&mut self, token: &Token, done: bool, now: i64) {
         match token {
             Token::Quarantine => self.custody.slate.answered(done, now),
+            Token::Framework => self.custody.framework_slate.answered(done, now),
             Token::Unknown(pod) => {
                 if let Some(slate) = self.custody.unknown.get_mut(pod) {
                     slate.answered(done, now);
@@ -245,7 +277,8 @@ impl Core {
             None => Some(0),
         });
         let orders = self.custody.deleting.values().filter_map(|slate| slate.next_look(&None));
-        quarantine.into_iter().chain(unknown).chain(orders).min()
+        let framework = self.custody.framework_slate.next_look(&self.custody.framework);
+        quarantine.into_iter().chain(framework).chain(unknown).chain(orders).min()
     }
 
     /// Every order that stands in the store.
@@ -281,7 +314,7 @@ impl Core {
             self.custody.deleting.insert(uuid, Slate::found(Some(())));
             let concerned = self.custody.concerned.remove(&uuid);
             if concerned && !self.strays.any_raising() && self.custody.quarantine.take().is_some() {
-                self.custody.reservations_vouched = true;
+                self.custody.vouch();
                 tracing::warn!("the quarantine is over: an operator has said what is to become of every unknown task");
             }
         }

@@ -123,6 +123,7 @@ impl Core {
     /// What the slots hold for instances that are gone: by slot, the operations that give it back.
     pub(super) fn give_back(&mut self, slots: &[Slot], revision: i64, now: i64) -> BTreeMap<usize, Vec<Operation>> {
         let mut operations: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
+        self.note_ahead(slots, revision, now);
         if self.kills_blocked() {
             return operations;
         }
@@ -154,11 +155,35 @@ impl Core {
         }
         match pod.and_then(|pod| pod.entries.get(&instance.uuid)) {
             None if owner.framework_id != self.identity.framework_id => Fate::Keep,
-            None if owner.revision > revision && self.custody.reservations_vouched => Fate::Keep,
-            None if owner.revision > revision => Fate::Ahead,
+            None if self.is_ahead(owner, revision) && !self.custody.reservations_vouched => Fate::Ahead,
             // Its record ends only when all of it was given back: a store that does not know it has perhaps lost it.
             None => Fate::Keep,
             Some(entry) => entry.fate(owner.incarnation),
+        }
+    }
+
+    /// Whether what a later state of this store has reserved is vouched for by nobody. Its instance is not known.
+    fn is_ahead(&self, owner: &Owner, revision: i64) -> bool {
+        owner.revision > revision.max(self.custody.vouched_revision())
+    }
+
+    /// How far ahead of the store what is reserved is, also as seen during the quarantine that begins by it: an operator's word is
+    /// about all of that.
+    fn note_ahead(&mut self, slots: &[Slot], revision: i64, now: i64) {
+        let ours = |owner: &&Owner| {
+            let instance = owner.instance.parse::<InstanceId>().ok();
+            let is_unknown = |id: &InstanceId| self.pods.get(&id.pod).is_none_or(|pod| !pod.frozen && !pod.entries.contains_key(&id.uuid));
+            owner.cluster_id == self.identity.cluster_id
+                && owner.framework_id == self.identity.framework_id
+                && instance.is_some_and(|instance| is_unknown(&instance))
+        };
+        let owners = slots.iter().flat_map(Slot::holdings).map(|holding| &holding.owner).filter(ours);
+        let newest = owners.filter(|owner| self.is_ahead(owner, revision)).map(|owner| owner.revision).max();
+        let Some(newest) = newest else { return };
+        self.custody.ahead_revision = self.custody.ahead_revision.max(newest);
+        if self.custody.reservations_vouched {
+            self.custody.vouch();
+            self.keep_records(now);
         }
     }
 

@@ -27,7 +27,7 @@ impl Core {
                 }
                 self.drop_idle(&id);
             }
-            Token::Unknown(_) | Token::Quarantine | Token::Order(_) => {
+            Token::Unknown(_) | Token::Quarantine | Token::Framework | Token::Order(_) => {
                 if outcome == Outcome::NotLeader {
                     return;
                 }

@@ -3,6 +3,7 @@
 use podium_proto::mesos::v1::Resource;
 use podium_proto::mesos::v1::offer::{Operation, operation};
 use podium_proto::mesos::v1::resource::AllocationInfo;
+use podium_proto::records::Framework;
 use podium_proto::records::observed::Reservation;
 use podium_types::id::InstanceId;
 
@@ -442,6 +443,38 @@ fn an_older_store_gives_nothing_back_and_begins_a_quarantine() {
     world.revision = 1_000;
     world.offered_with(3, "S1", &used);
     assert!(!world.gives_back(), "the store has caught up, and the quarantine stands");
+}
+
+#[test]
+fn an_operators_word_about_what_is_reserved_holds_after_a_takeover_and_not_for_what_is_later_still() {
+    let (_, used) = World::settled();
+    let framework = Framework { framework_id: "F".into(), cluster_id: "C".into(), created_ms: 1, ..Framework::default() };
+    let older = |framework: &Framework| {
+        let mut world = World::resident();
+        world.revision = 1;
+        world.core.custody = Custody::found(None, Vec::new()).with_framework(Some(framework.clone()));
+        world
+    };
+    let mut world = older(&framework);
+    world.offered_with(2, "S1", &used);
+    assert!(world.quarantine().is_some());
+    world.core.ordered(order(Kind::Adopt, &[]), world.now);
+    world.settle();
+    assert_eq!(world.quarantine(), None);
+    let kept = world.writes.iter().find(|(token, _)| *token == Token::Framework).map(|(_, group)| group.ops[0].clone());
+    let Some(Op::Put(Key::Framework, bytes)) = kept else { panic!("{kept:?}") };
+    let kept = <Framework as prost::Message>::decode(bytes).unwrap();
+    assert_eq!((kept.framework_id.as_str(), kept.cluster_id.as_str(), kept.created_ms), ("F", "C", 1), "all else stays");
+
+    let mut next = older(&kept);
+    next.offered_with(2, "S1", &used);
+    assert_eq!((next.quarantine(), next.gives_back()), (None, false), "an operator has spoken");
+    let mut later = used.clone();
+    let reservations = later.iter_mut().flat_map(|resource| &mut resource.reservations);
+    let labels = reservations.flat_map(|reservation| &mut reservation.labels.as_mut().unwrap().labels);
+    labels.filter(|label| label.key == "podium.revision").for_each(|label| label.value = Some("9000".to_owned()));
+    next.offered_with(3, "S1", &later);
+    assert!(next.quarantine().is_some(), "of what is later than that he has not");
 }
 
 #[test]
