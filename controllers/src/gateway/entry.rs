@@ -167,8 +167,9 @@ impl Entry {
                 due.wake_at(not_before);
             }
         } else if self.instance.is_none() && self.tombstone.is_none() && !any_alive && self.observed.is_some() {
-            due.release = self.holds();
-            due.delete = !due.release;
+            // What an operator has taken on is wanted, though scaling has yet to write that down.
+            due.release = self.holds() && !self.observed.as_ref().is_some_and(|observed| observed.adopted);
+            due.delete = !self.holds();
         }
         due
     }

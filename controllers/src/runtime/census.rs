@@ -113,8 +113,12 @@ impl<'a> Member<'a> {
 
     /// Whether nothing of it runs or was sent to run: never launched, or ended, and so has all of its earlier launches.
     pub fn is_idle(&self) -> bool {
-        let any_alive = self.observed.is_some_and(|observed| observed.value.tasks.iter().any(condition::task_is_alive));
-        !self.is_under_way() && !any_alive
+        let is_open = |observed: &Observed| {
+            // What was taken on for its data is so until the gateway has noted that it ended: it would be taken on again.
+            let is_taken_on = observed.adopted && observed.reservation.is_some();
+            is_taken_on || observed.tasks.iter().any(condition::task_is_alive)
+        };
+        !self.is_under_way() && !self.observed.is_some_and(|observed| is_open(&observed.value))
     }
 
     /// Whether it takes one of the places that a ceiling allows: it runs, perhaps runs, or may be launched at any time.

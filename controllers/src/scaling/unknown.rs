@@ -42,7 +42,8 @@ impl Strangers {
     }
 }
 
-/// Who was taken on by the gateway: they run, and their record is missing, or is of an earlier launch.
+/// Who was taken on by the gateway, and whose record is missing, or is of an earlier launch: they run, or have ended since and
+/// are their data.
 pub fn adoptions(view: &PodView, census: &Census<'_>) -> Vec<Intent> {
     if view.accepted.is_none() {
         return Vec::new();
@@ -51,7 +52,7 @@ pub fn adoptions(view: &PodView, census: &Census<'_>) -> Vec<Intent> {
     let taken_on = view.observed.iter().filter(|(uuid, held)| {
         held.value.adopted
             && held.value.incarnation > known(uuid)
-            && held.value.tasks.iter().any(condition::task_is_alive)
+            && (held.value.reservation.is_some() || held.value.tasks.iter().any(condition::task_is_alive))
             && !view.tombstones.contains_key(uuid)
     });
     let taken_on: Vec<Uuid> = taken_on.map(|(uuid, _)| *uuid).collect();
@@ -64,4 +65,48 @@ pub fn adoptions(view: &PodView, census: &Census<'_>) -> Vec<Intent> {
             Intent::Adopt { uuids: uuids.to_vec(), instead_of: spare.by_ref().take(new).collect() }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use podium_proto::mesos::v1::TaskState;
+    use podium_proto::records::{Accepted, Goal, Instance, Observed, observed};
+    use podium_store::view::Held;
+    use podium_types::id::PodId;
+
+    use super::*;
+    use crate::runtime::Now;
+    use crate::scaling::decide;
+
+    fn held<T>(value: T) -> Held<T> {
+        Held { value, mod_revision: 3, create_revision: 3 }
+    }
+
+    /// A pod whose only instance was taken on and has ended.
+    fn ended(reserved: bool) -> PodView {
+        let mut view = PodView::new(PodId::new("/a").unwrap());
+        view.accepted = Some(held(Accepted { version_ms: 7, config_ms: 7, ..Accepted::default() }));
+        let task = observed::Task { state: Some(TaskState::TaskFailed.into()), ..observed::Task::default() };
+        let reservation = reserved.then(observed::Reservation::default);
+        let record = Observed { incarnation: 2, config_ms: 7, adopted: true, tasks: vec![task], reservation, ..Observed::default() };
+        view.observed.insert(Uuid::from_u128(1), held(record));
+        view
+    }
+
+    #[test]
+    fn what_was_taken_on_and_ended_before_it_was_counted_is_counted_for_its_data() {
+        let uuids = vec![Uuid::from_u128(1)];
+        assert_eq!(decide(&ended(true), Now(9)).intents, [Intent::Adopt { uuids, instead_of: Vec::new() }]);
+        assert_eq!(decide(&ended(false), Now(9)).intents, []);
+    }
+
+    #[test]
+    fn it_is_removed_only_when_the_gateway_has_taken_note_and_so_never_counted_twice() {
+        let mut view = ended(true);
+        let instance = Instance { config_ms: 7, incarnation: 2, goal: Goal::Decommissioned.into(), ..Instance::default() };
+        view.instances.insert(Uuid::from_u128(1), held(instance));
+        assert_eq!(decide(&view, Now(9)).intents, []);
+        view.observed.get_mut(&Uuid::from_u128(1)).unwrap().value.adopted = false;
+        assert_eq!(decide(&view, Now(9)).intents, [Intent::Remove(vec![Uuid::from_u128(1)])]);
+    }
 }

@@ -252,6 +252,30 @@ fn what_is_taken_on_without_any_record_is_given_back_when_it_is_gone() {
 }
 
 #[test]
+fn what_is_taken_on_and_ends_before_it_is_counted_keeps_its_record_and_its_data() {
+    let (_, used) = World::settled();
+    let used = of_launch(2, &used);
+    let mut world = World::resident();
+    world.adopts();
+    world.update(&task_id(1, 2), TaskState::TaskFailed, Some(8));
+    world.commit();
+    world.calls();
+    for n in 0..20 {
+        world.at(world.now + 10_000);
+        world.offered_with(4 + n, "S1", if n == 0 { &used } else { &[] });
+        assert!(!world.gives_back());
+    }
+    assert!(world.writes.iter().all(|(token, _)| !matches!(token, Token::Observed(..))), "its record stays");
+    world.instance(1, Some(Goal::Running), 2);
+    world.commit();
+    assert!(!world.view.observed[&uuid(1)].value.adopted, "scaling has written it down");
+    world.instance(1, Some(Goal::Running), 3);
+    world.offered_with(30, "S1", &used);
+    world.commit();
+    assert_eq!(kinds(&operations(world.calls())), [operation::Type::LaunchGroup]);
+}
+
+#[test]
 fn a_record_without_a_role_asks_mesos_for_none() {
     let (mut world, _) = World::settled();
     world.view.observed.get_mut(&uuid(1)).unwrap().value.role = String::new();
