@@ -98,7 +98,9 @@ impl Executor {
     fn start(folder: &Path, port: u16, more: &[(&str, &str)]) -> Executor {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_podium-executor"));
         command.env_clear().env("MESOS_AGENT_ENDPOINT", format!("127.0.0.1:{port}"));
-        command.env("MESOS_FRAMEWORK_ID", "framework").env("MESOS_EXECUTOR_ID", "e").env("MESOS_SLAVE_ID", "A");
+        // Processes are told apart by these ids, and are ended by them: no other test's may carry the same.
+        let agent = format!("A-{}", uuid::Uuid::new_v4());
+        command.env("MESOS_FRAMEWORK_ID", "framework").env("MESOS_EXECUTOR_ID", "e").env("MESOS_SLAVE_ID", agent);
         command.env("MESOS_DIRECTORY", folder).envs(more.iter().copied());
         Executor(command.spawn().unwrap())
     }
