@@ -155,7 +155,7 @@ fn add(view: &PodView, group: Group, intent: Intent, Now(now): Now) -> Group {
         Intent::Expunge { uuid, unreachable_ms } => {
             let reach = Reach { inactive: true, expunged: true, unreachable_ms, judged_ms: now, ..Reach::default() };
             let group = on_observed(view, group, uuid).then(Op::record(Key::Reach(pod.clone(), uuid), reach));
-            let group = once_outside_quarantine(view, group);
+            let group = once_as_accepted(view, once_outside_quarantine(view, group));
             let Some(observed) = view.observed.get(&uuid) else { return group };
             group.then(Op::record(Key::Tombstone(pod.clone(), uuid), tombstone(observed, now)))
         }
@@ -176,6 +176,12 @@ fn add(view: &PodView, group: Group, intent: Intent, Now(now): Now) -> Group {
 /// Who is given up may be killed later: that rests on there being no quarantine.
 fn once_outside_quarantine(view: &PodView, group: Group) -> Group {
     let compare = Compare::as_seen(Key::Quarantine, view.quarantine.as_deref());
+    if group.compares.contains(&compare) { group } else { group.when(compare) }
+}
+
+/// Who is given up because the pod is being deleted rests on that.
+fn once_as_accepted(view: &PodView, group: Group) -> Group {
+    let compare = Compare::as_seen(Key::Accepted(view.id.clone()), view.accepted.as_ref());
     if group.compares.contains(&compare) { group } else { group.when(compare) }
 }
 

@@ -205,3 +205,26 @@ fn live(first: Push, resident: bool, events: Vec<Event>) -> Result<(), TestCaseE
     prop_assert_eq!(world.wake(), None, "a timer is left");
     Ok(())
 }
+
+#[test]
+fn a_deletion_gives_up_who_is_away_and_one_that_was_taken_back_nobody() {
+    for taken_back in [false, true] {
+        let mut world = World::new(3);
+        let push = Push { instances: 2, resident: true, ..Push::default() };
+        world.push(&push);
+        world.settle();
+        world.lose("agent-1");
+        world.delete();
+        world.decide(Who::Unreachable);
+        if taken_back {
+            world.push(&push);
+        }
+        world.commit(Who::Unreachable, |_| false);
+        assert_eq!(world.view().tombstones.is_empty(), taken_back);
+        if !taken_back {
+            world.push(&push);
+        }
+        recover(&mut world);
+        is_as_wanted(&mut world).unwrap();
+    }
+}

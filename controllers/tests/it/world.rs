@@ -366,10 +366,11 @@ impl World {
         definition.is_some_and(|definition| definition.is_resident())
     }
 
-    /// Instances that are to stay, and how many should.
+    /// Instances that are to stay and were not given up, and how many should.
     fn lasting(&self) -> (usize, usize) {
         let view = self.view();
-        let running = view.instances.values().filter(|held| held.value.goal == i32::from(Goal::Running)).count();
+        let given_up = |uuid: &Uuid| view.reach.get(uuid).is_some_and(|held| held.value.expunged);
+        let running = view.instances.iter().filter(|(uuid, held)| held.value.goal == i32::from(Goal::Running) && !given_up(uuid)).count();
         let accepted = view.accepted.as_ref().filter(|held| Phase::try_from(held.value.phase) == Ok(Phase::Active));
         let definition = accepted.and_then(|_| podium_controllers::runtime::definition_in_force(&view));
         (running, definition.map_or(0, |definition| definition.scaling.instances as usize))
