@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use podium_e2e::api::Api;
 use podium_e2e::binary;
+use podium_e2e::cluster::{Cluster, Form};
 use podium_e2e::mesos::{Agent, Helpers};
 use podium_e2e::mesos_server::{MesosServer, own_folder};
 use podium_e2e::wait::eventually;
@@ -26,9 +27,28 @@ fn volumes_live_on_the_disks_that_they_ask_for_on_a_real_agent() {
     let roots = make_roots(disks.path());
     let mounts = DISKS.iter().filter(|(_, kind, ..)| *kind == "MOUNT").map(|(name, ..)| disks.path().join(name)).collect();
     let agent = Agent { resources: resources(disks.path()), mounts, ..Agent::new(1) };
-    let server = MesosServer::start(podium, &[agent], Helpers::Podium(podium), QUICK, &["--mesos-principal", "podium"]);
-    let place = Place { api: server.api(), master: server.mesos.master(), folder: server.mesos.folder().to_owned() };
-    life(&place, &roots);
+    let mut server = MesosServer::start(podium, &[agent], Helpers::Podium(podium), QUICK, &["--mesos-principal", "podium"]);
+    let place = |server: &MesosServer| Place { api: server.api(), master: server.mesos.master(), folder: server.mesos.folder().to_owned() };
+    let lines = first_launch(&place(&server), &roots);
+    server.restart_server();
+    rest_of_its_life(&place(&server), &roots, lines);
+}
+
+#[test]
+fn volumes_live_on_the_disks_that_they_ask_for_on_the_embedded_agent() {
+    let disks = own_folder();
+    let roots = make_roots(disks.path());
+    let mut cluster = Cluster::start(Form::Dev, binary::podium(false), &["--agent-resources", &resources(disks.path())]);
+    let place = |cluster: &Cluster| Place {
+        api: cluster.api(),
+        master: Api { base: format!("http://{}", cluster.endpoints.mesos) },
+        folder: cluster.folder().join("data"),
+    };
+    let lines = first_launch(&place(&cluster), &roots);
+    // With it the master and the agent.
+    cluster.kill();
+    cluster.restart();
+    rest_of_its_life(&place(&cluster), &roots, lines);
 }
 
 fn make_roots(folder: &Path) -> BTreeMap<&'static str, PathBuf> {
@@ -80,26 +100,33 @@ fn definition(instances: u32) -> Value {
     })
 }
 
-fn life(place: &Place, roots: &BTreeMap<&'static str, PathBuf>) {
-    let before = unreserved(&place.master);
-    assert_eq!(before, whole_disks());
+/// The task that it prints, from the disks that there are.
+fn first_launch(place: &Place, roots: &BTreeMap<&'static str, PathBuf>) -> Vec<String> {
+    assert_eq!(unreserved(&place.master), whole_disks());
     place.api.create(&definition(1));
     let first = printed(place, 1, 1);
     let (task, lines) = first.values().next().unwrap();
     assert_eq!(lines, std::slice::from_ref(task));
+    on_their_disks(place);
+    for file in written(roots) {
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{task}\n"), "{}", file.display());
+    }
+    assert_eq!(fs::read_dir(&roots["large"]).unwrap().count(), 0, "larger than the volume allows");
+    lines.clone()
+}
+
+fn on_their_disks(place: &Place) {
     let disks = volumes(place).iter().map(on_disk).collect::<BTreeMap<_, _>>();
     let expected = [("part", ("shared", 64.0)), ("whole", ("small", 200.0)), ("quick", ("fast", 100.0))];
     let expected = expected.map(|(volume, (disk, size))| (volume.to_owned(), (disk.to_owned(), size.to_string())));
     assert_eq!(disks, expected.into());
-    let files = written(roots);
-    for file in &files {
-        assert_eq!(fs::read_to_string(file).unwrap(), format!("{task}\n"), "{}", file.display());
-    }
-    assert_eq!(fs::read_dir(&roots["large"]).unwrap().count(), 0, "larger than the volume allows");
+}
 
-    let lines = next_launch(place, lines.clone());
-    assert_eq!(volumes(place).iter().map(on_disk).collect::<BTreeMap<_, _>>(), disks, "the same disks");
-    assert_eq!(written(roots), files);
+fn rest_of_its_life(place: &Place, roots: &BTreeMap<&'static str, PathBuf>, lines: Vec<String>) {
+    let files = written(roots);
+    let lines = next_launch(place, lines);
+    on_their_disks(place);
+    assert_eq!(written(roots), files, "the same disks");
     for file in &files {
         assert_eq!(fs::read_to_string(file).unwrap().lines().collect::<Vec<_>>(), lines, "{}", file.display());
     }
@@ -118,7 +145,7 @@ fn life(place: &Place, roots: &BTreeMap<&'static str, PathBuf>) {
     let answer = place.api.call("DELETE", &format!("/v2/pods{POD}?force=true"), None);
     assert_eq!(answer.status, 202, "{}", answer.body);
     eventually("the disks are given back whole", || match unreserved(&place.master) {
-        left if left == before && volumes(place).is_empty() => Ok(()),
+        left if left == whole_disks() && volumes(place).is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
     });
     eventually("they are empty, and still there", || match roots.values().flat_map(|root| files_below(root)).collect::<Vec<_>>() {

@@ -157,8 +157,8 @@ impl Agent {
         let living = memory.living_sandboxes(&data_dir, &id);
         let frameworks = life::frameworks_folder(&data_dir, &id);
         let ended = tokio::task::spawn_blocking(move || gc::scan(&frameworks, &living)).await.map_err(io::Error::other)?;
-        let (folder, checkpointed) = (data_dir.clone(), memory.checkpointed.clone());
-        tokio::task::spawn_blocking(move || volumes::restore(&folder, &checkpointed)).await.map_err(io::Error::other)?;
+        let (folder, has, checkpointed) = (data_dir.clone(), info.resources.clone(), memory.checkpointed.clone());
+        tokio::task::spawn_blocking(move || volumes::restore(&folder, &has, &checkpointed)).await.map_err(io::Error::other)??;
         let owner = owner::Owner {
             agent_id: id.clone(),
             info,

@@ -1,12 +1,14 @@
 //! Persistent volumes: folders outside of all sandboxes, which outlive the executors that use them.
 //!
-//! They lie where Mesos keeps them, `volumes/roles/<role>/<persistence id>`, and an executor finds those that are among its
-//! resources in its sandbox, under their `container_path`. Which there are the master decides; the agent records it first, makes
-//! and removes folders then; when it starts, what is missing is made. Other users of the machine see nothing in them: whom a
-//! volume is given to passes through the folders around it, and nobody else into it.
+//! They lie where Mesos keeps them: in `volumes/roles/<role>/<persistence id>` of the agent's own folder or of the root of a disk of
+//! the type PATH. One of the type MOUNT is a volume as a whole: its root, which is emptied when the volume is destroyed, and stays.
+//! An executor finds those that are among its resources in its sandbox, under their `container_path`. Which there are the master
+//! decides; the agent records it first, makes and removes folders then; when it starts, what is missing is made. Other users of the
+//! machine see nothing in them: whom a volume is given to passes through the folders around it, and nobody else into it. Who sees
+//! into the root of a MOUNT is for its operator to say.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
@@ -14,6 +16,7 @@ use std::{
 };
 
 use podium_proto::mesos::v1::Resource;
+use podium_proto::mesos::v1::resource::{DiskInfo, disk_info::source};
 use podium_proto::wire::resources;
 
 use super::{
@@ -25,6 +28,8 @@ use crate::executor::inside;
 
 /// Where the folders of destroyed volumes wait for their end.
 const GONE: &str = "volumes/gone";
+/// The same on a disk that is a volume as a whole.
+const GONE_FROM_MOUNT: &str = ".podium-destroyed";
 /// One folder a role, with its volumes in it.
 const ROLES: &str = "volumes/roles";
 
@@ -34,6 +39,62 @@ const AROUND: u32 = 0o711;
 const OWN: u32 = 0o700;
 /// All others' rights.
 const OTHERS: u32 = 0o007;
+
+/// What volumes lie on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Disk {
+    /// The agent's own.
+    Own,
+    /// A folder given to it, which several share.
+    Path(PathBuf),
+    /// One that is a volume as a whole.
+    Mount(PathBuf),
+}
+
+impl Disk {
+    /// None if this agent knows no such disk.
+    fn of(disk: &DiskInfo) -> Option<Self> {
+        let Some(source) = &disk.source else { return Some(Self::Own) };
+        match source::Type::try_from(source.r#type).ok()? {
+            source::Type::Path => Some(Self::Path(source.path.as_ref()?.root.as_ref()?.into())),
+            source::Type::Mount => Some(Self::Mount(source.mount.as_ref()?.root.as_ref()?.into())),
+            source::Type::Unknown | source::Type::Block | source::Type::Raw => None,
+        }
+    }
+
+    /// Where what was destroyed waits for its end, on the same file system.
+    fn gone(&self, agent: &Path) -> PathBuf {
+        match self {
+            Self::Own => agent.join(GONE),
+            Self::Path(root) => root.join(GONE),
+            Self::Mount(root) => root.join(GONE_FROM_MOUNT),
+        }
+    }
+
+    /// Whether it is there; a folder given to the agent is made.
+    fn check(&self) -> io::Result<()> {
+        match self {
+            Self::Path(root) => fs::DirBuilder::new()
+                .recursive(true)
+                .mode(AROUND)
+                .create(root)
+                .map_err(|error| io::Error::other(format!("the disk {}: {error}", root.display()))),
+            Self::Mount(root) if !root.is_dir() => {
+                Err(io::Error::other(format!("the disk {} is no folder: nothing is mounted there", root.display())))
+            }
+            Self::Own | Self::Mount(_) => Ok(()),
+        }
+    }
+
+    /// The folders of volumes are below; none of a disk that is one itself.
+    fn roles(&self, agent: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Own => Some(agent.join(ROLES)),
+            Self::Path(root) => Some(root.join(ROLES)),
+            Self::Mount(_) => None,
+        }
+    }
+}
 
 /// What becomes of a volume's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,19 +110,24 @@ pub(super) enum Change {
 pub(super) struct Folder {
     role: String,
     id: String,
+    disk: Disk,
 }
 
 impl Folder {
     /// That of a resource; none if it is no volume.
     fn of(resource: &Resource) -> Option<Self> {
-        let id = resource.disk.as_ref()?.persistence.as_ref()?.id.clone();
-        Some(Self { role: resources::role(resource).to_owned(), id })
+        let disk = resource.disk.as_ref()?;
+        let id = disk.persistence.as_ref()?.id.clone();
+        Some(Self { role: resources::role(resource).to_owned(), id, disk: Disk::of(disk)? })
     }
 
     /// As Mesos does: a role's `/` becomes a space, which no role has.
     fn path(&self, agent: &Path) -> Option<PathBuf> {
+        if let Disk::Mount(root) = &self.disk {
+            return Some(root.clone());
+        }
         let one = |name: &str| inside(name).filter(|name| name.components().count() == 1);
-        Some(agent.join(ROLES).join(one(&self.role.replace('/', " "))?).join(one(&self.id)?))
+        Some(self.disk.roles(agent)?.join(one(&self.role.replace('/', " "))?).join(one(&self.id)?))
     }
 }
 
@@ -85,8 +151,8 @@ impl Owner {
 pub(super) fn carry_out(agent: &Path, changes: &[Change]) {
     for change in changes {
         let (folder, done) = match change {
-            Change::Make(folder) => (folder, folder.path(agent).map(|path| make(&path))),
-            Change::Remove(folder) => (folder, folder.path(agent).map(|path| remove(agent, &path))),
+            Change::Make(folder) => (folder, folder.path(agent).map(|path| make(folder, &path))),
+            Change::Remove(folder) => (folder, folder.path(agent).map(|path| remove(folder, agent, &path))),
         };
         if let Some(Err(error)) = done {
             tracing::error!(role = folder.role, volume = folder.id, %error, "a persistent volume's folder can't be made or removed");
@@ -96,29 +162,43 @@ pub(super) fn carry_out(agent: &Path, changes: &[Change]) {
 
 /// At a start: makes what is missing, and removes what was destroyed and no more: records that were lost must not take the data along.
 /// What can't be made is told of; a launch that needs it fails by itself.
-pub(super) fn restore(agent: &Path, checkpointed: &[Resource]) {
-    empty(&agent.join(GONE));
-    let wanted: BTreeSet<PathBuf> = folders(checkpointed).iter().filter_map(|folder| folder.path(agent)).collect();
-    for path in &wanted {
-        if let Err(error) = make(path) {
+///
+/// # Errors
+/// Among what the agent `has` is a disk that is not there.
+pub(super) fn restore(agent: &Path, has: &[Resource], checkpointed: &[Resource]) -> io::Result<()> {
+    let disks: BTreeSet<Disk> = has.iter().filter_map(|resource| Disk::of(resource.disk.as_ref()?)).chain([Disk::Own]).collect();
+    for disk in &disks {
+        disk.check()?;
+        empty(&disk.gone(agent));
+    }
+    let wanted: BTreeMap<PathBuf, Folder> =
+        folders(checkpointed).into_iter().filter_map(|folder| Some((folder.path(agent)?, folder))).collect();
+    for (path, folder) in &wanted {
+        if let Err(error) = make(folder, path) {
             tracing::error!(path = %path.display(), %error, "a persistent volume's folder can't be made");
         }
     }
     let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
-    let roles = entries(&agent.join(ROLES));
+    let all_roles: Vec<PathBuf> = disks.iter().filter_map(|disk| disk.roles(agent)).collect();
+    let roles: Vec<PathBuf> = all_roles.iter().flat_map(|roles| entries(roles)).collect();
     let present: Vec<PathBuf> = roles.iter().flat_map(|role| entries(role)).collect();
-    for path in present.iter().filter(|path| !wanted.contains(*path)) {
+    for path in present.iter().filter(|path| !wanted.contains_key(*path)) {
         tracing::warn!(path = %path.display(), "this folder belongs to no persistent volume: it is left alone, remove it if nobody needs it");
     }
-    let around = [agent.join("volumes"), agent.join(ROLES)].into_iter().chain(roles).map(|folder| (folder, AROUND));
+    let volumes: Vec<PathBuf> = all_roles.iter().filter_map(|roles| Some(roles.parent()?.to_owned())).collect();
+    let around = volumes.into_iter().chain(all_roles).chain(roles).map(|folder| (folder, AROUND));
     for (path, mode) in around.chain(present.into_iter().map(|volume| (volume, OWN))) {
         if let Err(error) = close(&path, mode) {
             tracing::error!(path = %path.display(), %error, "this folder can't be closed to other users of the machine");
         }
     }
+    Ok(())
 }
 
-fn make(path: &Path) -> io::Result<()> {
+fn make(folder: &Folder, path: &Path) -> io::Result<()> {
+    if let Disk::Mount(_) = folder.disk {
+        return folder.disk.check();
+    }
     if let Some(role) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(AROUND).create(role)?;
     }
@@ -138,10 +218,26 @@ fn close(path: &Path, mode: u32) -> io::Result<()> {
     if found & OTHERS & !mode == 0 { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) }
 }
 
-/// Puts a folder out of the way at once, and lets all that is in it be removed beside other work.
-fn remove(agent: &Path, path: &Path) -> io::Result<()> {
-    let gone = agent.join(GONE).join(uuid::Uuid::new_v4().to_string());
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(agent.join(GONE))?;
+/// Puts a folder out of the way at once, or all that is in the root of a MOUNT, and lets it be removed beside other work.
+fn remove(folder: &Folder, agent: &Path, path: &Path) -> io::Result<()> {
+    let waiting = folder.disk.gone(agent);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&waiting)?;
+    let gone = waiting.join(uuid::Uuid::new_v4().to_string());
+    if let Disk::Mount(root) = &folder.disk {
+        fs::create_dir(&gone)?;
+        for entry in fs::read_dir(root)? {
+            let entry = entry?;
+            if entry.path() != waiting {
+                fs::rename(entry.path(), gone.join(entry.file_name()))?;
+            }
+        }
+        tokio::task::spawn_blocking(move || {
+            empty(&gone);
+            // Unless more waits there.
+            let _ = fs::remove_dir(waiting);
+        });
+        return Ok(());
+    }
     match fs::rename(path, &gone) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         renamed => renamed?,
@@ -200,7 +296,7 @@ pub(super) fn link(sandbox: &Path, name: &Path, volume: &Path) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, disk_info::Persistence};
+    use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, disk_info::Persistence, disk_info::Source};
     use podium_proto::mesos::v1::{Volume, volume};
     use podium_proto::wire::resources::scalar_entry;
 
@@ -220,16 +316,16 @@ mod tests {
     async fn folders_follow_the_volumes_and_a_start_removes_only_what_was_destroyed() {
         let agent = tempfile::tempdir().unwrap();
         let (one, other) = (volume("db/main", "a#v#1", "v"), volume("web", "b", "w"));
-        restore(agent.path(), &[one.clone(), other.clone()]);
+        restore(agent.path(), &[], &[one.clone(), other.clone()]).unwrap();
         let path = agent.path().join("volumes/roles/db main/a#v#1");
         fs::write(path.join("data"), "kept").unwrap();
-        restore(agent.path(), &[]);
+        restore(agent.path(), &[], &[]).unwrap();
         assert!(path.join("data").is_file(), "what no record tells of any more is left alone");
         fs::remove_dir(agent.path().join("volumes/roles/web/b")).unwrap();
         carry_out(agent.path(), &[Change::Remove(Folder::of(&one).unwrap()), Change::Make(Folder::of(&other).unwrap())]);
         assert!(!path.exists() && agent.path().join("volumes/roles/web/b").is_dir());
         fs::create_dir_all(agent.path().join(GONE).join("half/removed")).unwrap();
-        restore(agent.path(), &[]);
+        restore(agent.path(), &[], &[]).unwrap();
         assert!(!agent.path().join(GONE).exists());
     }
 
@@ -242,13 +338,13 @@ mod tests {
             fs::create_dir(agent.path().join(name)).unwrap();
             fs::set_permissions(agent.path().join(name), Permissions::from_mode(0o755)).unwrap();
         }
-        restore(agent.path(), &[volume("web", "a", "data"), volume("new", "b", "data")]);
+        restore(agent.path(), &[], &[volume("web", "a", "data"), volume("new", "b", "data")]).unwrap();
         assert_eq!(modes(), [0o711, 0o711, 0o711, 0o700, 0o700]);
         let fresh = |name| fs::metadata(agent.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((fresh("volumes/roles/new"), fresh("volumes/roles/new/b")), (0o711, 0o700));
         // What its owner has opened to a group stays so.
         fs::set_permissions(agent.path().join("volumes/roles/web/a"), Permissions::from_mode(0o2770)).unwrap();
-        restore(agent.path(), &[volume("web", "a", "data")]);
+        restore(agent.path(), &[], &[volume("web", "a", "data")]).unwrap();
         assert_eq!(modes(), [0o711, 0o711, 0o711, 0o770, 0o700]);
     }
 
@@ -256,7 +352,7 @@ mod tests {
     fn an_executor_gets_its_own_volumes_and_no_way_out_of_its_sandbox() {
         let agent = tempfile::tempdir().unwrap();
         let known = [volume("web", "a", "data")];
-        restore(agent.path(), &known);
+        restore(agent.path(), &[], &known).unwrap();
         let found = of(agent.path(), &known, &known).unwrap();
         let sandbox = tempfile::tempdir().unwrap();
         for _ in 0..2 {
@@ -270,7 +366,46 @@ mod tests {
             assert!(of(agent.path(), &known, &bad).unwrap_err().contains("leads out"), "{bad:?}");
         }
         for (role, id) in [("web", ".."), ("web", "a/b"), ("..", "a")] {
-            assert_eq!(Folder { role: role.to_owned(), id: id.to_owned() }.path(agent.path()), None, "{role} {id}");
+            let folder = Folder { role: role.to_owned(), id: id.to_owned(), disk: Disk::Own };
+            assert_eq!(folder.path(agent.path()), None, "{role} {id}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_path_is_shared_and_a_mount_is_a_volume_that_is_emptied_and_stays() {
+        let (agent, disks) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, mount) = (disks.path().join("path"), disks.path().join("mount"));
+        let on = |kind: source::Type, root: &Path, id: &str| {
+            let root = Some(root.to_str().unwrap().to_owned());
+            let mut source = Source { r#type: kind.into(), ..Source::default() };
+            if kind == source::Type::Path {
+                source.path = Some(source::Path { root });
+            } else {
+                source.mount = Some(source::Mount { root });
+            }
+            let mut volume = volume("db", id, "v");
+            volume.disk.as_mut().unwrap().source = Some(source);
+            volume
+        };
+        let (part, whole) = (on(source::Type::Path, &path, "p"), on(source::Type::Mount, &mount, "m"));
+        let known = [part.clone(), whole.clone()];
+        assert!(restore(agent.path(), &known, &known).unwrap_err().to_string().contains("nothing is mounted there"));
+        fs::create_dir(&mount).unwrap();
+        restore(agent.path(), &known, &known).unwrap();
+        let found = of(agent.path(), &known, &known).unwrap();
+        assert_eq!([&found[0].1, &found[1].1], [&path.join("volumes/roles/db/p"), &mount]);
+        assert!(of(agent.path(), &[volume("db", "m", "v")], &known[1..]).is_err(), "that of another disk");
+        for (_, folder) in &found {
+            fs::create_dir(folder.join("more")).unwrap();
+            fs::write(folder.join("more/data"), "x").unwrap();
+        }
+        carry_out(agent.path(), &[&part, &whole].map(|volume| Change::Remove(Folder::of(volume).unwrap())));
+        assert!(!path.join("volumes/roles/db").exists() && !mount.join("more").exists() && mount.is_dir());
+        // What a crash has left there of a removal.
+        for left in [path.join(GONE), mount.join(GONE_FROM_MOUNT)] {
+            fs::create_dir_all(left.join("half/removed")).unwrap();
+        }
+        restore(agent.path(), &known, &[]).unwrap();
+        assert!(!path.join(GONE).exists() && fs::read_dir(&mount).unwrap().next().is_none());
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use podium_proto::mesos::v1::task_status::Reason;
 use podium_proto::mesos::v1::{AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, Resource, TaskState};
-use podium_proto::wire::amounts::Amounts;
 use tokio::sync::mpsc;
 
 use super::framework::{Framework, failure, update};
+use super::reservations::without_volume;
 use super::single_rules::is_command_executor;
 use super::state::{Now, State};
 use super::stock::Stock;
@@ -60,7 +60,7 @@ struct Known {
 fn with_reservations(id: &str, resources: &[Resource], checkpointed: &[Resource]) -> (Stock, Vec<Resource>) {
     let (mut total, mut unfit) = (Stock::of(resources), Vec::new());
     for entry in checkpointed {
-        let unreserved = Stock::from(Amounts::of([entry]));
+        let unreserved = Stock::of(&[Resource { reservations: Vec::new(), ..without_volume(entry) }]);
         if total.subtract(&unreserved) {
             total.add(&Stock::of(std::slice::from_ref(entry)));
         } else {

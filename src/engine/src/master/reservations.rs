@@ -60,7 +60,7 @@ fn unreserved(entry: &Resource) -> Resource {
 }
 
 /// The disk that a volume is made of.
-fn without_volume(entry: &Resource) -> Resource {
+pub(super) fn without_volume(entry: &Resource) -> Resource {
     let source = entry.disk.as_ref().and_then(|disk| disk.source.clone());
     let disk = source.map(|source| DiskInfo { source: Some(source), ..DiskInfo::default() });
     Resource { disk, shared: None, ..entry.clone() }

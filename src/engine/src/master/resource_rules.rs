@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use podium_proto::mesos::v1::resource::disk_info::{Source, source};
 use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, reservation_info};
 use podium_proto::mesos::v1::{Label, Resource, value};
 use podium_proto::wire::ranges::RangeSet;
@@ -150,7 +151,7 @@ pub(super) fn check_allocation(resources: &[Resource]) -> Result<(), String> {
     Ok(())
 }
 
-/// What is needed fits into what offers of a role hold: this Mesos' agents have cpus, mem, disk, gpus and ports only, and volumes
+/// What is needed fits into what offers of a role hold: this Mesos' agents have cpus, mem, disks, gpus and ports only, and volumes
 /// where they are reserved.
 pub(super) fn fits(needed: &[Resource], available: &Stock, role: &str) -> bool {
     let known = |resource: &Resource| is_plain(resource) || podium_proto::wire::resources::is_reserved(resource);
@@ -168,7 +169,9 @@ pub(super) fn is_plain(resource: &Resource) -> bool {
         Ok(value::Type::Ranges) => resource.name == "ports",
         Ok(value::Type::Set | value::Type::Text) | Err(_) => false,
     };
-    let special = resource.disk.is_some() || resource.revocable.is_some() || resource.shared.is_some() || resource.provider_id.is_some();
+    let is_disk = |disk: &DiskInfo| disk.source.is_some() && disk.persistence.is_none() && disk.volume.is_none();
+    let odd = resource.disk.as_ref().is_some_and(|disk| resource.name != "disk" || !is_disk(disk));
+    let special = odd || resource.revocable.is_some() || resource.shared.is_some() || resource.provider_id.is_some();
     known && !special && !podium_proto::wire::resources::is_reserved(resource)
 }
 
@@ -208,7 +211,9 @@ pub(super) fn describe(resource: &Resource) -> String {
     if let Some(disk) = &resource.disk {
         let id = disk.persistence.as_ref().map(|persistence| persistence.id.as_str());
         let at = disk.volume.as_ref().filter(|_| id.is_some()).map(|volume| format!(":{}", volume.container_path));
-        text += &format!("[{}{}]", id.unwrap_or_default(), at.unwrap_or_default());
+        let source = disk.source.as_ref().map(describe_source);
+        let between = if source.is_some() && id.is_some() { "," } else { "" };
+        text += &format!("[{}{between}{}{}]", source.unwrap_or_default(), id.unwrap_or_default(), at.unwrap_or_default());
     }
     if resource.revocable.is_some() {
         text += "{REV}";
@@ -217,6 +222,17 @@ pub(super) fn describe(resource: &Resource) -> String {
         text += "<SHARED>";
     }
     text + ":" + &describe_value(resource)
+}
+
+fn describe_source(source: &Source) -> String {
+    let kind = source::Type::try_from(source.r#type).map_or("UNKNOWN", |kind| kind.as_str_name());
+    let named = [&source.vendor, &source.id, &source.profile];
+    if named.iter().any(|name| name.is_some()) {
+        return format!("{kind}({})", named.map(|name| name.as_deref().unwrap_or_default()).join(","));
+    }
+    let path = source.path.as_ref().and_then(|path| path.root.as_deref());
+    let root = path.or(source.mount.as_ref().and_then(|mount| mount.root.as_deref()));
+    root.map_or(kind.to_owned(), |root| format!("{kind}:{root}"))
 }
 
 fn describe_value(resource: &Resource) -> String {
@@ -248,6 +264,36 @@ mod tests {
     fn resources_are_written_as_mesos_writes_them() {
         let ports = ranges_entry("ports", &[1..=2, 5..=5].into_iter().collect());
         assert_eq!(describe_all(&[scalar_entry("cpus", 100), allocated("web", ports)]), "cpus:0.1; ports(allocated: web):[1-2, 5-5]");
+    }
+
+    #[test]
+    fn disks_with_a_source_are_accounts_of_their_own_and_mounts_are_whole() {
+        let disk = |kind: source::Type, root: &str, profile: Option<&str>, size: i64| {
+            let (root, profile) = (Some(root.to_owned()), profile.map(str::to_owned));
+            let mut source = Source { r#type: kind.into(), profile, ..Source::default() };
+            if kind == source::Type::Path {
+                source.path = Some(source::Path { root });
+            } else {
+                source.mount = Some(source::Mount { root });
+            }
+            let disk = DiskInfo { source: Some(source), ..DiskInfo::default() };
+            allocated("web", Resource { disk: Some(disk), ..scalar_entry("disk", size) })
+        };
+        let (path, mount) = (disk(source::Type::Path, "/a", None, 5_000), disk(source::Type::Mount, "/b", Some("fast"), 7_000));
+        let all = [allocated("web", scalar_entry("disk", 1_000)), path.clone(), mount.clone()];
+        let available = Stock::of(&all);
+        assert_eq!((available.plain.disk, available.sum().disk, available.unreserved().disk), (1_000, 13_000, 13_000));
+        assert_eq!(describe_all(&all[1..]), "disk(allocated: web)[PATH:/a]:5; disk(allocated: web)[MOUNT(,,fast)]:7");
+        let fits = |needed: Resource| fits(&[needed], &available, "web");
+        assert!(fits(path) && fits(mount) && fits(disk(source::Type::Path, "/a", None, 1_000)));
+        assert!(!fits(disk(source::Type::Mount, "/b", Some("fast"), 6_000)), "a part of a mount");
+        assert!(!fits(disk(source::Type::Path, "/b", None, 1_000)) && !fits(disk(source::Type::Mount, "/b", None, 7_000)));
+        assert!(!fits(allocated("web", scalar_entry("disk", 2_000))), "more than there is of the agent's own");
+        let mut rest = available.clone();
+        assert!(rest.subtract(&Stock::of(&all[1..])) && rest.sum().disk == 1_000 && !rest.is_empty());
+        rest.add(&Stock::of(&all[1..]));
+        assert_eq!(rest, available);
+        assert_eq!(rest.less(&available), Stock::default());
     }
 
     #[test]

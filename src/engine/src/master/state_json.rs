@@ -260,7 +260,7 @@ fn slave(state: &State, agent: &Agent) -> Value {
         "used_resources": resources(&agent.allocated.sum()),
         "offered_resources": resources(&agent.offered.sum()),
         "reserved_resources": reserved_by_role(agent),
-        "unreserved_resources": resources(&agent.total.plain),
+        "unreserved_resources": resources(&agent.total.unreserved()),
         "active": !state.deactivated.contains(&agent.id),
         "deactivated": state.deactivated.contains(&agent.id),
         "version": MESOS_VERSION,

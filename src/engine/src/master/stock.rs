@@ -1,5 +1,6 @@
 //! What an agent has, an offer holds or a task uses: the unreserved as plain amounts, since that is nearly all and must be quick
-//! to count with, and what is reserved entry by entry, each with its reservation and its volume. Pure.
+//! to count with, and what is reserved entry by entry, each with its reservation and its volume, as are the disks
+//! beside the agent's own. Pure.
 
 use podium_proto::mesos::v1::resource::{ReservationInfo, reservation_info};
 use podium_proto::mesos::v1::{Resource, resource, value};
@@ -26,6 +27,8 @@ pub(super) struct Stock {
     pub(super) plain: Amounts,
     /// In the new format, allocated to nobody.
     reserved: Vec<Resource>,
+    /// Unreserved disks with a source, likewise.
+    disks: Vec<Resource>,
 }
 
 impl PartialEq for Stock {
@@ -33,28 +36,30 @@ impl PartialEq for Stock {
         self.plain == other.plain
             && resources::contains(&self.reserved, &other.reserved)
             && resources::contains(&other.reserved, &self.reserved)
+            && resources::contains(&self.disks, &other.disks)
+            && resources::contains(&other.disks, &self.disks)
     }
 }
 
 impl From<Amounts> for Stock {
     fn from(plain: Amounts) -> Self {
-        Self { plain, reserved: Vec::new() }
+        Self { plain, ..Self::default() }
     }
 }
 
 impl Stock {
     /// The sum of these resources, whomever they are allocated to.
     pub(super) fn of(all: &[Resource]) -> Self {
-        let mut reserved = Vec::new();
-        let unreserved = all.iter().filter(|resource| match bare(resource) {
-            Some(entry) => {
-                resources::add(&mut reserved, std::slice::from_ref(&entry));
-                false
-            }
-            None => true,
+        let (mut reserved, mut disks) = (Vec::new(), Vec::new());
+        let unreserved = all.iter().filter(|resource| {
+            let entry = bare(resource);
+            let list = if entry.is_some() { &mut reserved } else { &mut disks };
+            let Some(entry) = entry.or_else(|| bare_disk(resource)) else { return true };
+            resources::add(list, std::slice::from_ref(&entry));
+            false
         });
         let plain = Amounts::of(unreserved);
-        Self { plain, reserved }
+        Self { plain, reserved, disks }
     }
 
     /// What is reserved, entry by entry.
@@ -62,9 +67,18 @@ impl Stock {
         &self.reserved
     }
 
+    /// What is reserved for nobody, all disks together.
+    pub(super) fn unreserved(&self) -> Amounts {
+        let mut sum = self.plain.clone();
+        if !self.disks.is_empty() {
+            sum.add(&Amounts::of(&self.disks));
+        }
+        sum
+    }
+
     /// All of it, whoever it is reserved for.
     pub(super) fn sum(&self) -> Amounts {
-        let mut sum = self.plain.clone();
+        let mut sum = self.unreserved();
         if !self.reserved.is_empty() {
             sum.add(&Amounts::of(&self.reserved));
         }
@@ -73,18 +87,21 @@ impl Stock {
 
     /// True if there is nothing at all.
     pub(super) fn is_empty(&self) -> bool {
-        self.plain.is_empty() && self.reserved.is_empty()
+        self.plain.is_empty() && self.reserved.is_empty() && self.disks.is_empty()
     }
 
     /// True if `other` fits in.
     pub(super) fn contains(&self, other: &Stock) -> bool {
-        self.plain.contains(&other.plain) && (other.reserved.is_empty() || resources::contains(&self.reserved, &other.reserved))
+        self.plain.contains(&other.plain)
+            && (other.reserved.is_empty() || resources::contains(&self.reserved, &other.reserved))
+            && (other.disks.is_empty() || resources::contains(&self.disks, &other.disks))
     }
 
     /// Adds `other`.
     pub(super) fn add(&mut self, other: &Stock) {
         self.plain.add(&other.plain);
         resources::add(&mut self.reserved, &other.reserved);
+        resources::add(&mut self.disks, &other.disks);
     }
 
     /// Takes `other` out if all of it fits in; otherwise answers false and changes nothing.
@@ -109,13 +126,16 @@ impl Stock {
             // What is not there cannot be taken: the agent has forgotten it.
             let _ = resources::subtract(&mut self.reserved, std::slice::from_ref(entry));
         }
+        for entry in &other.disks {
+            let _ = resources::subtract(&mut self.disks, std::slice::from_ref(entry));
+        }
         self
     }
 
     /// What may be offered to this role: the unreserved, and what is reserved for the role or one above it.
     pub(super) fn part_for(&self, role: &str) -> Self {
         let reserved = self.reserved.iter().filter(|entry| is_within(role, resources::role(entry))).cloned().collect();
-        Self { plain: self.plain.clone(), reserved }
+        Self { plain: self.plain.clone(), reserved, disks: self.disks.clone() }
     }
 
     /// As entries for the wire; roles are told where the framework is MULTI_ROLE. In the old form there are no refined
@@ -123,6 +143,7 @@ impl Stock {
     pub(super) fn to_resources(&self, role: Option<&str>, form: Form) -> Vec<Resource> {
         let plain = plain_resources(&self.plain, role, form);
         let shown = self.reserved.iter().filter(|entry| form != Form::Old || entry.reservations.len() == 1);
+        let shown = shown.chain(&self.disks);
         plain.into_iter().chain(shown.map(|entry| told(entry, role, form))).collect()
     }
 }
@@ -140,17 +161,26 @@ pub(super) fn bare(resource: &Resource) -> Option<Resource> {
     Some(entry)
 }
 
+/// An unreserved disk beside the agent's own, without allocation; none if it is something else.
+#[allow(deprecated)] // As above.
+fn bare_disk(resource: &Resource) -> Option<Resource> {
+    resource.disk.as_ref()?.source.as_ref()?;
+    Some(Resource { allocation_info: None, role: None, reservation: None, ..resource.clone() })
+}
+
 #[allow(deprecated)] // As above.
 fn told(entry: &Resource, role: Option<&str>, form: Form) -> Resource {
     let mut resource = entry.clone();
     resource.allocation_info = role.map(|role| resource::AllocationInfo { role: Some(role.to_owned()) });
-    if form != Form::New
-        && let [reservation] = entry.reservations.as_slice()
-    {
-        resource.role.clone_from(&reservation.role);
-        if reservation.r#type == Some(reservation_info::Type::Dynamic.into()) {
-            resource.reservation = Some(ReservationInfo { role: None, r#type: None, ..reservation.clone() });
+    match entry.reservations.as_slice() {
+        [] if form != Form::New => resource.role = Some("*".to_owned()),
+        [reservation] if form != Form::New => {
+            resource.role.clone_from(&reservation.role);
+            if reservation.r#type == Some(reservation_info::Type::Dynamic.into()) {
+                resource.reservation = Some(ReservationInfo { role: None, r#type: None, ..reservation.clone() });
+            }
         }
+        _ => {}
     }
     if form == Form::Old {
         resource.reservations.clear();

@@ -50,7 +50,7 @@ pub struct DevArgs {
     pub agents: u32,
 
     /// What the agent offers. Nothing enforces it: by default it is far more than the machine has, so that small pods always fit.
-    /// Simulated agents offer 16 cores and 64 GiB each.
+    /// Simulated agents offer 16 cores and 64 GiB each. Mesos' JSON of resources may name more disks than the agent's own.
     #[arg(long, env = "PODIUM_AGENT_RESOURCES", default_value = DEFAULT_RESOURCES, value_name = "RESOURCES", conflicts_with = "simulate")]
     pub agent_resources: String,
 
