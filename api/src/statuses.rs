@@ -2,7 +2,7 @@
 //! or when a time in it has passed, and not for every reader. Of the instances only those are then made anew whose own records
 //! have changed, and those that are not stable, since what they wait for may be another's.
 //!
-//! Promises: an answer is never older than the index that it is asked of; what is kept is bounded by the pods there are.
+//! Promises: an answer is never older than the index that it is asked of; what is kept is bounded by the pods and the instances there are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(crate) struct Fragment {
     members: Bytes,
     /// What in it can be used again.
     stable: HashMap<Uuid, Arc<StableInstance>>,
+    /// Of the index: the revisions of another say nothing about it.
+    generation: u64,
 }
 
 /// A stable instance's status.
@@ -103,7 +105,9 @@ impl Statuses {
         if let Some(known) = known.as_ref().filter(|fragment| fragment.holds(view, now)) {
             return Some(Arc::clone(known));
         }
-        let made = Arc::new(Fragment::make(view, now, known.as_deref())?);
+        let generation = state.generation();
+        let before = known.as_deref().filter(|known| known.generation == generation);
+        let made = Arc::new(Fragment::make(view, now, generation, before)?);
         self.fragments.lock().insert(id.clone(), Arc::clone(&made));
         Some(made)
     }
@@ -138,7 +142,7 @@ impl Listing {
 }
 
 impl Fragment {
-    fn make(view: &PodView, now: i64, before: Option<&Self>) -> Option<Self> {
+    fn make(view: &PodView, now: i64, generation: u64, before: Option<&Self>) -> Option<Self> {
         let mut instances = Instances::of(view, now);
         let mut stable = HashMap::new();
         let status = pod_status_with(view, now, |member| {
@@ -163,7 +167,7 @@ impl Fragment {
         let json = Bytes::from(serde_json::to_vec(&PodStatus { last_updated: None, ..status }).ok()?);
         // Without its opening brace, which stands before the time.
         let members = json.slice(1..);
-        Some(Self { stamp: view.stamp, until: changes_at(view, now).unwrap_or(i64::MAX), members, stable })
+        Some(Self { stamp: view.stamp, until: changes_at(view, now).unwrap_or(i64::MAX), members, stable, generation })
     }
 
     fn holds(&self, view: &PodView, now: i64) -> bool {

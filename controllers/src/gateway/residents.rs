@@ -56,7 +56,8 @@ impl GiveBack {
         if is_there {
             self.since_ms = 0;
         } else if begins && self.since_ms == 0 {
-            self.since_ms = now;
+            // What was asked for before it was there again says nothing of what it has now.
+            *self = Self { since_ms: now, ..Self::default() };
         }
     }
 
@@ -321,7 +322,8 @@ pub(super) fn record(placed: &Placed, slot: &Slot) -> Option<Reservation> {
 pub(super) fn taken_on(old: Option<Reservation>, agent_id: &str, definition: Option<&PodDefinition>) -> Option<Reservation> {
     let unsaid = || Reservation { agent_id: agent_id.to_owned(), made: true, ..Reservation::default() };
     let is_resident = old.is_some() || definition.is_some_and(PodDefinition::is_resident);
-    let kept = old.filter(|known| agent_id.is_empty() || known.agent_id == agent_id);
+    // One that is not known to be made may be of a launch that never came to be.
+    let kept = old.filter(|known| agent_id.is_empty() || (known.agent_id == agent_id && known.made));
     kept.or_else(|| (is_resident && !agent_id.is_empty()).then(unsaid))
 }
 
@@ -384,7 +386,7 @@ impl Entry {
         let reservation = self.observed.as_mut().filter(|_| self.instance.is_none()).and_then(|observed| observed.reservation.as_mut());
         let Some(reservation) = reservation else { return false };
         let before = reservation.clone();
-        if reservation.incarnation == holding.owner.incarnation {
+        if [0, holding.owner.incarnation].contains(&reservation.incarnation) {
             // Perhaps under another id than then: it is there that nothing must be left.
             reservation.agent_id.clone_from(&slot.agent_id);
         }

@@ -55,11 +55,12 @@ impl Core {
         }
     }
 
-    /// Our framework is no more, and no other may begin yet: nobody can say of any task what has become of it.
+    /// Our framework is no more, and no other may begin yet: nobody can say of any task what has become of it. Of those that are
+    /// away already that is known, and since when.
     pub fn lost_sight(&mut self, now: i64) {
         self.disconnected();
         let entries = self.pods.values().flat_map(|pod| pod.entries.values());
-        let alive: Vec<String> = entries.flat_map(|entry| entry.alive().map(|task| task.task_id.clone())).collect();
+        let alive: Vec<String> = entries.flat_map(|entry| entry.killable().map(|task| task.task_id.clone())).collect();
         for task_id in alive {
             let unknown =
                 TaskStatus { task_id: v1::TaskId { value: task_id }, state: TaskState::TaskUnknown.into(), ..TaskStatus::default() };

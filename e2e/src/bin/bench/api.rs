@@ -111,7 +111,7 @@ fn large_listing(runtime: &Runtime, api: &Api, cluster: &Cluster) -> Vec<Figure>
     ]
 }
 
-/// The status of one large pod, each time after one of its instances has changed.
+/// The status of one large pod, each time after the end of one of its instances was ordered.
 fn large_pod(runtime: &Runtime, podium: &Path) -> Figure {
     let cluster = Cluster::start_simulated(Form::Server, podium, AGENTS);
     cluster.api().create(&sleeping_pod("/large", MANY, &marker()));
@@ -132,7 +132,8 @@ fn large_pod(runtime: &Runtime, podium: &Path) -> Figure {
         .collect();
     let first = median(times.iter().map(|timed| timed.first_byte).collect());
     let size = times.first().map_or(0, |timed| timed.bytes) as u64;
-    let what = format!("GET ::status of a pod of {MANY} instances after one has changed, SIMULATED agents: first byte, median of 5");
+    let what =
+        format!("GET ::status of a pod of {MANY} instances after a kill of one was ordered, SIMULATED agents: first byte, median of 5");
     let beside = format!("asked again before: {}; an answer is {}", millis(unchanged), mebibytes(size));
     figure(what, millis(first), "< 100 ms", beside).ratio(first, unchanged)
 }

@@ -75,6 +75,9 @@ impl Sender<'_> {
             if self.closing.is_cancelled() {
                 return Err(stopped());
             }
+            if self.chunks.is_closed() {
+                return Err(gone());
+            }
             let (key, value) = item?;
             planner.item(&key, value);
         }
@@ -95,7 +98,7 @@ impl Sender<'_> {
             tokio::select! {
                 sent = timeout(SNAPSHOT_PATIENCE, self.chunks.send(Ok(answer))) => match sent {
                     Ok(Ok(())) => Ok(()),
-                    Ok(Err(_)) => Err(Status::cancelled("the reader has gone")),
+                    Ok(Err(_)) => Err(gone()),
                     Err(_) => Err(Status::deadline_exceeded("the reader of the snapshot has stalled")),
                 },
                 () = sleep_until(self.end) => Err(Status::deadline_exceeded("the snapshot was not read in time")),
@@ -103,6 +106,10 @@ impl Sender<'_> {
             }
         })
     }
+}
+
+fn gone() -> Status {
+    Status::cancelled("the reader has gone")
 }
 
 fn stopped() -> Status {

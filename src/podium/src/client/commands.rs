@@ -299,7 +299,8 @@ async fn finish(server: &mut Connection, goals: Vec<Goal>, wait: &WaitArgs) -> R
 async fn status_of<T: DeserializeOwned>(server: &mut Connection, id: &PodId) -> Result<T, Failure> {
     let status = server.get_as(&format!("/v2/pods{id}::status")).await;
     let Err(Failure::NotFound(missing)) = status else { return status };
-    let refused = refusals(server).await?.into_iter().find(|one| one.id == id.as_str());
+    // Where these cannot be had it stays that there is no such pod.
+    let refused = refusals(server).await.unwrap_or_default().into_iter().find(|one| one.id == id.as_str());
     let line = |error: Violation| format!("{id}: the last push was refused: {}: {}", error.path, error.message);
     Err(match refused {
         Some(refused) => Failure::Refused(refused.errors.into_iter().map(line).collect()),

@@ -88,6 +88,8 @@ impl Replay {
                 }
                 continue;
             }
+            // What it said before these is no word about what follows.
+            self.said = 0;
             let step = self.part.take(response);
             for events in step.events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
                 self.revision(events).await?;
