@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 /// Longer than anything here takes: reaching it is a failure.
@@ -119,9 +119,9 @@ impl Server {
         match self.flavour {
             Flavour::Etcd => {
                 let mut etcd = spawn_etcd(&self.data.path().join("etcd"), self.address);
-                let log = etcd.stderr.take().expect("its log is a pipe");
+                let mut log = Log::of(&mut etcd);
                 self.running = Running::Process(etcd);
-                tokio::time::timeout(LONG, serves(log)).await.expect("etcd says in time that it serves").expect("etcd comes up");
+                log.says(&["serving client traffic"]).await;
             }
             Flavour::Embedded => {
                 let listener = TcpListener::bind(self.address).await.unwrap();
@@ -143,22 +143,40 @@ impl Drop for Server {
     }
 }
 
-/// Ends with etcd's word that it serves clients, or without one when its log ends before, as it does with etcd itself. What
-/// follows is read on.
-fn serves(log: ChildStderr) -> tokio::sync::oneshot::Receiver<()> {
-    let (ready, word) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let mut ready = Some(ready);
-        for line in BufReader::new(log).lines().map_while(Result::ok) {
-            if line.contains("serving client traffic insecurely")
-                && let Some(ready) = ready.take()
-            {
-                // A test that has failed meanwhile does not wait any more.
-                let _ = ready.send(());
+/// What an etcd says.
+pub struct Log(mpsc::UnboundedReceiver<String>);
+
+impl Log {
+    /// Reads it to its end, whether or not anybody wants to know.
+    pub fn of(etcd: &mut Child) -> Self {
+        let log = etcd.stderr.take().expect("its log is a pipe");
+        let (lines, log_lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(log).lines().map_while(Result::ok) {
+                // A test that has its word reads no more.
+                let _ = lines.send(line);
             }
-        }
-    });
-    word
+        });
+        Self(log_lines)
+    }
+
+    /// Passes over what it has said so far.
+    pub fn skip(&mut self) {
+        while self.0.try_recv().is_ok() {}
+    }
+
+    /// Waits for a line with all of these words.
+    pub async fn says(&mut self, words: &[&str]) {
+        within(async {
+            loop {
+                let line = self.0.recv().await.unwrap_or_else(|| panic!("etcd ended without {words:?}"));
+                if words.iter().all(|word| line.contains(word)) {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
 }
 
 fn spawn_etcd(data: &std::path::Path, address: SocketAddr) -> Child {
@@ -208,15 +226,7 @@ pub async fn connect(address: SocketAddr) -> Store {
     config.connect_timeout = Duration::from_secs(1);
     config.keep_alive_interval = Duration::from_secs(1);
     config.keep_alive_timeout = Duration::from_secs(2);
-    within(async {
-        loop {
-            match Store::connect(config.clone()).await {
-                Ok(store) => return store,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    })
-    .await
+    within(Store::connect(config)).await.unwrap()
 }
 
 /// A full index of this store.

@@ -3,13 +3,12 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions};
 use podium_store::{Election, Store, StoreConfig, StoreError, StoreTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::harness::{LONG, commit, create, indexed, pod, session, within};
+use crate::harness::{LONG, Log, commit, create, indexed, pod, session, within};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -35,6 +34,7 @@ impl Authority {
 
 struct Etcd {
     child: Child,
+    log: Log,
     endpoint: String,
     authority: Authority,
     _folder: tempfile::TempDir,
@@ -67,22 +67,24 @@ impl Etcd {
         let (ca, certificate, key) = (file("ca.pem", &authority.pem()), file("cert.pem", &certificate), file("key.pem", &key));
         let endpoint = format!("https://127.0.0.1:{}", free_port());
         let peer = format!("http://127.0.0.1:{}", free_port());
-        let child = Command::new(std::env::var_os("PODIUM_TEST_ETCD").unwrap_or_else(|| "etcd".into()))
+        let mut child = Command::new(std::env::var_os("PODIUM_TEST_ETCD").unwrap_or_else(|| "etcd".into()))
             .arg("--data-dir")
             .arg(folder.path().join("data"))
             .args(["--name", "test", "--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &format!("test={peer}"), "--log-level", "error"])
+            .args(["--initial-cluster", &format!("test={peer}"), "--logger", "zap", "--log-level", "info"])
             .args(["--trusted-ca-file", &ca, "--cert-file", &certificate, "--key-file", &key, "--client-cert-auth"])
             // A token is forgotten after a second: a client has to get itself another.
             .args(["--auth-token-ttl", "1"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("etcd is installed");
-        let etcd = Self { child, endpoint, authority, _folder: folder };
-        let admin = tokio::time::timeout(LONG, etcd.admin()).await.expect("it comes up");
+        let log = Log::of(&mut child);
+        let mut etcd = Self { child, log, endpoint, authority, _folder: folder };
+        etcd.log.says(&["serving client traffic"]).await;
+        let admin = within(etcd.admin()).await;
         let mut auth = admin.auth_client();
         auth.role_add("podium").await.unwrap();
         let ours = Permission::new(PermissionType::Readwrite, "/podium/").with_prefix();
@@ -99,15 +101,8 @@ impl Etcd {
         let (certificate, key) = self.authority.sign(&["admin"]);
         let tls =
             TlsOptions::new().ca_certificate(Certificate::from_pem(self.authority.pem())).identity(Identity::from_pem(certificate, key));
-        loop {
-            let options = ConnectOptions::new().with_tls(tls.clone());
-            if let Ok(mut client) = Client::connect([&self.endpoint], Some(options)).await
-                && client.get("x", None).await.is_ok()
-            {
-                return client;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let options = ConnectOptions::new().with_tls(tls);
+        Client::connect([&self.endpoint], Some(options)).await.unwrap()
     }
 
     fn config(&self) -> StoreConfig {
@@ -126,7 +121,7 @@ impl Etcd {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_works_with_certificates_and_a_user_whose_token_runs_out() {
-    let etcd = Etcd::start().await;
+    let mut etcd = Etcd::start().await;
     let store = within(Store::connect(etcd.config())).await.unwrap();
     let index = indexed(&store).await;
     let session = session(&store, "me");
@@ -134,8 +129,9 @@ async fn everything_works_with_certificates_and_a_user_whose_token_runs_out() {
     for n in 1..=3 {
         let revision = commit(&store, create(&pod("/a"), n)).await;
         within(index.wait_for(revision, LONG)).await.unwrap();
-        // Longer than a token lives.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        // The token by which that was written runs out.
+        etcd.log.skip();
+        etcd.log.says(&["deleted a simple token", "podium"]).await;
     }
     assert!(!leadership.lost().is_cancelled());
 }
