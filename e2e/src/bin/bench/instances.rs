@@ -18,7 +18,7 @@ use crate::pod::{marker, sleeping_pod};
 /// One pod of many real instances: up, its memory, and down.
 pub(crate) fn thousand(podium: &Path, options: &Options) -> Vec<Figure> {
     let count = options.instances;
-    let (bare_up, bare_down) = bare_sleeps(count);
+    let (bare_up, bare_down) = bare_processes(count);
     let cluster = Cluster::start(Form::Dev, podium, &[]);
     let marker = marker();
     let before = memory(cluster.dev.id());
@@ -60,21 +60,21 @@ pub(crate) fn thousand(podium: &Path, options: &Options) -> Vec<Figure> {
 /// The same number of `sleep` started and killed by hand, one after the other, each in a sandbox of its own: folders and
 /// files as an agent of Mesos lays them. Some file systems take several times as long for these when many files were deleted in the
 /// minutes before (ext4 without a journal passes over every number of a file that was freed lately), and then so does Podium.
-fn bare_sleeps(count: usize) -> (Duration, Duration) {
+fn bare_processes(count: usize) -> (Duration, Duration) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let start = Instant::now();
-    let mut sleeps: Vec<_> = (0..count).filter_map(|number| bare_sleep(&folder.path().join(number.to_string())).ok()).collect();
+    let mut processes: Vec<_> = (0..count).filter_map(|number| bare_process(&folder.path().join(number.to_string())).ok()).collect();
     let up = start.elapsed();
-    assert_eq!(sleeps.len(), count, "each sleep starts");
+    assert_eq!(processes.len(), count, "each starts");
     let start = Instant::now();
-    for sleep in &mut sleeps {
-        let _ = sleep.kill();
-        let _ = sleep.wait();
+    for process in &mut processes {
+        let _ = process.kill();
+        let _ = process.wait();
     }
     (up, start.elapsed())
 }
 
-fn bare_sleep(executor: &Path) -> io::Result<Child> {
+fn bare_process(executor: &Path) -> io::Result<Child> {
     let run = executor.join("runs/1");
     let container = run.join("containers/1");
     fs::create_dir_all(&container)?;
