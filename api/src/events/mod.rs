@@ -276,9 +276,10 @@ async fn hub(events: Events, mut turns: Turns) {
                     tokio::task::yield_now().await;
                 }
                 Some(Told::Missing) => {
-                    let position = shared.index.position().revision;
-                    shared.telling.store(position, Ordering::Release);
-                    shared.sent.store(position, Ordering::Release);
+                    // What waits behind it is passed over as well: nothing up to where it goes on counts as told before that is so.
+                    turns = shared.index.turns();
+                    shared.telling.store(turns.from.revision, Ordering::Release);
+                    shared.sent.store(turns.from.revision, Ordering::Release);
                     let _ = shared.news.send(News::Missing);
                 }
                 None => return,

@@ -7,14 +7,14 @@ use podium_api::{AccessConfig, Limits, NewToken, Right};
 use podium_controllers::gateway::GatewayState;
 use podium_http::{Body, Client, ClientConfig, Method};
 use podium_proto::records::{Accepted, Verdict, verdict};
-use podium_store::Key;
 use podium_store::writer::{Group, Op};
+use podium_store::{Index, Key, Store};
 use podium_types::id::PodId;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::world::{World, limits, pod};
+use crate::world::{World, limits, pod, store_config};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -313,4 +313,46 @@ async fn a_shutdown_ends_streams_at_once() {
     let mut stream = Stream::open(&world, 0, "", &[]).await;
     timeout(SOON, world.servers.remove(0).shutdown()).await.expect("nobody waits for the stream");
     while stream.next().await.is_some() {}
+}
+
+/// More revisions at once than wait for whoever tells of them: the server itself has missed some then.
+#[tokio::test]
+async fn nothing_is_lost_when_the_server_falls_behind_its_own_news() {
+    const REVISIONS: usize = 1_500;
+    let mut world = World::with(0, limits()).await;
+    let link = world.link().await;
+    let endpoint = link.endpoint();
+    let limits = Limits { heartbeat: Duration::from_millis(1), ..limits() };
+    world.add(limits, |config| config.index = Index::start(&Store::open(store_config(&endpoint)))).await;
+    let mut stream = Stream::open(&world, 0, "?event_type=pod_created_event", &[]).await;
+    // The place from which it goes on.
+    while stream.last_id.is_none() {
+        let block = stream.block().await.expect("the stream lives");
+        stream.last_id = block.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
+    }
+    link.hold();
+    let store = world.store().await;
+    let create = |n: usize| {
+        let id = PodId::new(&format!("/pod-{n}")).unwrap();
+        Group::global().then(Op::record(Key::Accepted(id), Accepted { version_ms: 1, ..Accepted::default() }))
+    };
+    for n in 0..REVISIONS {
+        store.commit(create(n)).await.committed().unwrap();
+    }
+    link.mend();
+    let (mut told, mut cut_off) = (Vec::new(), 0);
+    while told.len() < REVISIONS {
+        match stream.next().await {
+            Some(event) => told.push(event.data["uri"].as_str().unwrap().to_owned()),
+            None => {
+                cut_off += 1;
+                let last = stream.last_id.take().expect("it knew where it was");
+                stream = Stream::open(&world, 0, "?event_type=pod_created_event", &[("last-event-id", &last)]).await;
+                stream.last_id = Some(last);
+            }
+        }
+    }
+    let expected: Vec<String> = (0..REVISIONS).map(|n| format!("/v2/pods/pod-{n}")).collect();
+    assert_eq!(told, expected);
+    assert!(cut_off > 0, "it was too quick to miss any");
 }
