@@ -7,15 +7,14 @@ use etcd_client::proto::{
     PbHashKvResponse, PbHashRequest, PbHashResponse, PbMaintenanceService, PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest,
     PbSnapshotResponse, PbStatusRequest, PbStatusResponse,
 };
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::unimplemented;
 use crate::core::Core;
 use crate::error::Refusal;
-use crate::limits::{SNAPSHOT_QUEUE, SNAPSHOTS};
-use crate::snapshot;
+use crate::limits::SNAPSHOTS;
+use crate::snapshot::{self, Outlet};
 
 /// The version of etcd whose behaviour this server has: clients choose by it what they may call.
 const ETCD_VERSION: &str = "3.4.23";
@@ -78,12 +77,12 @@ impl PbMaintenanceService for Maintenance {
         let busy = |_| Status::resource_exhausted(format!("{SNAPSHOTS} snapshots are being sent already: try again when one is done"));
         let slot = Arc::clone(&self.0.snapshot_slots).try_acquire_owned().map_err(busy)?;
         let journal = self.0.disk.journal.upgrade().ok_or(Refusal::Stopped)?;
-        let (chunks, stream) = mpsc::channel(SNAPSHOT_QUEUE);
+        let (outlet, stream) = Outlet::open()?;
         let closing = self.0.closing.clone();
         self.0.snapshots.spawn_blocking(move || {
             match journal.image() {
-                Ok(image) => snapshot::send(&image, &chunks, &closing),
-                Err(error) => drop(chunks.try_send(Err(Status::internal(format!("the store can't be read: {error}"))))),
+                Ok(image) => snapshot::send(&image, outlet, &closing),
+                Err(error) => outlet.break_off(Status::internal(format!("the store can't be read: {error}"))),
             }
             drop(slot);
         });

@@ -16,7 +16,7 @@ use tonic::Status;
 
 use crate::disk::Image;
 use crate::error::Refusal;
-use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_PATIENCE, SNAPSHOT_TIME};
+use crate::limits::{SNAPSHOT_CHUNK_BYTES, SNAPSHOT_PATIENCE, SNAPSHOT_QUEUE, SNAPSHOT_TIME};
 use bolt::{FIRST_PAGE, Item, PAGE, Plan, Planner};
 
 /// etcd's buckets that are empty here, as no user, role or alarm can be made.
@@ -32,19 +32,42 @@ struct Lease {
     ttl: i64,
 }
 
+type Message = Result<PbSnapshotResponse, Status>;
+
+/// The way to a reader.
+pub(crate) struct Outlet {
+    chunks: mpsc::Sender<Message>,
+    /// A place that is kept for the word that the file does not come whole: who has stalled has left no other.
+    last: mpsc::OwnedPermit<Message>,
+}
+
+impl Outlet {
+    /// One on which some messages may wait, and what comes out.
+    pub fn open() -> Result<(Self, mpsc::Receiver<Message>), Status> {
+        let (chunks, out) = mpsc::channel(SNAPSHOT_QUEUE + 1);
+        let last = chunks.clone().try_reserve_owned().map_err(|_| Status::internal("a new channel has room"))?;
+        Ok((Self { chunks, last }, out))
+    }
+
+    /// Ends what the reader gets.
+    pub fn break_off(self, status: Status) {
+        tracing::warn!(%status, "a snapshot was not taken to its end");
+        self.last.send(Err(status));
+    }
+}
+
 /// Sends the file and its SHA-256, chunk by chunk. Blocks: for a thread of its own.
-pub(crate) fn send(image: &Image, chunks: &mpsc::Sender<Result<PbSnapshotResponse, Status>>, closing: &CancellationToken) {
+pub(crate) fn send(image: &Image, outlet: Outlet, closing: &CancellationToken) {
+    let chunks = &outlet.chunks;
     let mut sender =
         Sender { chunks, closing, end: Instant::now() + SNAPSHOT_TIME, chunk: Vec::new(), remaining: 0, hash: Context::new(&SHA256) };
     if let Err(status) = sender.send(image) {
-        tracing::warn!(%status, "a snapshot was not taken to its end");
-        // Whoever has gone needs no words.
-        let _ = chunks.try_send(Err(status));
+        outlet.break_off(status);
     }
 }
 
 struct Sender<'a> {
-    chunks: &'a mpsc::Sender<Result<PbSnapshotResponse, Status>>,
+    chunks: &'a mpsc::Sender<Message>,
     closing: &'a CancellationToken,
     end: Instant,
     chunk: Vec<u8>,
@@ -139,4 +162,26 @@ fn buckets(image: &Image, keys: &Plan, leases: &Plan) -> Vec<Item> {
     buckets.push((b"meta".to_vec(), bolt::inline(&meta)));
     buckets.sort_unstable();
     buckets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Files, Folder, Journal, Switch};
+
+    #[tokio::test]
+    async fn a_reader_that_left_no_room_is_told_that_the_file_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(Folder::claim(folder.path()).unwrap(), &Files, Switch::default(), (5, 6)).unwrap();
+        let (image, closing) = (journal.image().unwrap(), CancellationToken::new());
+        let (outlet, mut out) = Outlet::open().unwrap();
+        while outlet.chunks.try_send(Ok(PbSnapshotResponse::default())).is_ok() {}
+        closing.cancel();
+        tokio::task::spawn_blocking(move || send(&image, outlet, &closing)).await.unwrap();
+        let mut told = Vec::new();
+        while let Some(message) = out.recv().await {
+            told.push(message.is_ok());
+        }
+        assert_eq!(told, [[true; SNAPSHOT_QUEUE].as_slice(), &[false]].concat());
+    }
 }
