@@ -83,9 +83,8 @@ async fn get_pods(args: ListArgs) -> Result<(), Failure> {
 
 async fn get_pod(args: GetPodArgs) -> Result<(), Failure> {
     let mut server = Connection::new(&args.server)?;
-    let path = format!("/v2/pods{}", args.id);
     match args.output.output {
-        OutputFormat::Json => print_json(&server.get(&path).await?.body),
+        OutputFormat::Json => print_json(&of_pod(&mut server, &args.id, "").await?),
         OutputFormat::Table => {
             let status: PodStatus = status_of(&mut server, &args.id).await?;
             print(&render::pods(&[status], &[], Paint::for_stdout()))
@@ -295,10 +294,15 @@ async fn finish(server: &mut Connection, goals: Vec<Goal>, wait: &WaitArgs) -> R
     if wait.wait { wait::until(server, goals, wait.timeout.max(Duration::from_millis(1))).await } else { Ok(()) }
 }
 
-/// A pod's status. Where there is no pod because what was pushed as one was refused, every error of that.
 async fn status_of<T: DeserializeOwned>(server: &mut Connection, id: &PodId) -> Result<T, Failure> {
-    let status = server.get_as(&format!("/v2/pods{id}::status")).await;
-    let Err(Failure::NotFound(missing)) = status else { return status };
+    of_pod(server, id, "::status").await
+}
+
+/// What is told of a pod at the path below its own. Where there is no pod because what was pushed as one was refused, every error
+/// of that.
+async fn of_pod<T: DeserializeOwned>(server: &mut Connection, id: &PodId, below: &str) -> Result<T, Failure> {
+    let told = server.get_as(&format!("/v2/pods{id}{below}")).await;
+    let Err(Failure::NotFound(missing)) = told else { return told };
     // Where these cannot be had it stays that there is no such pod.
     let refused = refusals(server).await.unwrap_or_default().into_iter().find(|one| one.id == id.as_str());
     let line = |error: Violation| format!("{id}: the last push was refused: {}: {}", error.path, error.message);

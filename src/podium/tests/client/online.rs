@@ -253,7 +253,13 @@ async fn a_push_that_was_refused_is_listed_with_its_first_error() {
     }
     assert_eq!(json(&world.podium(&["get", "pods", "-o", "json"]).await.out).as_array().unwrap().len(), 1);
     // Of a pod that never came to be every error is told.
-    for one in [&["status", "/new"][..], &["status", "/new", "-o", "json"], &["status", "/new", "--wait"], &["get", "pod", "/new"]] {
+    for one in [
+        &["status", "/new"][..],
+        &["status", "/new", "-o", "json"],
+        &["status", "/new", "--wait"],
+        &["get", "pod", "/new"],
+        &["get", "pod", "/new", "-o", "json"],
+    ] {
         let ran = world.podium(one).await;
         let told = "/new: the last push was refused: /containers(0)/resources/cpus: error.min";
         assert!(ran.code == 4 && ran.err.contains(told) && ran.err.contains("/scaling/instances"), "{ran:?}");
