@@ -31,8 +31,11 @@ macro_rules! route {
 }
 pub(crate) use route;
 
-/// Refuses what a route would pass over in silence: a change by a query that cannot be read whole; a dry run of something that knows none, or one that is asked for in other words,
-/// before it is done in earnest; and an answer in a kind that there is not.
+/// Refuses what a route would pass over in silence:
+///
+/// - a change by a query that cannot be read whole, and so may hide that it is a dry run;
+/// - a dry run of something that knows none, or one that is asked for in other words, before it is done in earnest;
+/// - an answer in a kind that there is not.
 pub fn judge(route: &str, head: &Head) -> Result<(), Problem> {
     let Some(operation) = operation_of(route, &head.method) else { return Ok(()) };
     if operation.changes()
