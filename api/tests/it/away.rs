@@ -221,3 +221,22 @@ async fn orders_that_were_given_before_a_failure_are_named() {
     assert!(given::is_stored(&world, &format!("kills/a/{}", Uuid::from_u128(50))).await);
     assert!(!given::is_stored(&world, &format!("kills/a/{}", Uuid::from_u128(51))).await);
 }
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_status_when_another_store_has_taken_the_place() {
+    let mut world = World::new().await;
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        assert_eq!(put(&world, 0, "/v2/pods/a", &pod("/a", 1)).await.status, 200);
+        let revision = given::happen(&mut world, "/a runs 1", 0).await;
+        let wanted = [("x-podium-min-revision", &*revision.to_string())];
+        let status = world.send_to(0, Method::GET, "/v2/pods/a::status", &wanted, "").await.json();
+        let path = format!("/v2/pods/a::versions/{}", status["spec"]["version"].as_str().unwrap());
+        assert_eq!((status["instances"][0]["status"].as_str(), &status["instances"][0]["specReference"]), (Some("STABLE"), &json!(path)));
+        seen.push((revision, path));
+        world.replace_store().await;
+        answers(&world, 0, "/v2/pods/a::status", 404).await;
+    }
+    // The other store's records have the same revisions, and say something else.
+    assert!(seen[0].0 == seen[1].0 && seen[0].1 != seen[1].1, "{seen:?}");
+}

@@ -29,7 +29,7 @@ pub struct World {
     pub index: Option<Index>,
     client: Client,
     endpoint: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// An answer with its body read.
@@ -82,7 +82,7 @@ impl World {
         let endpoint = format!("http://{}", etcd.address());
         let client = client();
         let (gateway, _) = state_channel();
-        let mut world = Self { etcd: Some(etcd), servers: Vec::new(), index: None, client, endpoint, gateway, _folder: folder };
+        let mut world = Self { etcd: Some(etcd), servers: Vec::new(), index: None, client, endpoint, gateway, folder };
         for _ in 0..servers {
             world.add(limits.clone(), &change).await;
         }
@@ -115,6 +115,14 @@ impl World {
         };
         change(&mut config);
         self.servers.push(Server::start(config).unwrap());
+    }
+
+    /// Puts an empty store in the place of the store.
+    pub async fn replace_store(&mut self) {
+        self.etcd.take().expect("the store is there").kill().await;
+        self.folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind(self.endpoint.trim_start_matches("http://")).await.unwrap();
+        self.etcd = Some(podium_etcd::Server::start(podium_etcd::Config::new(listener, self.folder.path())).await.unwrap());
     }
 
     /// A connection of its own to the store.
