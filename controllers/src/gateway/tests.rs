@@ -783,6 +783,27 @@ fn what_cannot_be_built_is_recorded_in_words_and_nothing_is_launched() {
 }
 
 #[test]
+fn when_nobody_can_say_what_runs_what_is_away_already_is_away_since_it_left() {
+    let mut world = World::running();
+    world.instance(2, Some(Goal::Running), 1);
+    world.offer(2);
+    world.commit();
+    world.update(&task_id(2, 1), TaskState::TaskRunning, Some(2));
+    world.commit();
+    world.update(&task_id(1, 1), TaskState::TaskUnreachable, None);
+    world.commit();
+    let before = world.view.observed[&uuid(1)].value.clone();
+    world.now += 60_000;
+    world.core.lost_sight(world.now);
+    world.settle();
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+    assert_eq!(world.view.observed[&uuid(1)].value, before);
+    assert_eq!(world.view.observed[&uuid(2)].value.tasks[0].state, Some(TaskState::TaskUnknown.into()));
+}
+
+#[test]
 fn an_unanswered_update_is_read_again_and_asked_about() {
     let mut world = World::running();
     world.update(&task_id(1, 1), TaskState::TaskFinished, Some(2));

@@ -87,12 +87,30 @@ impl World {
         self.calls();
     }
 
-    /// Its task ends, and so does the instance.
+    /// The first launch of its instance was perhaps never made on S1, and the next is sent to S2: what the first would have used,
+    /// and the operations of the other.
+    fn moved() -> (Self, Vec<Resource>, Vec<Operation>) {
+        let mut world = World::resident();
+        world.instance(1, Some(Goal::Running), 1);
+        world.offered_with(1, "S1", &[]);
+        world.commit();
+        let first = used(&operations(world.calls()));
+        world.update(&task_id(1, 1), TaskState::TaskError, None);
+        world.commit();
+        world.instance(1, Some(Goal::Running), 2);
+        world.offered_with(2, "S2", &[]);
+        world.commit();
+        let again = operations(world.calls());
+        (world, first, again)
+    }
+
+    /// The task of its present launch ends, and so does the instance.
     fn goes(&mut self) {
-        self.instance(1, Some(Goal::Decommissioned), 1);
-        self.update(&task_id(1, 1), TaskState::TaskKilled, Some(8));
+        let launch = self.core.pods[&pod()].entries[&uuid(1)].observed.as_ref().unwrap().incarnation;
+        self.instance(1, Some(Goal::Decommissioned), launch);
+        self.update(&task_id(1, launch), TaskState::TaskKilled, Some(8));
         self.commit();
-        self.instance(1, None, 1);
+        self.instance(1, None, launch);
         self.calls();
     }
 
@@ -215,24 +233,26 @@ impl World {
 }
 
 #[test]
-fn what_an_older_store_has_reserved_elsewhere_does_not_bind_what_is_taken_on() {
-    let mut world = World::resident();
-    world.instance(1, Some(Goal::Running), 1);
-    world.core.roles_answered(Ok(()), world.now);
-    world.offered_with(1, "S2", &[]);
-    world.commit();
-    let used = of_launch(2, &used(&operations(world.calls())));
-    world.update(&task_id(1, 1), TaskState::TaskFailed, Some(1));
-    world.commit();
-    let record = world.adopts();
-    let reservation = record.reservation.unwrap();
-    assert_eq!((record.role.as_str(), reservation.agent_id.as_str(), reservation.incarnation), (ROLE, "S1", 0));
-    // It ends, and its next launch is on what it had.
-    world.instance(1, Some(Goal::Running), 2);
-    world.ends(2);
-    world.offered_with(4, "S1", &used);
-    world.commit();
-    assert_eq!(kinds(&operations(world.calls())), [operation::Type::LaunchGroup]);
+fn what_an_older_store_has_reserved_elsewhere_or_perhaps_never_does_not_bind_what_is_taken_on() {
+    for (agent, end, told) in [("S2", TaskState::TaskFailed, Some(1)), ("S1", TaskState::TaskError, None)] {
+        let mut world = World::resident();
+        world.instance(1, Some(Goal::Running), 1);
+        world.core.roles_answered(Ok(()), world.now);
+        world.offered_with(1, agent, &[]);
+        world.commit();
+        let used = of_launch(2, &used(&operations(world.calls())));
+        world.update(&task_id(1, 1), end, told);
+        world.commit();
+        let record = world.adopts();
+        let reservation = record.reservation.unwrap();
+        assert_eq!((record.role.as_str(), reservation.agent_id.as_str(), reservation.incarnation), (ROLE, "S1", 0), "{agent}");
+        // It ends, and its next launch is on what it had.
+        world.instance(1, Some(Goal::Running), 2);
+        world.ends(2);
+        world.offered_with(4, "S1", &used);
+        world.commit();
+        assert_eq!(kinds(&operations(world.calls())), [operation::Type::LaunchGroup], "{agent}");
+    }
 }
 
 #[test]
@@ -242,13 +262,24 @@ fn what_is_taken_on_without_any_record_is_given_back_when_it_is_gone() {
     let mut world = World::resident();
     let record = world.adopts();
     assert_eq!((record.role.as_str(), record.reservation.unwrap().agent_id.as_str()), (ROLE, "S1"));
-    world.instance(1, Some(Goal::Decommissioned), 2);
-    world.update(&task_id(1, 2), TaskState::TaskKilled, Some(8));
-    world.commit();
-    world.instance(1, None, 2);
-    world.calls();
+    world.goes();
     world.offered_with(4, "S1", &used);
     assert!(world.gives_back());
+}
+
+#[test]
+fn what_is_taken_on_without_any_record_is_given_back_on_an_agent_that_is_back_under_another_id() {
+    let (_, used) = World::settled();
+    let used = of_launch(2, &used);
+    let mut world = World::resident();
+    world.adopts();
+    world.goes();
+    world.offered_with(4, "S9", &used);
+    assert!(world.gives_back());
+    world.commit();
+    world.at(world.now + 5_000);
+    world.offered_with(5, "S9", &[]);
+    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)), "its record does not wait for an id that is no more");
 }
 
 #[test]
@@ -298,17 +329,7 @@ fn another_instance_uses_nothing_of_it() {
 
 #[test]
 fn what_mesos_has_perhaps_never_reserved_binds_it_to_no_agent() {
-    let mut world = World::resident();
-    world.instance(1, Some(Goal::Running), 1);
-    world.offered_with(1, "S1", &[]);
-    world.commit();
-    let first = used(&operations(world.calls()));
-    world.update(&task_id(1, 1), TaskState::TaskError, None);
-    world.commit();
-    world.instance(1, Some(Goal::Running), 2);
-    world.offered_with(2, "S2", &[]);
-    world.commit();
-    let again = operations(world.calls());
+    let (mut world, first, again) = World::moved();
     assert_eq!(kinds(&again)[0], operation::Type::Reserve);
     assert_eq!(volumes(&used(&again)), [format!("a#v#{}.2", uuid(1))], "another volume");
     // It was reserved after all: once the other is known to be made, the first is given back.
@@ -318,6 +339,22 @@ fn what_mesos_has_perhaps_never_reserved_binds_it_to_no_agent() {
     world.commit();
     world.offered_with(4, "S1", &first);
     assert_eq!(kinds(&operations(world.calls())), [operation::Type::Destroy, operation::Type::Unreserve]);
+}
+
+#[test]
+fn what_was_given_back_after_a_move_says_nothing_of_what_the_instance_has_when_it_goes() {
+    let (mut world, first, again) = World::moved();
+    world.update(&task_id(1, 2), TaskState::TaskRunning, Some(3));
+    world.commit();
+    world.offered_with(3, "S1", &first);
+    assert!(world.gives_back());
+    world.at(world.now + 3_600_000);
+    world.goes();
+    world.offered_with(4, "S2", &[]);
+    assert!(world.writes.is_empty(), "its executor may still use it");
+    world.calls();
+    world.offered_with(5, "S2", &used(&again));
+    assert!(world.gives_back());
 }
 
 #[test]
