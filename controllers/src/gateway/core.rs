@@ -277,7 +277,7 @@ impl Core {
         let Some(pod) = self.pods.get_mut(id).filter(|pod| !pod.frozen) else { return };
         let Some(entry) = pod.entries.get_mut(&uuid) else { return };
         list(&mut self.agents, id, uuid, entry);
-        entry.end_adoption();
+        entry.end_adoption(pod.is_gone);
         let mut groups: Vec<Group> = entry.write_update(id, uuid, now).into_iter().collect();
         let due = entry.due(now, &self.settings);
         let mut wake = due.wake;

@@ -122,6 +122,11 @@ impl Entry {
         self.instance.is_none() && self.tombstone.is_none() && self.alive().next().is_some()
     }
 
+    /// An operator has taken it on: it is wanted, though scaling has yet to write that down.
+    pub fn is_taken_on(&self) -> bool {
+        self.instance.is_none() && self.observed.as_ref().is_some_and(|observed| observed.adopted)
+    }
+
     /// Nothing is known, and nothing under way.
     pub fn is_empty(&self) -> bool {
         self.instance.is_none() && self.tombstone.is_none() && self.observed.is_none() && self.writing.is_none() && self.reload.is_none()
@@ -167,8 +172,7 @@ impl Entry {
                 due.wake_at(not_before);
             }
         } else if self.instance.is_none() && self.tombstone.is_none() && !any_alive && self.observed.is_some() {
-            // What an operator has taken on is wanted, though scaling has yet to write that down.
-            due.release = self.holds() && !self.observed.as_ref().is_some_and(|observed| observed.adopted);
+            due.release = self.holds() && !self.is_taken_on();
             due.delete = !self.holds();
         }
         due

@@ -137,9 +137,7 @@ impl Core {
     fn unknown_beside(&self, id: &PodId, pod: &Pod) -> usize {
         let wanted = |uuid: &Uuid| pod.entries.get(uuid).is_some_and(Entry::is_wanted);
         let strays = self.strays.instances(id).iter().filter(|uuid| !wanted(uuid)).count();
-        // Taken on, and scaling has not seen it yet.
-        let adopted = |entry: &&Entry| entry.instance.is_none() && entry.observed.as_ref().is_some_and(|observed| observed.adopted);
-        strays + pod.entries.values().filter(adopted).count()
+        strays + pod.entries.values().filter(|entry| entry.is_taken_on()).count()
     }
 
     fn open_slot(&mut self, slot: &Slot) -> u64 {

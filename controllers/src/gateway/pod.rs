@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use podium_mesos::matching;
 use podium_proto::records::Observed;
+use podium_store::Key;
 use podium_store::view::{Held, PodView};
 use podium_types::definition::PodDefinition;
 use podium_types::id::Version;
@@ -19,6 +20,8 @@ pub(super) struct Pod {
     pub entries: BTreeMap<Uuid, Entry>,
     /// The version that last changed what runs: older instances are not counted by constraints.
     pub config_ms: i64,
+    /// Nothing of it is in force, not even its end.
+    pub is_gone: bool,
     /// Its definition.
     pub in_force: Option<Arc<PodDefinition>>,
     /// Those that instances are of.
@@ -64,7 +67,10 @@ impl Pod {
     pub fn join(&mut self, view: &PodView, revision: i64, all: bool) -> Vec<Uuid> {
         self.deleted.retain(|_, deleted| *deleted > revision);
         let config_ms = view.accepted.as_ref().map_or(0, |accepted| accepted.value.config_ms);
-        let all = all || config_ms != self.config_ms;
+        // What only a newer build can read is there.
+        let is_gone = view.accepted.is_none() && !view.unreadable.contains_key(&Key::Accepted(view.id.clone()));
+        let all = all || config_ms != self.config_ms || is_gone != self.is_gone;
+        self.is_gone = is_gone;
         if all {
             self.in_force = view.versions.get(&Version::from_millis(config_ms)).and_then(|held| held.value.definition());
         }

@@ -405,11 +405,13 @@ impl Entry {
     }
 
     /// Scaling has written down what was taken on, and it has ended: an instance as any other, which may go and give back what
-    /// it has. Before, its labels need the operator's word.
-    pub fn end_adoption(&mut self) {
+    /// it has. Before, its labels need the operator's word. Where its pod has gone meanwhile, scaling never will: it is nobody's.
+    pub fn end_adoption(&mut self, pod_is_gone: bool) {
         let is_counted = |observed: &Observed| self.instance.as_ref().is_some_and(|held| held.value.incarnation >= observed.incarnation);
-        let ends = self.observed.as_ref().is_some_and(|observed| observed.adopted && is_counted(observed));
-        if ends && self.alive().next().is_none() && self.reload.is_none() {
+        let has_ended = |observed: &Observed| is_counted(observed) && self.alive().next().is_none();
+        let is_nobodys = pod_is_gone && self.is_taken_on();
+        let ends = self.observed.as_ref().is_some_and(|observed| observed.adopted && (is_nobodys || has_ended(observed)));
+        if ends && self.reload.is_none() {
             self.observed.iter_mut().for_each(|observed| observed.adopted = false);
             self.dirty = true;
         }
@@ -425,8 +427,7 @@ impl Entry {
             // It has begun anew elsewhere, since Mesos had said nothing of what was reserved here.
             Some(residence) if lives && residence.is_made && residence.incarnation > incarnation => Fate::Undo,
             _ if lives => Fate::Keep,
-            // An operator has taken it on, and scaling has yet to write down that it is wanted.
-            _ if self.instance.is_none() && self.observed.as_ref().is_some_and(|observed| observed.adopted) => Fate::Keep,
+            _ if self.is_taken_on() => Fate::Keep,
             _ => Fate::Undo,
         }
     }

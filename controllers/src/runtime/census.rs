@@ -113,11 +113,6 @@ impl<'a> Member<'a> {
 
     /// Whether nothing of it runs or was sent to run: never launched, or ended, and so has all of its earlier launches.
     pub fn is_idle(&self) -> bool {
-        let is_open = |observed: &Observed| {
-            // What was taken on for its data is so until the gateway has noted that it ended: it would be taken on again.
-            let is_taken_on = observed.adopted && observed.reservation.is_some();
-            is_taken_on || observed.tasks.iter().any(condition::task_is_alive)
-        };
         !self.is_under_way() && !self.observed.is_some_and(|observed| is_open(&observed.value))
     }
 
@@ -150,6 +145,12 @@ pub fn definition_in_force(view: &PodView) -> Option<Arc<PodDefinition>> {
 fn away_since(observed: &Observed) -> Option<i64> {
     let away = observed.tasks.iter().filter(|task| is_away(condition::of_task(task)));
     away.map(|task| if task.unreachable_ms > 0 { task.unreachable_ms } else { task.since_ms }).max()
+}
+
+/// Whether an instance is to be counted for what was observed of it, without a record of its own too: something of it runs, or it
+/// was taken on and is its data. The latter it is until the gateway has noted that it ended: it would be taken on again.
+pub fn is_open(observed: &Observed) -> bool {
+    (observed.adopted && observed.reservation.is_some()) || observed.tasks.iter().any(condition::task_is_alive)
 }
 
 /// Whether nobody can say how it is: its agent is away, or Mesos has no record of it.

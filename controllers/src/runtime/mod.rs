@@ -11,7 +11,7 @@ mod drive;
 mod queue;
 mod supervise;
 
-pub use census::{Census, Member, definition_in_force, is_away};
+pub use census::{Census, Member, definition_in_force, is_away, is_open};
 pub(crate) use census::{definition_of, has_check};
 pub use clock::Clock;
 pub use drive::drive;

@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 
 use podium_store::view::PodView;
-use podium_types::condition;
 use uuid::Uuid;
 
 use super::Intent;
-use crate::runtime::{Census, Member};
+use crate::runtime::{Census, Member, is_open};
 
 /// Instances that one group takes on, at two compares each, and two more for each that goes for it.
 const ADOPTED_PER_GROUP: usize = 30;
@@ -50,10 +49,7 @@ pub fn adoptions(view: &PodView, census: &Census<'_>) -> Vec<Intent> {
     }
     let known = |uuid: &Uuid| view.instances.get(uuid).map_or(0, |instance| instance.value.incarnation);
     let taken_on = view.observed.iter().filter(|(uuid, held)| {
-        held.value.adopted
-            && held.value.incarnation > known(uuid)
-            && (held.value.reservation.is_some() || held.value.tasks.iter().any(condition::task_is_alive))
-            && !view.tombstones.contains_key(uuid)
+        held.value.adopted && held.value.incarnation > known(uuid) && is_open(&held.value) && !view.tombstones.contains_key(uuid)
     });
     let taken_on: Vec<Uuid> = taken_on.map(|(uuid, _)| *uuid).collect();
     let never_launched = |member: &&Member<'_>| member.counts() && member.observed.is_none() && !taken_on.contains(&member.uuid);

@@ -17,10 +17,9 @@ use podium_proto::records::{Accepted, ReplicaSet};
 use podium_store::Kind;
 use podium_store::view::PodView;
 use podium_store::writer::Group;
-use podium_types::condition;
 use podium_types::id::Version;
 
-use crate::runtime::{Census, Controller, Decision, Ids, Member, Now, definition_in_force};
+use crate::runtime::{Census, Controller, Decision, Ids, Member, Now, definition_in_force, is_open};
 pub use capacity::Capacity;
 
 /// Sets that one decision changes; the rest follows when these are written.
@@ -110,11 +109,11 @@ pub fn decide(view: &PodView, _now: Now) -> Decision<Intent> {
     Decision::nothing()
 }
 
-/// Whether something runs that scaling is yet to count: it was taken on, or its instance was lost. What was buried is
+/// Whether there is something that scaling is yet to count: it was taken on, or its instance was lost. What was buried is
 /// counted no more.
 fn any_without_instance(view: &PodView) -> bool {
-    let is_open = |uuid| !view.instances.contains_key(uuid) && !view.tombstones.contains_key(uuid);
-    view.observed.iter().any(|(uuid, held)| is_open(uuid) && held.value.tasks.iter().any(condition::task_is_alive))
+    let is_missing = |uuid| !view.instances.contains_key(uuid) && !view.tombstones.contains_key(uuid);
+    view.observed.iter().any(|(uuid, held)| is_missing(uuid) && is_open(&held.value))
 }
 
 /// Starting a pod is creating its first set and then filling it; both are written at once. All else is one step.

@@ -4,6 +4,8 @@
 use podium_controllers::runtime::{Controller, Now, RandomIds};
 use podium_controllers::scaling::{self, Scaling};
 use podium_controllers::upgrade::{self, Intent, Upgrade};
+use podium_proto::mesos::v1::TaskState;
+use podium_proto::records::observed::Reservation;
 use podium_proto::records::order::Kind;
 use podium_proto::records::unknown_instance::Why;
 use podium_proto::records::{Framework, Order};
@@ -143,12 +145,20 @@ fn a_deletion_does_not_end_over_an_instance_that_was_taken_on_and_only_one_of_th
     view.sets.clear();
     view.observed.get_mut(&uuid).unwrap().value.adopted = true;
     let now = Now(world.now);
-    assert!(!upgrade::decide(&view, now).intents.contains(&Intent::FinishDeletion));
-    let adoption = Scaling.apply(&view, scaling::decide(&view, now).intents, now, &mut RandomIds);
     let accepted = Key::Accepted(view.id.clone());
-    let ops: Vec<&Op> = adoption.iter().flat_map(|group| &group.ops).collect();
-    assert!(ops.iter().any(|op| matches!(op, Op::Put(Key::Instance(_, taken), _) if *taken == uuid)), "{ops:?}");
-    assert!(ops.iter().any(|op| matches!(op, Op::Put(key, _) if *key == accepted)), "{ops:?}");
+    let is_counted_first = |view: &PodView| {
+        assert!(!upgrade::decide(view, now).intents.contains(&Intent::FinishDeletion));
+        let adoption = Scaling.apply(view, scaling::decide(view, now).intents, now, &mut RandomIds);
+        let ops: Vec<&Op> = adoption.iter().flat_map(|group| &group.ops).collect();
+        assert!(ops.iter().any(|op| matches!(op, Op::Put(Key::Instance(_, taken), _) if *taken == uuid)), "{ops:?}");
+        assert!(ops.iter().any(|op| matches!(op, Op::Put(key, _) if *key == accepted)), "{ops:?}");
+    };
+    is_counted_first(&view);
+    // Nor where it has ended before it was counted, and is its data.
+    let observed = &mut view.observed.get_mut(&uuid).unwrap().value;
+    observed.reservation = Some(Reservation::default());
+    observed.tasks.iter_mut().for_each(|task| task.state = Some(TaskState::TaskFailed.into()));
+    is_counted_first(&view);
 
     view.observed.clear();
     let end = upgrade::decide(&view, now).intents;

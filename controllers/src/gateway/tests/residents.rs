@@ -307,6 +307,46 @@ fn what_is_taken_on_and_ends_before_it_is_counted_keeps_its_record_and_its_data(
 }
 
 #[test]
+fn what_was_taken_on_for_a_pod_that_is_gone_before_it_is_counted_is_nobodys() {
+    let (_, used) = World::settled();
+    let used = of_launch(2, &used);
+    for ends in [true, false] {
+        let mut world = World::resident();
+        world.adopts();
+        if ends {
+            world.update(&task_id(1, 2), TaskState::TaskFailed, Some(8));
+            world.commit();
+        }
+        world.view.accepted = None;
+        world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
+        world.settle();
+        while !world.writes.is_empty() {
+            world.commit();
+        }
+        world.calls();
+        world.offered_with(4, "S1", &used);
+        assert_eq!((world.gives_back(), world.strays().len()), if ends { (true, 0) } else { (false, 1) }, "what runs is shown");
+        assert!(!world.view.observed[&uuid(1)].value.adopted);
+        if ends {
+            world.at(world.now + 5_000);
+            world.offered_with(5, "S1", &[]);
+            assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
+        }
+    }
+}
+
+#[test]
+fn what_only_a_newer_build_can_read_of_its_pod_ends_no_adoption() {
+    let mut world = World::resident();
+    world.adopts();
+    world.view.accepted = None;
+    world.view.unreadable.insert(Key::Accepted(pod()), 99);
+    world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
+    world.settle();
+    assert!(world.writes.is_empty(), "{:?}", world.writes);
+}
+
+#[test]
 fn a_record_without_a_role_asks_mesos_for_none() {
     let (mut world, _) = World::settled();
     world.view.observed.get_mut(&uuid(1)).unwrap().value.role = String::new();
