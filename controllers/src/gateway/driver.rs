@@ -4,20 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use podium_mesos::client::{self, Calls, Event, MesosConfig, RolesAnswer, Stop, SubscriptionOver};
 use podium_mesos::operator::Operator;
 use podium_store::Kind;
-use podium_store::index::{Changes, IndexState, Kinds, Position};
+use podium_store::index::{Changes, Kinds, Position};
 use podium_store::writer::{Group, Outcome};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
-use super::framework::{begin_anew, identity, mesos_config, operator};
+use super::framework::{Removed, begin_anew, identity, mesos_config, operator, vouched};
 use super::output::{Call, Output, Token};
 use super::quarantine::Custody;
 use super::{GatewayState, Settings, secrets, survey};
@@ -68,8 +68,8 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
     let mut core = Core::new(settings.clone(), identity.clone());
     core.custody = term.index.read(|index| {
         let unknown = index.pods().filter_map(|view| Some((view.id.clone(), view.unknown.as_ref()?.value.clone())));
-        let framework = index.framework().map(|held| held.value.clone());
-        Custody::found(index.quarantine().map(|held| held.value.clone()), unknown.collect()).with_framework(framework)
+        let vouched = index.framework().map_or(0, |held| held.value.vouched_revision);
+        Custody::found(index.quarantine().map(|held| held.value.clone()), unknown.collect()).with_vouched(vouched)
     });
     let mut changes = term.index.changes(Kinds::of(&[Kind::Accepted, Kind::Version, Kind::Instance, Kind::Tombstone, Kind::Order]));
     // The first batch names every pod: subscribed only when all is known, so that no task of ours seems strange.
@@ -215,14 +215,13 @@ impl Driver<'_> {
         }
     }
 
-    /// Mesos has removed our framework. Where no other may begin until a person says so, nobody knows what runs.
+    /// Mesos has removed our framework. Where no other may begin until a person says so, that is written down of all that runs.
     async fn begin_anew(&mut self, message: &str) -> Failure {
         let removed = self.core.identity.clone();
-        let failure = begin_anew(&self.term, &self.core.settings, &self.operator, &removed, message, self.state).await;
-        let goes_on = |state: &IndexState| state.framework().is_none_or(|held| held.value.framework_id != removed.framework_id);
-        if self.term.index.read(goes_on) {
-            return failure;
-        }
+        let failure = match begin_anew(&self.term, &self.core.settings, &self.operator, &removed, message, self.state).await {
+            Removed::GoesOn(failure) => return failure,
+            Removed::Waits(failure) => failure,
+        };
         self.calls = None;
         self.core.lost_sight(self.term.clock.now().0);
         self.settle().await;
@@ -390,6 +389,11 @@ impl Driver<'_> {
                     self.surveys.push(Box::pin(async move { (round, asked.await) }));
                 }
                 Output::Write(token, group) => self.unwritten.push_back((token, group)),
+                Output::Vouch(revision) => match self.term.index.read(|index| index.framework().map(|held| vouched(held, revision))) {
+                    Some(group) => self.unwritten.push_back((Token::Framework, group)),
+                    // Somebody has deleted it: tried again.
+                    None => self.answers.push(Box::pin(ready((Token::Framework, Outcome::Conflict { revision: 0 })))),
+                },
             }
         }
         self.hand_over().await;

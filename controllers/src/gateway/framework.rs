@@ -17,6 +17,7 @@ use podium_proto::mesos::v1::Task;
 use podium_proto::records::Framework;
 use podium_retry::Backoff;
 use podium_store::Key;
+use podium_store::view::Held;
 use podium_store::writer::{Compare, Group, Op, Outcome};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -30,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Writes of the record that may come to nothing.
 const ATTEMPTS: u32 = 5;
+
+/// Why nothing is written in the place of a removed framework.
+const OTHER_ID: &str = "the framework record has another id by now";
 
 /// As whom, and for which store, this term acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +101,15 @@ pub(super) async fn identity(
     Err(Failure("the framework record could not be written".to_owned()))
 }
 
+/// How a term ends when Mesos has removed our framework.
+#[derive(Debug)]
+pub(super) enum Removed {
+    /// The next one goes on as whom the record names.
+    GoesOn(Failure),
+    /// No other framework begins until a person says so, and until then nobody knows what runs.
+    Waits(Failure),
+}
+
 /// Mesos has removed our framework: writes down under which id we go on. The next term does so.
 pub(super) async fn begin_anew(
     term: &Term,
@@ -105,21 +118,45 @@ pub(super) async fn begin_anew(
     removed: &Identity,
     message: &str,
     state: &watch::Sender<GatewayState>,
-) -> Failure {
+) -> Removed {
     let word = format!("Mesos has removed our framework {}, and with it every task ({message})", removed.framework_id);
     tracing::error!(framework_id = removed.framework_id, message, "Mesos has removed our framework, and with it every task");
     tell(state, &word);
-    let held = term.index.read(|state| state.framework().filter(|held| held.value.framework_id == removed.framework_id).cloned());
-    let Some(held) = held else { return Failure(format!("{word}; the record has another id by now")) };
-    let framework_id = match choose_id(settings, operator, Some(removed), state).await {
-        Ok(id) => id,
-        Err(failure) => return failure,
+    let end = match recorded(term, &removed.framework_id) {
+        None => OTHER_ID.to_owned(),
+        Some(_) => match choose_id(settings, operator, Some(removed), state).await {
+            Err(failure) => return Removed::Waits(failure),
+            Ok(id) => match replace(term, removed, &id).await {
+                Ok(()) => format!("what is wanted is launched again as framework {id}"),
+                Err(failure) => failure.0,
+            },
+        },
     };
-    let framework = Framework { framework_id: framework_id.clone(), created_ms: term.clock.now().0, ..held.value };
-    match write(term, Compare::Unchanged(Key::Framework, held.mod_revision), framework).await {
-        Ok(()) => Failure(format!("{word}; what is wanted is launched again as framework {framework_id}")),
-        Err(failure) => failure,
+    Removed::GoesOn(Failure(format!("{word}; {end}")))
+}
+
+/// Puts another id in the place of the removed one.
+async fn replace(term: &Term, removed: &Identity, framework_id: &str) -> Result<(), Failure> {
+    let held = recorded(term, &removed.framework_id).ok_or_else(|| Failure(OTHER_ID.to_owned()))?;
+    let framework = Framework { framework_id: framework_id.to_owned(), created_ms: term.clock.now().0, ..held.value };
+    write(term, Compare::Unchanged(Key::Framework, held.mod_revision), framework).await?;
+    match recorded(term, framework_id) {
+        Some(_) => Ok(()),
+        None => Err(Failure("the framework record was changed meanwhile, and is read again".to_owned())),
     }
+}
+
+/// The record, if it is of this framework.
+fn recorded(term: &Term, framework_id: &str) -> Option<Held<Framework>> {
+    term.index.read(|state| state.framework().filter(|held| held.value.framework_id == framework_id).cloned())
+}
+
+/// Adds to the record that an operator vouches for what is reserved up to this revision. All else stays as it is: our framework may
+/// have been replaced since.
+pub(super) fn vouched(held: &Held<Framework>, revision: i64) -> Group {
+    let vouched_revision = held.value.vouched_revision.max(revision);
+    let framework = Framework { vouched_revision, ..held.value.clone() };
+    Group::global().when(Compare::Unchanged(Key::Framework, held.mod_revision)).then(Op::record(Key::Framework, framework))
 }
 
 /// Writes the record, and waits until the index shows it; whether it was written, the index tells.
@@ -227,13 +264,18 @@ fn tell(state: &watch::Sender<GatewayState>, trouble: &str) {
 
 #[cfg(test)]
 mod tests {
-    use podium_mesos::client::Credentials;
+    use podium_mesos::client::{Credentials, Masters};
     use podium_mesos::task_group::label;
     use podium_proto::mesos::v1::framework_info::capability::Type;
     use podium_proto::mesos::v1::{Label, Labels, TaskId};
+    use podium_store::{Index, Session, SessionConfig, Store, StoreConfig};
     use podium_types::id::{InstanceId, PodId};
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::runtime::{Clock, Stage, supervise};
 
     fn known(name: &str, connected: bool, holds_resources: bool) -> KnownFramework {
         KnownFramework { id: "podium-1".to_owned(), name: name.to_owned(), connected, holds_resources }
@@ -274,6 +316,64 @@ mod tests {
         assert!(!are_anothers(&[task("theirs"), task("ours")], "ours"));
         assert!(!are_anothers(&[task("theirs"), task("")], "ours"), "without the label it may be anybody's");
         assert!(!are_anothers(&[], "ours"));
+    }
+
+    /// A store that has written a framework's record so often.
+    async fn store_with(framework_id: &str, times: u32) -> (podium_etcd::Server, tempfile::TempDir, Store, Index) {
+        let data = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = podium_etcd::Server::start(podium_etcd::Config::new(listener, data.path())).await.unwrap();
+        let store = Store::connect(StoreConfig::new([format!("http://{address}")])).await.unwrap();
+        let index = Index::start(&store);
+        for _ in 0..times {
+            let framework = Framework { framework_id: framework_id.to_owned(), ..Framework::default() };
+            let written = store.commit(Group::global().then(Op::record(Key::Framework, framework))).await;
+            index.wait_for(written.committed().unwrap(), PATIENCE).await.unwrap();
+        }
+        (server, data, store, index)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn another_id_is_told_only_where_it_is_written_and_else_the_next_term_looks_again() {
+        let (_server, _data, store, index) = store_with("podium-1", 1).await;
+        // As if somebody else had just written the record: this index shows another revision of it.
+        let (_elsewhere, _other_data, _store, other_index) = store_with("podium-1", 50).await;
+        let (told, mut terms) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        let session = Session::start(&store, SessionConfig { ttl: PATIENCE, identity: "test".to_owned() });
+        let stage = Stage { store, index: index.clone(), session, clock: Clock::start(), patience: PATIENCE, stop: stop.clone() };
+        let leading = tokio::spawn(supervise(stage, "gateway", move |term: Term| {
+            let told = told.clone();
+            async move {
+                told.send(term.clone()).await.unwrap();
+                term.lost.cancelled().await;
+                Ok(())
+            }
+        }));
+        let term = terms.recv().await.unwrap();
+        let settings = Settings {
+            masters: Masters::List(vec!["127.0.0.1:1".to_owned()]),
+            first_framework: FirstFramework::New,
+            ..Settings::default()
+        };
+        let (operator, (state, _)) = (operator(&settings).unwrap(), super::super::state_channel());
+        let begun = async |term: &Term| {
+            let removed = Identity { framework_id: "podium-1".to_owned(), cluster_id: "ours".to_owned(), lease: term.lease };
+            match begin_anew(term, &settings, &operator, &removed, "torn down", &state).await {
+                Removed::GoesOn(failure) => failure.0,
+                Removed::Waits(failure) => panic!("nobody is asked: {failure}"),
+            }
+        };
+        let id = || index.read(|state| state.framework().unwrap().value.framework_id.clone());
+        let in_vain = begun(&Term { index: other_index, ..term.clone() }).await;
+        assert!(in_vain.contains("changed meanwhile") && id() == "podium-1", "{in_vain}");
+        let written = begun(&term).await;
+        assert!(written.ends_with(&format!("launched again as framework {}", id())) && id() != "podium-1", "{written}");
+        let late = begun(&term).await;
+        assert!(late.ends_with(OTHER_ID), "{late}");
+        stop.cancel();
+        leading.await.unwrap();
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub(super) enum Token {
 pub(super) enum Output {
     Call(Call),
     Write(Token, Group),
+    /// Write into our record, as it is then, that an operator vouches for what is reserved up to this revision. The answer is of
+    /// [`Token::Framework`].
+    Vouch(i64),
     /// Ask the master which of our tasks run; the answer is of this round.
     Survey(u64),
 }

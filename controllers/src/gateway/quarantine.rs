@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use podium_proto::mesos::v1::{Task, TaskState, TaskStatus};
 use podium_proto::records::order::Kind;
-use podium_proto::records::{Framework, Observed, Order, Quarantine, Unknown, observed};
+use podium_proto::records::{Observed, Order, Quarantine, Unknown, observed};
 use podium_store::Key;
 use podium_store::writer::{Group, Op};
 use podium_types::condition;
@@ -43,9 +43,10 @@ pub(super) struct Custody {
     pub reservations_vouched: bool,
     /// The newest revision of what was seen reserved by a later state of the store; 0: nothing was.
     pub ahead_revision: i64,
-    /// Our record, with the revision up to which an operator's word holds: also for those who lead after us.
-    framework: Option<Framework>,
-    framework_slate: Slate<Framework>,
+    /// Up to which revision of a later state of the store an operator has vouched for what is reserved; our record says so to
+    /// those who lead after us.
+    pub vouched_revision: i64,
+    vouched_slate: Slate<i64>,
     /// Reconciliation waits until the quarantine is durable: what it brings to light makes others act.
     pub holds_reconciliation: bool,
 }
@@ -70,29 +71,21 @@ impl Custody {
             deleting: BTreeMap::new(),
             reservations_vouched: false,
             ahead_revision: 0,
-            framework: None,
-            framework_slate: Slate::found(None),
+            vouched_revision: 0,
+            vouched_slate: Slate::found(Some(0)),
             holds_reconciliation: false,
         }
     }
 
-    /// With our record, as it was found.
-    pub fn with_framework(self, framework: Option<Framework>) -> Self {
-        let framework = framework.map(|framework| Framework { schema: 0, ..framework });
-        Self { framework_slate: Slate::found(framework.clone()), framework, ..self }
-    }
-
-    /// Up to which revision of a later state of the store an operator has vouched for what is reserved.
-    pub fn vouched_revision(&self) -> i64 {
-        self.framework.as_ref().map_or(0, |framework| framework.vouched_revision)
+    /// With an operator's earlier word, as our record tells it.
+    pub fn with_vouched(self, revision: i64) -> Self {
+        Self { vouched_revision: revision, vouched_slate: Slate::found(Some(revision)), ..self }
     }
 
     /// An operator's word holds for all that was seen.
     pub fn vouch(&mut self) {
         self.reservations_vouched = true;
-        if let Some(framework) = &mut self.framework {
-            framework.vouched_revision = framework.vouched_revision.max(self.ahead_revision);
-        }
+        self.vouched_revision = self.vouched_revision.max(self.ahead_revision);
     }
 
     /// Whether `quarantine` is as it should be, and no write is unanswered.
@@ -216,8 +209,8 @@ impl Core {
     /// Writes what is not as it should be: `quarantine`, `unknown/<pod>`, orders that are done.
     pub(super) fn keep_records(&mut self, now: i64) {
         // Before a quarantine ends by it.
-        if let Some(Some(value)) = self.custody.framework_slate.due(&self.custody.framework, now) {
-            self.out.push(Output::Write(Token::Framework, Group::global().then(Op::record(Key::Framework, value))));
+        if let Some(Some(revision)) = self.custody.vouched_slate.due(&Some(self.custody.vouched_revision), now) {
+            self.out.push(Output::Vouch(revision));
         }
         let wanted = self.custody.quarantine.clone();
         if let Some(value) = self.custody.slate.due(&wanted, now) {
@@ -250,7 +243,7 @@ impl Core {
     pub(super) fn record_kept(&mut self, token: &Token, done: bool, now: i64) {
         match token {
             Token::Quarantine => self.custody.slate.answered(done, now),
-            Token::Framework => self.custody.framework_slate.answered(done, now),
+            Token::Framework => self.custody.vouched_slate.answered(done, now),
             Token::Unknown(pod) => {
                 if let Some(slate) = self.custody.unknown.get_mut(pod) {
                     slate.answered(done, now);
@@ -277,8 +270,8 @@ impl Core {
             None => Some(0),
         });
         let orders = self.custody.deleting.values().filter_map(|slate| slate.next_look(&None));
-        let framework = self.custody.framework_slate.next_look(&self.custody.framework);
-        quarantine.into_iter().chain(framework).chain(unknown).chain(orders).min()
+        let vouched = self.custody.vouched_slate.next_look(&Some(self.custody.vouched_revision));
+        quarantine.into_iter().chain(vouched).chain(unknown).chain(orders).min()
     }
 
     /// Every order that stands in the store.

@@ -165,7 +165,7 @@ impl Core {
 
     /// Whether what a later state of this store has reserved is vouched for by nobody. Its instance is not known.
     fn is_ahead(&self, owner: &Owner, revision: i64) -> bool {
-        owner.revision > revision.max(self.custody.vouched_revision())
+        owner.revision > revision.max(self.custody.vouched_revision)
     }
 
     /// How far ahead of the store what is reserved is, also as seen during the quarantine that begins by it: an operator's word is

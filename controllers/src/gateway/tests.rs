@@ -15,7 +15,7 @@ use podium_proto::mesos::v1::task_status::Reason;
 use podium_proto::mesos::v1::{self, Offer, OfferId, Task, TaskState, TaskStatus};
 use podium_proto::records::order::Kind;
 use podium_proto::records::unknown_instance::Why;
-use podium_proto::records::{Accepted, Goal, Instance, Observed, Order, Tombstone, Unknown};
+use podium_proto::records::{Accepted, Framework, Goal, Instance, Observed, Order, Tombstone, Unknown};
 use podium_proto::wire::resources::{ranges_entry, scalar_entry};
 use podium_store::Key;
 use podium_store::view::{Held, PodView, StoredDefinition};
@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::Settings;
 use super::core::Core;
-use super::framework::Identity;
+use super::framework::{Identity, vouched};
 use super::output::{Call, Output, Token};
 use super::quarantine::Custody;
 use super::secrets;
@@ -57,6 +57,8 @@ struct World {
     writes: Vec<(Token, Group)>,
     calls: Vec<Call>,
     surveys: Vec<u64>,
+    /// Our record.
+    framework: Held<Framework>,
 }
 
 impl World {
@@ -77,6 +79,7 @@ impl World {
             writes: Vec::new(),
             calls: Vec::new(),
             surveys: Vec::new(),
+            framework: held(Framework { framework_id: "F".into(), cluster_id: "C".into(), ..Framework::default() }, 2),
         }
     }
 
@@ -129,6 +132,7 @@ impl World {
                 Output::Call(call) => self.calls.push(call),
                 Output::Write(token, group) => self.writes.push((token, group)),
                 Output::Survey(round) => self.surveys.push(round),
+                Output::Vouch(revision) => self.writes.push((Token::Framework, vouched(&self.framework, revision))),
             }
         }
     }
@@ -147,6 +151,9 @@ impl World {
                     (Op::Put(Key::Observed(_, uuid), bytes), Some(revision)) => {
                         let record = <Observed as prost::Message>::decode(bytes).unwrap();
                         self.view.observed.insert(uuid, held(record, revision));
+                    }
+                    (Op::Put(Key::Framework, bytes), Some(revision)) => {
+                        self.framework = held(<Framework as prost::Message>::decode(bytes).unwrap(), revision);
                     }
                     (Op::Delete(Key::Observed(_, uuid)), Some(_)) => drop(self.view.observed.remove(&uuid)),
                     _ => {}

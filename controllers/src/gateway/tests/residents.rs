@@ -3,7 +3,6 @@
 use podium_proto::mesos::v1::Resource;
 use podium_proto::mesos::v1::offer::{Operation, operation};
 use podium_proto::mesos::v1::resource::AllocationInfo;
-use podium_proto::records::Framework;
 use podium_proto::records::observed::Reservation;
 use podium_types::id::InstanceId;
 
@@ -549,25 +548,25 @@ fn an_older_store_gives_nothing_back_and_begins_a_quarantine() {
 #[test]
 fn an_operators_word_about_what_is_reserved_holds_after_a_takeover_and_not_for_what_is_later_still() {
     let (_, used) = World::settled();
-    let framework = Framework { framework_id: "F".into(), cluster_id: "C".into(), created_ms: 1, ..Framework::default() };
-    let older = |framework: &Framework| {
+    let older = |vouched: i64| {
         let mut world = World::resident();
         world.revision = 1;
-        world.core.custody = Custody::found(None, Vec::new()).with_framework(Some(framework.clone()));
+        world.core.custody = Custody::found(None, Vec::new()).with_vouched(vouched);
         world
     };
-    let mut world = older(&framework);
+    let mut world = older(0);
     world.offered_with(2, "S1", &used);
     assert!(world.quarantine().is_some());
     world.core.ordered(order(Kind::Adopt, &[]), world.now);
     world.settle();
     assert_eq!(world.quarantine(), None);
-    let kept = world.writes.iter().find(|(token, _)| *token == Token::Framework).map(|(_, group)| group.ops[0].clone());
-    let Some(Op::Put(Key::Framework, bytes)) = kept else { panic!("{kept:?}") };
-    let kept = <Framework as prost::Message>::decode(bytes).unwrap();
-    assert_eq!((kept.framework_id.as_str(), kept.cluster_id.as_str(), kept.created_ms), ("F", "C", 1), "all else stays");
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+    let kept = &world.framework.value;
+    assert_eq!((kept.framework_id.as_str(), kept.cluster_id.as_str()), ("F", "C"), "all else stays");
 
-    let mut next = older(&kept);
+    let mut next = older(kept.vouched_revision);
     next.offered_with(2, "S1", &used);
     assert_eq!((next.quarantine(), next.gives_back()), (None, false), "an operator has spoken");
     let mut later = used.clone();
@@ -576,6 +575,29 @@ fn an_operators_word_about_what_is_reserved_holds_after_a_takeover_and_not_for_w
     labels.filter(|label| label.key == "podium.revision").for_each(|label| label.value = Some("9000".to_owned()));
     next.offered_with(3, "S1", &later);
     assert!(next.quarantine().is_some(), "of what is later than that he has not");
+}
+
+#[test]
+fn an_operators_word_is_added_to_the_record_as_it_is_and_brings_no_removed_framework_back() {
+    let (_, used) = World::settled();
+    let mut world = World::resident();
+    world.revision = 1;
+    world.offered_with(2, "S1", &used);
+    world.commit();
+    world.core.ordered(order(Kind::Adopt, &[]), world.now);
+    world.settle();
+    assert_eq!(world.writes[0].0, Token::Framework, "before the quarantine ends by it");
+    world.answer(Outcome::Unknown { revision: 40 });
+    while !world.writes.is_empty() {
+        world.commit();
+    }
+    world.framework = held(Framework { framework_id: "G".into(), ..Framework::default() }, 50);
+    world.at(world.now + 1_000);
+    let [(Token::Framework, group)] = world.writes.as_slice() else { panic!("{:?}", world.writes) };
+    assert_eq!(group.compares, [Compare::Unchanged(Key::Framework, 50)]);
+    world.commit();
+    let kept = &world.framework.value;
+    assert!(kept.framework_id == "G" && kept.vouched_revision > 1, "{kept:?}");
 }
 
 #[test]
