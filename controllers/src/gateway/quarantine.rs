@@ -39,8 +39,6 @@ pub(super) struct Custody {
     concerned: BTreeSet<Uuid>,
     /// Orders that are carried out: their deletion is under way.
     deleting: BTreeMap<Uuid, Slate<()>>,
-    /// An operator has said that the store is as it should be although more is reserved than it knows of.
-    pub reservations_vouched: bool,
     /// The newest revision of what was seen reserved by a later state of the store; 0: nothing was.
     pub ahead_revision: i64,
     /// Up to which revision of a later state of the store an operator has vouched for what is reserved; our record says so to
@@ -69,7 +67,6 @@ impl Custody {
             orders: BTreeMap::new(),
             concerned: BTreeSet::new(),
             deleting: BTreeMap::new(),
-            reservations_vouched: false,
             ahead_revision: 0,
             vouched_revision: 0,
             vouched_slate: Slate::found(Some(0)),
@@ -82,9 +79,8 @@ impl Custody {
         Self { vouched_revision: revision, vouched_slate: Slate::found(Some(revision)), ..self }
     }
 
-    /// An operator's word holds for all that was seen.
+    /// An operator's word holds for all that was seen until then, and not for what is later still.
     pub fn vouch(&mut self) {
-        self.reservations_vouched = true;
         self.vouched_revision = self.vouched_revision.max(self.ahead_revision);
     }
 

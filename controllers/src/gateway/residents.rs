@@ -124,7 +124,7 @@ impl Core {
     /// What the slots hold for instances that are gone: by slot, the operations that give it back.
     pub(super) fn give_back(&mut self, slots: &[Slot], revision: i64, now: i64) -> BTreeMap<usize, Vec<Operation>> {
         let mut operations: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
-        self.note_ahead(slots, revision, now);
+        self.note_ahead(slots, revision);
         if self.kills_blocked() {
             return operations;
         }
@@ -156,7 +156,7 @@ impl Core {
         }
         match pod.and_then(|pod| pod.entries.get(&instance.uuid)) {
             None if owner.framework_id != self.identity.framework_id => Fate::Keep,
-            None if self.is_ahead(owner, revision) && !self.custody.reservations_vouched => Fate::Ahead,
+            None if self.is_ahead(owner, revision) => Fate::Ahead,
             // Its record ends only when all of it was given back: a store that does not know it has perhaps lost it.
             None => Fate::Keep,
             Some(entry) => entry.fate(owner.incarnation),
@@ -170,7 +170,7 @@ impl Core {
 
     /// How far ahead of the store what is reserved is, also as seen during the quarantine that begins by it: an operator's word is
     /// about all of that.
-    fn note_ahead(&mut self, slots: &[Slot], revision: i64, now: i64) {
+    fn note_ahead(&mut self, slots: &[Slot], revision: i64) {
         let ours = |owner: &&Owner| {
             let instance = owner.instance.parse::<InstanceId>().ok();
             let is_unknown = |id: &InstanceId| self.pods.get(&id.pod).is_none_or(|pod| !pod.frozen && !pod.entries.contains_key(&id.uuid));
@@ -182,10 +182,6 @@ impl Core {
         let newest = owners.filter(|owner| self.is_ahead(owner, revision)).map(|owner| owner.revision).max();
         let Some(newest) = newest else { return };
         self.custody.ahead_revision = self.custody.ahead_revision.max(newest);
-        if self.custody.reservations_vouched {
-            self.custody.vouch();
-            self.keep_records(now);
-        }
     }
 
     /// A store that is older than what was reserved has perhaps forgotten instances, and their data must not go.

@@ -172,13 +172,18 @@ fn it_is_launched_again_on_its_own_resources_and_waits_for_nothing_else() {
     assert!(world.reservation().unwrap().made);
 }
 
-/// The same, as another launch reserved it.
-fn of_launch(incarnation: u32, used: &[Resource]) -> Vec<Resource> {
+/// The same, with another label.
+fn relabelled(key: &str, value: &str, used: &[Resource]) -> Vec<Resource> {
     let mut resources = used.to_vec();
     let reservations = resources.iter_mut().flat_map(|resource| &mut resource.reservations);
     let labels = reservations.flat_map(|reservation| &mut reservation.labels.as_mut().unwrap().labels);
-    labels.filter(|label| label.key == "podium.incarnation").for_each(|label| label.value = Some(incarnation.to_string()));
+    labels.filter(|label| label.key == key).for_each(|label| label.value = Some(value.to_owned()));
     resources
+}
+
+/// The same, as another launch reserved it.
+fn of_launch(incarnation: u32, used: &[Resource]) -> Vec<Resource> {
+    relabelled("podium.incarnation", &incarnation.to_string(), used)
 }
 
 #[test]
@@ -510,13 +515,6 @@ fn what_was_never_reserved_is_not_looked_for_for_ever() {
 #[test]
 fn what_is_reserved_for_an_instance_that_the_store_does_not_know_is_left_alone() {
     let (_, used) = World::settled();
-    let relabelled = |key: &str, value: &str| {
-        let mut resources = used.clone();
-        let reservations = resources.iter_mut().flat_map(|resource| &mut resource.reservations);
-        let labels = reservations.flat_map(|reservation| &mut reservation.labels.as_mut().unwrap().labels);
-        labels.filter(|label| label.key == key).for_each(|label| label.value = Some(value.to_owned()));
-        resources
-    };
     let unknown = format!("gone.instance-{}", uuid(9));
     for (key, value) in [
         ("marathon_task_id", unknown.as_str()),
@@ -526,7 +524,7 @@ fn what_is_reserved_for_an_instance_that_the_store_does_not_know_is_left_alone()
     ] {
         let mut world = World::resident();
         world.revision = 1_000;
-        world.offered_with(2, "S1", &relabelled(key, value));
+        world.offered_with(2, "S1", &relabelled(key, value, &used));
         assert!(!world.gives_back(), "{key} {value}");
     }
 }
@@ -566,15 +564,14 @@ fn an_operators_word_about_what_is_reserved_holds_after_a_takeover_and_not_for_w
     let kept = &world.framework.value;
     assert_eq!((kept.framework_id.as_str(), kept.cluster_id.as_str()), ("F", "C"), "all else stays");
 
-    let mut next = older(kept.vouched_revision);
-    next.offered_with(2, "S1", &used);
-    assert_eq!((next.quarantine(), next.gives_back()), (None, false), "an operator has spoken");
-    let mut later = used.clone();
-    let reservations = later.iter_mut().flat_map(|resource| &mut resource.reservations);
-    let labels = reservations.flat_map(|reservation| &mut reservation.labels.as_mut().unwrap().labels);
-    labels.filter(|label| label.key == "podium.revision").for_each(|label| label.value = Some("9000".to_owned()));
-    next.offered_with(3, "S1", &later);
-    assert!(next.quarantine().is_some(), "of what is later than that he has not");
+    let next = older(kept.vouched_revision);
+    for mut world in [world, next] {
+        world.revision = 1;
+        world.offered_with(3, "S1", &used);
+        assert_eq!((world.quarantine(), world.gives_back()), (None, false), "an operator has spoken");
+        world.offered_with(4, "S1", &relabelled("podium.revision", "9000", &used));
+        assert!(world.quarantine().is_some(), "of what is later than that he has not");
+    }
 }
 
 #[test]
