@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use podium_mesos::client::{self, MesosConfig};
-use podium_mesos::operator::{KnownFramework, Operator};
+use podium_mesos::operator::{KnownFramework, Operator, OperatorError};
 use podium_proto::mesos::v1::Task;
 use podium_proto::records::Framework;
 use podium_retry::Backoff;
@@ -214,16 +214,22 @@ async fn forgotten(settings: &Settings, operator: &Operator, removed: Option<&Id
         }
         Err(error) => return Err(error.to_string()),
     };
+    let mut anothers = Vec::new();
     for old in known.iter().filter(|framework| is_abandoned(framework, &settings.framework_name)) {
         // A store that knows of no framework has no cluster id either by which it could tell its own tasks.
-        let Some(removed) = removed else { return Ok(Some(undecided(old, None))) };
-        match operator.tasks(&old.id).await {
-            Ok(tasks) if are_anothers(&tasks, &removed.cluster_id) => {
-                tracing::info!(framework_id = old.id, "a framework of our name without a subscription is another store's");
-            }
+        let Some(removed) = removed else { return Ok(Some(undecided(old, "the store knows of no framework"))) };
+        let tasks = match operator.tasks(&old.id).await {
             Err(error) if !error.is_refusal() && !error.is_too_large() => return Err(error.to_string()),
-            Ok(_) | Err(_) => return Ok(Some(undecided(old, Some(removed)))),
+            answer => answer,
+        };
+        if let Some(doubt) = doubt(tasks, &removed.cluster_id) {
+            let ours = &removed.framework_id;
+            return Ok(Some(undecided(old, &format!("{doubt}, and framework {ours}, which the store knows of, was removed"))));
         }
+        anothers.push(&old.id);
+    }
+    if !anothers.is_empty() {
+        tracing::info!(framework_ids = ?anothers, "frameworks of our name without a subscription are another store's");
     }
     Ok(None)
 }
@@ -233,23 +239,24 @@ fn is_abandoned(framework: &KnownFramework, name: &str) -> bool {
     framework.name == name && !framework.connected && framework.holds_resources
 }
 
-/// Whether every task that a framework has says that another store launched it. Without any task nothing says so.
-fn are_anothers(tasks: &[Task], cluster_id: &str) -> bool {
+/// Why it is not certain that a framework is another store's: none where every task that it has says so.
+fn doubt(tasks: Result<Vec<Task>, OperatorError>, cluster_id: &str) -> Option<String> {
+    let tasks = match tasks {
+        Ok(tasks) => tasks,
+        Err(error) => return Some(format!("Mesos does not tell its tasks ({error})")),
+    };
     let origin = |task: &Task| Origin::read(task.labels.as_ref()?, &task.task_id.value.parse().ok()?);
-    !tasks.is_empty() && tasks.iter().all(|task| origin(task).is_some_and(|origin| origin.cluster_id != cluster_id))
+    let is_anothers = |task: &Task| origin(task).is_some_and(|origin| origin.cluster_id != cluster_id);
+    match tasks.as_slice() {
+        [] => Some("Mesos shows no task of it that could say whose it is".to_owned()),
+        tasks => (!tasks.iter().all(is_anothers)).then(|| "not all of its tasks say that another store launched them".to_owned()),
+    }
 }
 
-/// What a person must decide.
-fn undecided(old: &KnownFramework, removed: Option<&Identity>) -> String {
-    let lacks = match removed {
-        None => "the store knows of no framework".to_owned(),
-        Some(removed) => format!(
-            "not all of these tasks say that another store launched them, and framework {}, which the store knows of, was removed",
-            removed.framework_id
-        ),
-    };
+/// What a person must decide, and why.
+fn undecided(old: &KnownFramework, why: &str) -> String {
     format!(
-        "Mesos keeps tasks of framework {0}, which is named {1} and has no subscription; {lacks}: \
+        "framework {0}, which Mesos knows as {1}, has no subscription and has tasks, or may have some; {why}: \
          if it is this store's, which has forgotten it, start with --framework-id {0}; if it is another Podium's, with --framework-id new",
         old.id, old.name
     )
@@ -287,17 +294,14 @@ mod tests {
         for other in [known("marathon", false, true), known("podium", true, true), known("podium", false, false)] {
             assert!(!is_abandoned(&other, "podium"));
         }
-        let identity = Identity { framework_id: "podium-0".to_owned(), cluster_id: "ours".to_owned(), lease: 1 };
-        for (removed, why) in [(None, "knows of no framework:"), (Some(&identity), "podium-0, which the store knows of, was removed:")] {
-            let reason = undecided(&known("podium", false, true), removed);
-            for part in ["--framework-id podium-1", "--framework-id new", why] {
-                assert!(reason.contains(part), "{reason}");
-            }
+        let reason = undecided(&known("podium", false, true), "the store knows of no framework");
+        for part in ["--framework-id podium-1", "--framework-id new", "; the store knows of no framework: "] {
+            assert!(reason.contains(part), "{reason}");
         }
     }
 
     #[test]
-    fn a_framework_is_anothers_when_all_of_its_tasks_say_so() {
+    fn a_framework_is_anothers_when_all_of_its_tasks_say_so_and_else_it_is_told_why_that_is_not_certain() {
         let instance = InstanceId { pod: PodId::new("/web").unwrap(), uuid: Uuid::from_u128(1) };
         let task = |cluster: &str| {
             let labels = [
@@ -312,10 +316,19 @@ mod tests {
             let task_id = TaskId { value: instance.task_id("c", 1).to_string() };
             Task { task_id, labels: Some(Labels { labels }), ..Task::default() }
         };
-        assert!(are_anothers(&[task("theirs"), task("a third's")], "ours"));
-        assert!(!are_anothers(&[task("theirs"), task("ours")], "ours"));
-        assert!(!are_anothers(&[task("theirs"), task("")], "ours"), "without the label it may be anybody's");
-        assert!(!are_anothers(&[], "ours"));
+        let url = podium_http::parse_url("http://127.0.0.1:5050").unwrap();
+        let refused = OperatorError::Status { url, status: http::StatusCode::FORBIDDEN, text: "not for you".to_owned() };
+        assert_eq!(doubt(Ok(vec![task("theirs"), task("a third's")]), "ours"), None);
+        for (tasks, why) in [
+            (Ok(vec![task("theirs"), task("ours")]), "not all of its tasks say"),
+            // Without the label it may be anybody's.
+            (Ok(vec![task("theirs"), task("")]), "not all of its tasks say"),
+            (Ok(Vec::new()), "shows no task"),
+            (Err(refused), "not for you"),
+        ] {
+            let doubt = doubt(tasks, "ours").unwrap();
+            assert!(doubt.contains(why), "{doubt}");
+        }
     }
 
     /// A store that has written a framework's record so often.
