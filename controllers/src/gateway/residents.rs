@@ -46,6 +46,8 @@ pub(super) struct GiveBack {
     since_ms: i64,
     /// When the operations were last sent; 0: they were not.
     sent_ms: i64,
+    /// The same of those about what it had itself, and not an earlier launch of it.
+    own_sent_ms: i64,
     /// How often they were sent.
     attempts: u32,
 }
@@ -67,15 +69,18 @@ impl GiveBack {
         now == self.sent_ms || now >= self.sent_ms.saturating_add(pause.min(LONGEST_PAUSE_MS))
     }
 
-    fn sent(&mut self, now: i64) {
+    fn sent(&mut self, is_its_own: bool, now: i64) {
         self.attempts = self.attempts.saturating_add(u32::from(self.sent_ms != now));
         self.sent_ms = now;
+        if is_its_own {
+            self.own_sent_ms = now;
+        }
     }
 
     /// Whether whatever is offered for it would have been offered by now.
     fn is_over(&self, now: i64) -> bool {
         let since = |at: i64, time: i64| at > 0 && now >= at.saturating_add(time);
-        since(self.sent_ms, AGAIN_WITHIN_MS) || since(self.since_ms, OFFERED_WITHIN_MS)
+        since(self.own_sent_ms, AGAIN_WITHIN_MS) || since(self.since_ms, OFFERED_WITHIN_MS)
     }
 }
 
@@ -157,7 +162,7 @@ impl Core {
         match pod.and_then(|pod| pod.entries.get(&instance.uuid)) {
             None if owner.framework_id != self.identity.framework_id => Fate::Keep,
             None if self.is_ahead(owner, revision) => Fate::Ahead,
-            // Its record ends only when all of it was given back: a store that does not know it has perhaps lost it.
+            // Its record ends only when what it had was given back: a store that does not know it has perhaps lost it.
             None => Fate::Keep,
             Some(entry) => entry.fate(owner.incarnation),
         }
@@ -206,7 +211,8 @@ impl Core {
         let Ok(instance) = holding.owner.instance.parse::<InstanceId>() else { return false };
         let Some(entry) = self.entry_mut(&instance.pod, instance.uuid).filter(|entry| entry.give_back.is_due(now)) else { return false };
         let attempts = entry.give_back.attempts;
-        entry.give_back.sent(now);
+        let is_its_own = entry.has_reserved(holding);
+        entry.give_back.sent(is_its_own, now);
         let in_vain = attempts >= ENOUGH_ATTEMPTS;
         if in_vain {
             tracing::warn!(
@@ -222,18 +228,21 @@ impl Core {
         true
     }
 
-    /// Ends the records of instances of which their agents offer nothing any more.
+    /// Ends the records of instances of which their agents offer nothing any more. Nobody waits for the agents of earlier launches,
+    /// which have perhaps reserved nothing: what one of them offers after that is left to people.
     fn note_gone(&mut self, slots: &[Slot], now: i64) {
+        if self.releasing.is_empty() {
+            return;
+        }
+        let shown = self.shown_holdings(slots);
         let gone = |id: &PodId, uuid: Uuid, role: &str| {
             let entry = self.pods.get(id)?.entries.get(&uuid)?;
             let reservation = entry.observed.as_ref()?.reservation.as_ref()?;
             let instance = InstanceId { pod: id.clone(), uuid }.to_string();
             let at = slots.binary_search_by(|slot| (slot.agent_id.as_str(), slot.role.as_str()).cmp(&(&reservation.agent_id, role))).ok();
-            let slot = at.and_then(|index| slots.get(index));
-            let held = slot.is_some_and(|slot| slot.holdings().iter().any(|holding| holding.owner.instance == instance));
             let ended = entry.ended_ms();
             let given_up = ended > 0 && now >= ended.saturating_add(GIVEN_UP_AFTER_MS);
-            (!held && ((slot.is_some() && entry.give_back.is_over(now)) || given_up)).then_some(())
+            (!shown.contains_key(&instance) && ((at.is_some() && entry.give_back.is_over(now)) || given_up)).then_some(())
         };
         let all: Vec<(PodId, Uuid)> =
             self.releasing.iter().filter(|((id, uuid), role)| gone(id, *uuid, role).is_some()).map(|(key, _)| key.clone()).collect();
@@ -377,14 +386,22 @@ impl Entry {
         !self.is_released && self.observed.as_ref().is_some_and(|observed| observed.reservation.is_some())
     }
 
+    /// Whether this is what its record tells of, or is later than that, and not of an earlier launch.
+    fn has_reserved(&self, holding: &Holding) -> bool {
+        let reservation = self.observed.as_ref().and_then(|observed| observed.reservation.as_ref());
+        reservation.is_some_and(|reservation| holding.owner.incarnation >= reservation.incarnation)
+    }
+
     /// Notes where what it had is given back, and that this was asked in vain; whether that is news.
     fn note_asked(&mut self, holding: &Holding, slot: &Slot, in_vain: Option<u32>) -> bool {
+        let is_its_own = self.has_reserved(holding);
         let reservation = self.observed.as_mut().filter(|_| self.instance.is_none()).and_then(|observed| observed.reservation.as_mut());
         let Some(reservation) = reservation else { return false };
         let before = reservation.clone();
-        if [0, holding.owner.incarnation].contains(&reservation.incarnation) {
+        if is_its_own {
             // Perhaps under another id than then: it is there that nothing must be left.
             reservation.agent_id.clone_from(&slot.agent_id);
+            reservation.incarnation = holding.owner.incarnation;
         }
         if reservation.asked_in_vain == 0 {
             reservation.asked_in_vain = in_vain.unwrap_or(0);

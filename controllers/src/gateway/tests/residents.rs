@@ -332,6 +332,8 @@ fn what_was_taken_on_for_a_pod_that_is_gone_before_it_is_counted_is_nobodys() {
         assert_eq!((world.gives_back(), world.strays().len()), if ends { (true, 0) } else { (false, 1) }, "what runs is shown");
         assert!(!world.view.observed[&uuid(1)].value.adopted);
         if ends {
+            world.commit();
+            assert_eq!(world.reservation().unwrap().incarnation, 2, "its labels tell by which launch");
             world.at(world.now + 5_000);
             world.offered_with(5, "S1", &[]);
             assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
@@ -399,6 +401,29 @@ fn what_was_given_back_after_a_move_says_nothing_of_what_the_instance_has_when_i
     world.calls();
     world.offered_with(5, "S2", &used(&again));
     assert!(world.gives_back());
+}
+
+#[test]
+fn what_an_earlier_launch_had_elsewhere_is_given_back_with_the_rest_and_shortens_no_wait_for_that() {
+    let (mut world, first, again) = World::moved();
+    world.goes();
+    world.offered_with(3, "S1", &first);
+    assert!(world.gives_back());
+    world.at(world.now + 6_000);
+    world.offered_with(4, "S2", &[]);
+    assert!(world.writes.is_empty(), "its executor may still use it");
+    world.calls();
+    world.offered_with(5, "S2", &used(&again));
+    assert!(world.gives_back());
+    // The master has dropped the first of the two.
+    world.at(world.now + 60_000);
+    world.core.offered(vec![offer_with(6, "S1", &first), offer_with(7, "S2", &[])]);
+    world.settle();
+    assert!(world.gives_back() && world.writes.is_empty(), "it is there still");
+    world.at(world.now + 5_000);
+    world.core.offered(vec![offer_with(8, "S1", &[]), offer_with(9, "S2", &[])]);
+    world.settle();
+    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
 }
 
 #[test]
