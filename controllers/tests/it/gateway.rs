@@ -46,6 +46,14 @@ impl Cluster {
         Self { store, index, engine, controllers: Some(controllers), state, _server: server, _data: data }
     }
 
+    /// With a pod of which so many instances run.
+    pub async fn with_pod(instances: u32) -> (Self, PodId) {
+        let (cluster, web) = (Self::start().await, pod("/web"));
+        push(&cluster.store, &web, instances, "sleep 1000").await;
+        until_runs(&cluster.index, &web, instances as usize).await;
+        (cluster, web)
+    }
+
     /// Other processes take over from the present one.
     pub async fn replace_controllers(&mut self) {
         self.stop_controllers().await;
@@ -147,10 +155,7 @@ pub async fn until_gone(index: &Index, id: &PodId) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_runs_is_relaunched_when_it_fails_and_leaves_nothing_behind() {
-    let cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 5, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 5).await;
+    let (cluster, web) = Cluster::with_pod(5).await;
     let before = cluster.tasks(&web);
     assert!(before.iter().all(|task| task.ends_with(".c.1")), "{before:?}");
 
@@ -171,10 +176,7 @@ async fn a_pod_runs_is_relaunched_when_it_fails_and_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_takeover_launches_nothing_twice_and_loses_nothing() {
-    let mut cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 20, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 20).await;
+    let (mut cluster, web) = Cluster::with_pod(20).await;
     let before = cluster.tasks(&web);
     cluster.replace_controllers().await;
     within(cluster.state.wait_for(|state| state.subscribed)).await.unwrap();
@@ -189,10 +191,7 @@ async fn a_takeover_launches_nothing_twice_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_master_is_survived() {
-    let cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 3, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 3).await;
+    let (cluster, web) = Cluster::with_pod(3).await;
     let before = cluster.tasks(&web);
     within(cluster.engine.fail_over_master()).await;
     push(&cluster.store, &web, 6, "sleep 1000").await;
@@ -220,10 +219,7 @@ async fn what_fits_nowhere_waits_with_its_reasons() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_framework_that_mesos_removed_begins_anew_and_what_is_wanted_runs_once() {
-    let cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 3, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 3).await;
+    let (cluster, web) = Cluster::with_pod(3).await;
     let (before, old) = (cluster.tasks(&web), framework_id(&cluster.index).unwrap());
     let store_id = cluster.index.read(|state| state.framework().unwrap().value.cluster_id.clone());
     tear_down(&cluster.engine, &old).await;
@@ -246,10 +242,7 @@ async fn a_framework_that_mesos_removed_begins_anew_and_what_is_wanted_runs_once
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_has_forgotten_its_framework_begins_no_second_one_until_a_person_says_so() {
-    let mut cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 3, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 3).await;
+    let (mut cluster, web) = Cluster::with_pod(3).await;
     let (before, old) = (cluster.tasks(&web), framework_id(&cluster.index).unwrap());
     within(cluster.controllers.take().unwrap().shutdown()).await;
     delete(&cluster.store, Key::Framework).await;
@@ -277,10 +270,7 @@ async fn a_store_that_has_forgotten_its_framework_begins_no_second_one_until_a_p
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_removed_framework_begins_anew_though_another_stores_framework_is_away() {
-    let mut cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 2, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 2).await;
+    let (mut cluster, _) = Cluster::with_pod(2).await;
     let theirs = framework_id(&cluster.index).unwrap();
 
     let server = Server::start().await;
@@ -306,10 +296,7 @@ async fn a_removed_framework_begins_anew_though_another_stores_framework_is_away
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_a_person_must_say_how_to_go_on_nothing_is_said_to_run() {
-    let mut cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 3, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 3).await;
+    let (mut cluster, web) = Cluster::with_pod(3).await;
     cluster.stop_controllers().await;
     // The store's own tasks run under a framework that it does not know any more, since somebody made it take another.
     let first = framework_id(&cluster.index).unwrap();

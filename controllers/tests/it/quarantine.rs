@@ -18,7 +18,7 @@ use podium_types::id::{InstanceId, PodId};
 use uuid::Uuid;
 
 use super::gateway::Cluster;
-use super::replica::{delete, pod, push, until, until_runs};
+use super::replica::{delete, push, until, until_runs};
 use crate::world::{Push, World};
 
 async fn write(store: &Store, ops: impl IntoIterator<Item = Op>) {
@@ -52,10 +52,7 @@ fn status_tells_quarantine(state: &IndexState, pod: &PodId) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_has_forgotten_what_runs_doubles_nothing_kills_nothing_and_adopts_on_an_operators_word() {
-    let mut cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 3, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 3).await;
+    let (mut cluster, web) = Cluster::with_pod(3).await;
     let before = cluster.running().await;
     cluster.stop_controllers().await;
     let uuids = forget(&cluster, &web).await;
@@ -84,10 +81,7 @@ async fn a_store_that_has_forgotten_what_runs_doubles_nothing_kills_nothing_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_of_another_cluster_id_kills_nothing_not_even_of_a_deleted_pod_until_an_operator_confirms() {
-    let mut cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 2, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 2).await;
+    let (mut cluster, web) = Cluster::with_pod(2).await;
     let before = cluster.running().await;
     cluster.stop_controllers().await;
     let known = cluster.index.read(|state| state.framework().unwrap().value.clone());
@@ -108,10 +102,7 @@ async fn a_store_of_another_cluster_id_kills_nothing_not_even_of_a_deleted_pod_u
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_instances_of_a_pod_that_is_not_there_are_listed_until_an_operator_has_them_killed() {
-    let mut cluster = Cluster::start().await;
-    let web = pod("/web");
-    push(&cluster.store, &web, 1, "sleep 1000").await;
-    until_runs(&cluster.index, &web, 1).await;
+    let (mut cluster, web) = Cluster::with_pod(1).await;
     cluster.stop_controllers().await;
     let uuids = forget(&cluster, &web).await;
     let rest = cluster.index.read(|state| state.pod(&web).unwrap().keys());

@@ -122,6 +122,10 @@ impl World {
         self.core.pods[&pod()].entries.get(&uuid(1))?.observed.clone()?.reservation
     }
 
+    fn deletes_its_record(&self) -> bool {
+        self.writes.last().is_some_and(|(token, group)| matches!((token, &group.ops[0]), (Token::Observed(..), Op::Delete(_))))
+    }
+
     fn gives_back(&mut self) -> bool {
         self.calls().iter().any(|call| matches!(call, Call::Accept { .. }))
     }
@@ -208,7 +212,7 @@ fn what_is_gone_is_given_back_on_an_agent_that_is_back_under_another_id() {
     world.commit();
     world.at(world.now + 5_000);
     world.offered_with(3, "S9", &[]);
-    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
+    assert!(world.deletes_its_record());
 }
 
 #[test]
@@ -283,7 +287,7 @@ fn what_is_taken_on_without_any_record_is_given_back_on_an_agent_that_is_back_un
     world.commit();
     world.at(world.now + 5_000);
     world.offered_with(5, "S9", &[]);
-    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)), "its record does not wait for an id that is no more");
+    assert!(world.deletes_its_record(), "its record does not wait for an id that is no more");
 }
 
 #[test]
@@ -336,7 +340,7 @@ fn what_was_taken_on_for_a_pod_that_is_gone_before_it_is_counted_is_nobodys() {
             assert_eq!(world.reservation().unwrap().incarnation, 2, "its labels tell by which launch");
             world.at(world.now + 5_000);
             world.offered_with(5, "S1", &[]);
-            assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
+            assert!(world.deletes_its_record());
         }
     }
 }
@@ -423,7 +427,7 @@ fn what_an_earlier_launch_had_elsewhere_is_given_back_with_the_rest_and_shortens
     world.at(world.now + 5_000);
     world.core.offered(vec![offer_with(8, "S1", &[]), offer_with(9, "S2", &[])]);
     world.settle();
-    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
+    assert!(world.deletes_its_record());
 }
 
 #[test]
@@ -454,8 +458,7 @@ fn what_a_gone_instance_had_is_given_back_before_its_record_goes() {
     assert!(world.writes.is_empty(), "the next offer may be older than that");
     world.at(world.now + 5_000);
     world.offered_with(6, "S1", &[]);
-    let (token, group) = world.writes.last().unwrap();
-    assert!(matches!(token, Token::Observed(..)) && matches!(group.ops[0], Op::Delete(_)), "{token:?}");
+    assert!(world.deletes_its_record());
 }
 
 #[test]
@@ -534,7 +537,7 @@ fn what_was_never_reserved_is_not_looked_for_for_ever() {
     world.goes();
     world.at(world.now + 61_000);
     world.offered_with(2, "S1", &[]);
-    assert!(matches!(world.writes.last().unwrap().1.ops[0], Op::Delete(_)));
+    assert!(world.deletes_its_record());
 }
 
 #[test]
