@@ -77,6 +77,20 @@ impl Cluster {
         ids
     }
 
+    /// What runs ends. The controllers are stopped, and go on with a store that is as it was when all that it had was the framework.
+    pub async fn restore_its_beginning(&mut self) {
+        self.stop_controllers().await;
+        for task in self.running().await {
+            self.engine.simulation().unwrap().end_task(&task, TaskState::TaskFailed).await.unwrap();
+        }
+        let framework = self.index.read(|state| state.framework().unwrap().value.clone());
+        let server = Server::start().await;
+        (self.store, self.index) = server.connect().await;
+        self._server = server;
+        assert!(self.store.commit(Group::global().then(Op::record(Key::Framework, framework))).await.committed().is_some());
+        self.start_controllers();
+    }
+
     pub async fn stop(mut self) {
         within(self.controllers.take().unwrap().shutdown()).await;
         within(self.engine.shutdown()).await;
@@ -106,12 +120,15 @@ fn controllers_beginning_with(
 ) -> (Controllers, watch::Receiver<GatewayState>) {
     let (sender, state) = gateway::state_channel();
     let masters = Masters::List(vec![engine.address().to_string()]);
-    let settings = gateway::Settings { masters, first_framework, longest_backoff_seconds: 1, ..Default::default() };
+    // Of one role, so that something can be reserved.
+    let default_role = "test".to_owned();
+    let reading = Settings { default_role: default_role.clone(), ..Settings::default() };
+    let settings = gateway::Settings { masters, first_framework, default_role, longest_backoff_seconds: 1, ..Default::default() };
     let controllers = Controllers::start(Config {
         store: store.clone(),
         index: index.clone(),
         which: NAMES.into(),
-        settings: Settings::default(),
+        settings: reading,
         identity: "gateway test".to_owned(),
         lease_ttl: Duration::from_secs(5),
         gateway: Some((settings, sender)),

@@ -18,7 +18,7 @@ use podium_types::id::{InstanceId, PodId};
 use uuid::Uuid;
 
 use super::gateway::Cluster;
-use super::replica::{delete, push, until, until_runs};
+use super::replica::{delete, push, put, until, until_runs};
 use crate::world::{Push, World};
 
 async fn write(store: &Store, ops: impl IntoIterator<Item = Op>) {
@@ -122,6 +122,33 @@ async fn unknown_instances_of_a_pod_that_is_not_there_are_listed_until_an_operat
     order(&cluster, Kind::Kill, &web, &uuids).await;
     until(&cluster.index, "the end of it all", |state| state.quarantine().is_none() && state.pod(&web).is_none()).await;
     assert_eq!(cluster.running().await, Vec::<String>::new());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_word_about_what_an_older_store_finds_reserved_is_added_to_the_framework_record() {
+    let mut cluster = Cluster::start().await;
+    let db = PodId::new("/db").unwrap();
+    let json = r#"{"id":"/db","volumes":[{"name":"v","persistent":{"size":8}}],"containers":[{"name":"c",
+        "exec":{"command":{"shell":"sleep 1000"}},"resources":{"cpus":0.1,"mem":32},"volumeMounts":[{"name":"v","mountPath":"v"}]}]}"#;
+    until(&cluster.index, "the framework record", |state| state.framework().is_some()).await;
+    let record = cluster.index.read(|state| state.framework().unwrap().value.clone());
+    // So that it has come further than the other will.
+    for _ in 0..200 {
+        write(&cluster.store, [Op::record(Key::Framework, record.clone())]).await;
+    }
+    put(&cluster.store, Key::Spec(db.clone()), json.to_owned()).await;
+    until_runs(&cluster.index, &db, 1).await;
+
+    cluster.restore_its_beginning().await;
+    put(&cluster.store, Key::Spec(db.clone()), json.to_owned()).await;
+    until(&cluster.index, "quarantine", |state| state.quarantine().is_some_and(|held| held.value.reason.starts_with("disk is reserved")))
+        .await;
+    write(&cluster.store, [Op::record(Key::Order(Uuid::new_v4()), Order { kind: Kind::Adopt.into(), ..Order::default() })]).await;
+    until(&cluster.index, "the end of the quarantine", |state| state.quarantine().is_none()).await;
+    until(&cluster.index, "the word", |state| state.framework().unwrap().value.vouched_revision > 200).await;
+    let kept = cluster.index.read(|state| state.framework().unwrap().value.clone());
+    assert_eq!(Framework { vouched_revision: 0, ..kept }, record, "all else stays");
     cluster.stop().await;
 }
 
