@@ -37,6 +37,8 @@ const ROLES: &str = "volumes/roles";
 const AROUND: u32 = 0o711;
 /// Of a volume: its owner's, who may open it to others.
 const OWN: u32 = 0o700;
+/// Of a volume that an earlier podium made, and its owner left so.
+const LEFT_OPEN: u32 = 0o755;
 /// All others' rights.
 const OTHERS: u32 = 0o007;
 
@@ -185,11 +187,9 @@ pub(super) fn restore(agent: &Path, has: &[Resource], checkpointed: &[Resource])
     for path in present.iter().filter(|path| !wanted.contains_key(*path)) {
         tracing::warn!(path = %path.display(), "this folder belongs to no persistent volume: it is left alone, remove it if nobody needs it");
     }
-    let volumes: Vec<PathBuf> = all_roles.iter().filter_map(|roles| Some(roles.parent()?.to_owned())).collect();
-    let around = volumes.into_iter().chain(all_roles).chain(roles).map(|folder| (folder, AROUND));
-    for (path, mode) in around.chain(present.into_iter().map(|volume| (volume, OWN))) {
-        if let Err(error) = close(&path, mode) {
-            tracing::error!(path = %path.display(), %error, "this folder can't be closed to other users of the machine");
+    for roles in &all_roles {
+        if let Err(error) = close(roles) {
+            tracing::error!(path = %roles.display(), %error, "the volumes in this folder can't be closed to other users of the machine");
         }
     }
     Ok(())
@@ -208,14 +208,34 @@ fn make(folder: &Folder, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives a folder that an earlier podium left open to everybody the mode that it is made with now. One that only its owner's
-/// group may see is as its owner wants it.
-fn close(path: &Path, mode: u32) -> io::Result<()> {
-    let found = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => found?.permissions().mode(),
-    };
-    if found & OTHERS & !mode == 0 { Ok(()) } else { fs::set_permissions(path, Permissions::from_mode(mode)) }
+/// Closes what an earlier podium made: folders, and volumes in them, that are open to everybody. That is so once, and as long as the
+/// folder of all roles is open, which is closed last: what its owner opens later is open to whom they want.
+fn close(roles: &Path) -> io::Result<()> {
+    let mode = |path: &Path| Ok::<u32, io::Error>(fs::symlink_metadata(path)?.permissions().mode());
+    let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+    match mode(roles) {
+        Ok(found) if found & OTHERS & !AROUND != 0 => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => return Ok(()),
+    }
+    for role in fs::read_dir(roles)? {
+        let role = role?.path();
+        if !role.is_dir() {
+            continue;
+        }
+        for volume in fs::read_dir(&role)? {
+            let volume = volume?.path();
+            match mode(&volume)? & 0o7777 {
+                LEFT_OPEN => set(&volume, OWN)?,
+                found => set(&volume, found & !OTHERS)?,
+            }
+        }
+        set(&role, AROUND)?;
+    }
+    if let Some(volumes) = roles.parent() {
+        set(volumes, AROUND)?;
+    }
+    set(roles, AROUND)
 }
 
 /// Puts a folder out of the way at once, or all that is in the root of a MOUNT, and lets it be removed beside other work.
@@ -342,8 +362,16 @@ mod tests {
         assert_eq!(modes(), [0o711, 0o711, 0o711, 0o700, 0o700]);
         let fresh = |name| fs::metadata(agent.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((fresh("volumes/roles/new"), fresh("volumes/roles/new/b")), (0o711, 0o700));
-        // What its owner has opened to a group stays so.
-        fs::set_permissions(agent.path().join("volumes/roles/web/a"), Permissions::from_mode(0o2770)).unwrap();
+        // What its owner has opened, to a group or to everybody, stays so.
+        for open in [0o2770, 0o2775, 0o755] {
+            fs::set_permissions(agent.path().join("volumes/roles/web/a"), Permissions::from_mode(open)).unwrap();
+            restore(agent.path(), &[], &[volume("web", "a", "data")]).unwrap();
+            assert_eq!(fs::metadata(agent.path().join("volumes/roles/web/a")).unwrap().permissions().mode() & 0o7777, open);
+            assert_eq!(modes(), [0o711, 0o711, 0o711, open & 0o777, 0o700]);
+        }
+        // Where an earlier podium left off, a group keeps what it has.
+        fs::set_permissions(agent.path().join("volumes/roles"), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(agent.path().join("volumes/roles/web/a"), Permissions::from_mode(0o2775)).unwrap();
         restore(agent.path(), &[], &[volume("web", "a", "data")]).unwrap();
         assert_eq!(modes(), [0o711, 0o711, 0o711, 0o770, 0o700]);
     }
