@@ -49,6 +49,14 @@ pub(super) struct Agent {
     backlog: VecDeque<ToAgent>,
 }
 
+/// An agent whose machine is down, or is up again while the agent still ends what it ran.
+#[derive(Debug)]
+pub(super) struct ShutOut {
+    pub(super) agent: Agent,
+    /// Executors that were told to end and have not yet, by framework.
+    pub(super) ending: BTreeSet<(String, String)>,
+}
+
 /// What an agent says of itself when it registers.
 struct Known {
     executors: Vec<KnownExecutor>,
@@ -249,8 +257,9 @@ impl State {
         let mut agent = Agent::new(&id, info, address, &known.checkpointed, link, now);
         if self.maintenance.is_down(&agent) {
             self.shut_down_agent(&id, now);
-            let frameworks = known.executors.into_iter().filter_map(|known| known.framework.id).map(|id| id.value);
-            self.shut_out(agent, frameworks.collect());
+            let ending =
+                known.executors.into_iter().filter_map(|known| Some((known.framework.id?.value, known.executor.executor_id.value)));
+            self.shut_out(agent, ending.collect());
             self.unsaved = true;
             self.catch_up_on_kills(now);
             return;
@@ -274,7 +283,7 @@ impl State {
         tracing::debug!(agent = id, "an agent registered");
     }
 
-    /// An agent that was shut out, with nothing that runs there, registers now that its machine is up.
+    /// An agent that was shut out registers, now that its machine is up and nothing of what it ran is left.
     pub(super) fn let_in(&mut self, mut agent: Agent, now: Now) {
         let checkpointed = agent.total.reserved().iter().chain(&agent.unfit).cloned().collect();
         let (id, backlog) = (agent.id, std::mem::take(&mut agent.backlog));
@@ -491,6 +500,6 @@ impl State {
     /// Sends what found a full link.
     pub(super) fn flush_links(&mut self) {
         let (agents, shut_out) = (&mut self.agents, &mut self.shut_out);
-        self.backlogged.retain(|id| agents.get_mut(id).or_else(|| shut_out.get_mut(id)).is_some_and(Agent::flush));
+        self.backlogged.retain(|id| agents.get_mut(id).or_else(|| Some(&mut shut_out.get_mut(id)?.agent)).is_some_and(Agent::flush));
     }
 }

@@ -1,6 +1,6 @@
 //! Random histories of a master: whatever happens in whatever order, its books agree with each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use podium_proto::mesos::v1::allocator::inverse_offer_status::Status;
@@ -204,9 +204,8 @@ impl World {
                 let _ = self.state.update_schedule(Schedule { windows }, now);
             }
             Happening::TakeDown(number) => {
-                if self.state.start_maintenance(&[machine(&agent(number))], now).is_ok() {
-                    self.running.remove(&agent(number));
-                }
+                // What runs there ends when it does: see `ExecutorEnds`.
+                let _ = self.state.start_maintenance(&[machine(&agent(number))], now);
             }
             Happening::BringUp(number) => drop(self.state.stop_maintenance(&[machine(&agent(number))], now)),
             Happening::AnswerInverse { offer, refuse } => {
@@ -402,10 +401,16 @@ impl World {
         if let Some(known) = self.running.get_mut(&agent) {
             known.retain(|known| known.executor.executor_id != executor_id);
         }
-        if self.state.agents.contains_key(&agent) {
+        if self.state.agents.contains_key(&agent) || self.state.shut_out.contains_key(&agent) {
             let exited = FromAgent::ExecutorExited { agent_id: AgentId { value: agent }, framework_id, executor_id, status: 0 };
             self.state.agent_message(exited, self.now);
         }
+    }
+
+    /// Executors by framework.
+    fn runs_on(&self, agent: &str) -> BTreeSet<(String, String)> {
+        let known = self.running.get(agent).into_iter().flatten();
+        known.map(|known| (known.framework.id.clone().unwrap_or_default().value, known.executor.executor_id.value.clone())).collect()
     }
 
     fn check(&self) {
@@ -447,7 +452,20 @@ impl World {
             assert!(draining.is_none() || !agent.tasks.is_empty(), "{} is drained", agent.id);
         }
         assert!(state.draining.keys().all(|id| state.deactivated.contains(id)), "an agent is drained and offered");
-        assert!(state.shut_out.values().all(|agent| state.maintenance.is_down(agent)), "an agent waits for a machine that is up");
+        for agent in state.agents.values() {
+            let runs = self.runs_on(&agent.id).into_iter().filter(|(framework, _)| state.frameworks.get(framework).is_some());
+            let booked =
+                |(framework, executor): &(String, String)| agent.executors.get(framework).is_some_and(|own| own.contains_key(executor));
+            assert_eq!(runs.filter(|one| !booked(one)).next(), None, "{} is offered with what runs there", agent.id);
+        }
+        for out in state.shut_out.values() {
+            let (id, runs) = (&out.agent.id, self.runs_on(&out.agent.id));
+            assert!(out.ending.is_subset(&runs), "{id} is waited for although that has ended");
+            // What a framework ran that is no more is nobody's: its resources were free at once.
+            let lost = runs.difference(&out.ending).find(|(framework, _)| state.frameworks.get(framework).is_some());
+            assert_eq!(lost, None, "the master has lost sight of what ends on {id}");
+            assert!(!out.ending.is_empty() || state.maintenance.is_down(&out.agent), "{id} waits for a machine that is up");
+        }
         for ((agent, framework), offer) in &state.inverse_offers {
             let agent = state.agents.get(agent).filter(|agent| !state.deactivated.contains(&agent.id));
             let unavailability = agent.and_then(|agent| state.maintenance.unavailability(agent));
@@ -559,4 +577,22 @@ fn a_kill_is_repeated_to_an_agent_that_comes_back_with_the_task() {
     assert_eq!(kills(&mut world.links[1]), 1);
     world.happen(Happening::Kill { task: 0 });
     assert_eq!(kills(&mut world.links[1]), 1, "forwarded each time it is sent");
+}
+
+#[test]
+fn an_agent_of_a_machine_that_is_up_again_is_offered_when_nothing_is_left_of_what_it_ran() {
+    let mut world = World::new();
+    let is_offered = |world: &World| world.state.agents.get("s0").is_some_and(|agent| !agent.offers.is_empty());
+    world.happen(Happening::Register(0));
+    world.happen(Happening::Subscribe(0));
+    world.happen(Happening::Accept { offer: 0, tasks: 1, cpus: 1, refuse: false });
+    assert_eq!(world.runs_on("s0").len(), 1);
+    for happening in [Happening::Schedule(1), Happening::TakeDown(0), Happening::BringUp(0)] {
+        world.happen(happening);
+        world.check();
+    }
+    assert!(!is_offered(&world), "what it runs still ends");
+    world.happen(Happening::ExecutorEnds { executor: 0 });
+    world.check();
+    assert!(is_offered(&world));
 }

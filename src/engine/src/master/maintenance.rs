@@ -13,7 +13,7 @@ use podium_proto::mesos::v1::maintenance::{ClusterStatus, Schedule, cluster_stat
 use podium_proto::mesos::v1::{FrameworkId, MachineId, Unavailability};
 use serde_json::{Map, Value};
 
-use super::agents::{Agent, Departure};
+use super::agents::{Agent, Departure, ShutOut};
 use super::state::{Now, State};
 use crate::link::ToAgent;
 
@@ -274,35 +274,48 @@ impl State {
         self.set_mode(&keys, Mode::Up);
         self.maintenance.unschedule(&keys);
         let back = |agent: &&Agent| keys.contains(&Key::from(&machine_of(agent)));
-        let agents: Vec<String> = self.shut_out.values().filter(back).map(|agent| agent.id.clone()).collect();
-        for agent in agents.iter().filter_map(|id| self.shut_out.remove(id)).collect::<Vec<_>>() {
-            self.let_in(agent, now);
+        let agents: Vec<String> = self.shut_out.values().map(|out| &out.agent).filter(back).map(|agent| agent.id.clone()).collect();
+        for agent in agents {
+            self.let_in_if_over(&agent, now);
         }
         Ok(())
     }
 
+    /// Lets an agent in whose machine is up, as soon as nothing is left of what it was told to end: until then what that holds is not
+    /// free, be it a port or a volume.
+    pub(super) fn let_in_if_over(&mut self, agent_id: &str, now: Now) {
+        let is_over = |out: &ShutOut| out.ending.is_empty() && !self.maintenance.is_down(&out.agent);
+        if self.shut_out.get(agent_id).is_some_and(is_over)
+            && let Some(out) = self.shut_out.remove(agent_id)
+        {
+            self.let_in(out.agent, now);
+        }
+    }
+
     /// Ends what runs on an agent, takes it out, and waits with it for its machine.
     pub(super) fn shut_down_agent(&mut self, agent_id: &str, now: Now) {
-        let frameworks = self.agents.get(agent_id).map(|agent| agent.executors.keys().cloned().collect()).unwrap_or_default();
+        let executors = self.agents.get(agent_id).into_iter().flat_map(|agent| &agent.executors);
+        let ending = executors.flat_map(|(framework, own)| own.keys().map(|executor| (framework.clone(), executor.clone()))).collect();
         let Some(agent) = self.remove_agent(agent_id, Departure::MachineDown, now) else { return };
         self.draining.remove(agent_id);
         self.deactivated.remove(agent_id);
         self.unsaved = true;
-        self.shut_out(agent, frameworks);
+        self.shut_out(agent, ending);
         self.catch_up_on_kills(now);
     }
 
     /// An agent of a machine that is down: what it runs has no place any more.
-    pub(super) fn shut_out(&mut self, mut agent: Agent, frameworks: Vec<String>) {
+    pub(super) fn shut_out(&mut self, mut agent: Agent, ending: BTreeSet<(String, String)>) {
         let id = agent.id.clone();
         tracing::info!(agent = id, "the agent's machine is down for maintenance: it is shut out until the machine is up");
+        let frameworks: BTreeSet<String> = ending.iter().map(|(framework, _)| framework.clone()).collect();
         let waits = frameworks
             .into_iter()
             .fold(false, |_, value| agent.must_send(ToAgent::ShutdownFramework { framework_id: FrameworkId { value } }));
         if waits {
             self.backlogged.insert(id.clone());
         }
-        self.shut_out.insert(id, agent);
+        self.shut_out.insert(id, ShutOut { agent, ending });
     }
 
     /// GET_MAINTENANCE_STATUS.

@@ -14,7 +14,7 @@ use podium_proto::mesos::v1::scheduler::call;
 use podium_proto::mesos::v1::{Address, InverseOffer, MasterInfo, TimeInfo, master_info};
 use tokio::time::Instant;
 
-use super::agents::{Agent, Departed};
+use super::agents::{Agent, Departed, ShutOut};
 use super::draining::Drain;
 use super::framework::{Completed, Frameworks};
 use super::inverse_offers::Pair;
@@ -145,8 +145,8 @@ pub(super) struct State {
     /// By an operator's word these agents are offered to nobody: here or not.
     pub(super) deactivated: BTreeSet<String>,
     pub(super) maintenance: Maintenance,
-    /// Agents of machines that are down.
-    pub(super) shut_out: BTreeMap<String, Agent>,
+    /// Agents of machines that are down, or were a moment ago.
+    pub(super) shut_out: BTreeMap<String, ShutOut>,
     /// By framework: KILLs of tasks that these agents may know.
     pub(super) put_off_kills: Vec<(String, call::Kill)>,
     /// Agents from before the restart that this engine was started without.

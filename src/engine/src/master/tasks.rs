@@ -158,6 +158,11 @@ impl State {
 
     /// An executor has ended: what it used is free, and its framework hears a FAILURE.
     pub(super) fn executor_exited(&mut self, agent_id: &str, framework_id: &str, executor_id: &str, status: i32, now: Now) {
+        if let Some(out) = self.shut_out.get_mut(agent_id) {
+            out.ending.remove(&(framework_id.to_owned(), executor_id.to_owned()));
+            self.let_in_if_over(agent_id, now);
+            return;
+        }
         let Some(record) = self.agents.get_mut(agent_id).and_then(|agent| agent.remove_executor(framework_id, executor_id)) else { return };
         if let Some(framework) = self.frameworks.get_mut(framework_id) {
             framework.release(&record.role, &record.amounts);

@@ -103,9 +103,13 @@ impl World {
             Some(ToAgent::Acknowledge { framework_id, task_id, uuid }) => self.acknowledge(number, &framework_id, &task_id, &uuid),
             Some(ToAgent::ShutdownExecutor { framework_id, executor_id }) => self.shutdown_executor(number, &framework_id, &executor_id),
             Some(ToAgent::ShutdownFramework { framework_id }) => {
-                if let Some(agent) = self.agents.get_mut(number) {
-                    agent.tasks.retain(|(framework, _), _| *framework != framework_id.value);
-                    agent.executors.retain(|(framework, _), _| *framework != framework_id.value);
+                let Some(agent) = self.agents.get_mut(number) else { return };
+                agent.tasks.retain(|(framework, _), _| *framework != framework_id.value);
+                let ends = |(framework, _): &(String, String)| *framework == framework_id.value;
+                let ended: Vec<(String, String)> = agent.executors.keys().filter(|key| ends(key)).cloned().collect();
+                agent.executors.retain(|key, _| !ends(key));
+                for (framework, executor) in ended {
+                    self.executor_exited(number, framework, executor);
                 }
             }
             Some(ToAgent::CheckpointResources { resources }) => {
