@@ -249,12 +249,8 @@ impl State {
             tracing::warn!(agent = id, "an agent that an operator marked as gone came back: it is ignored");
             return;
         }
-        // Known from before a restart: the agent resends what matters by itself. Otherwise frameworks were told
-        // something that is no longer true, or nothing at all.
-        let recovered = self.recovering.remove(&id);
-        self.unreachable.remove(&id);
-        self.dismissed.remove(&id);
         let mut agent = Agent::new(&id, info, address, &known.checkpointed, link, now);
+        // As an agent that is not back, if it was away: it is here when its machine is up.
         if self.maintenance.is_down(&agent) {
             self.shut_down_agent(&id, now);
             let ending =
@@ -264,6 +260,11 @@ impl State {
             self.catch_up_on_kills(now);
             return;
         }
+        // Known from before a restart: the agent resends what matters by itself. Otherwise frameworks were told
+        // something that is no longer true, or nothing at all.
+        let recovered = self.recovering.remove(&id);
+        self.unreachable.remove(&id);
+        self.dismissed.remove(&id);
         self.shut_out.remove(&id);
         let before = self.detach(&id, now);
         let announce = !recovered && before.is_none();

@@ -287,6 +287,8 @@ impl State {
         self.withdraw_inverse_offers(id);
         if let Some(framework) = self.frameworks.get_mut(id) {
             framework.stream = None;
+            // Who was refused was another: the new one is asked anew, as it is offered anew what the other had declined.
+            framework.inverse_filters.clear();
             framework.reregistered = Some(now.wall);
         }
     }

@@ -453,10 +453,10 @@ impl World {
         }
         assert!(state.draining.keys().all(|id| state.deactivated.contains(id)), "an agent is drained and offered");
         for agent in state.agents.values() {
-            let runs = self.runs_on(&agent.id).into_iter().filter(|(framework, _)| state.frameworks.get(framework).is_some());
+            let mut runs = self.runs_on(&agent.id).into_iter().filter(|(framework, _)| state.frameworks.get(framework).is_some());
             let booked =
                 |(framework, executor): &(String, String)| agent.executors.get(framework).is_some_and(|own| own.contains_key(executor));
-            assert_eq!(runs.filter(|one| !booked(one)).next(), None, "{} is offered with what runs there", agent.id);
+            assert_eq!(runs.find(|one| !booked(one)), None, "{} is offered with what runs there", agent.id);
         }
         for out in state.shut_out.values() {
             let (id, runs) = (&out.agent.id, self.runs_on(&out.agent.id));
@@ -595,4 +595,36 @@ fn an_agent_of_a_machine_that_is_up_again_is_offered_when_nothing_is_left_of_wha
     world.happen(Happening::ExecutorEnds { executor: 0 });
     world.check();
     assert!(is_offered(&world));
+}
+
+#[test]
+fn an_agent_that_was_away_stays_so_while_its_machine_is_down() {
+    let mut world = World::new();
+    world.happen(Happening::Register(0));
+    world.happen(Happening::Subscribe(0));
+    world.happen(Happening::Accept { offer: 0, tasks: 1, cpus: 1, refuse: false });
+    for happening in [Happening::Schedule(1), Happening::Lose(0), Happening::TakeDown(0), Happening::Register(0)] {
+        world.happen(happening);
+        world.check();
+    }
+    assert!(world.state.unreachable.contains_key("s0"), "its tasks are unreachable still");
+    for happening in [Happening::BringUp(0), Happening::ExecutorEnds { executor: 0 }] {
+        world.happen(happening);
+        world.check();
+    }
+    assert!(world.state.agents.contains_key("s0") && world.state.unreachable.is_empty());
+}
+
+#[test]
+fn who_takes_a_subscription_over_is_asked_what_the_other_has_refused() {
+    let mut world = World::new();
+    for happening in [Happening::Register(0), Happening::Subscribe(0), Happening::Schedule(1)] {
+        world.happen(happening);
+    }
+    assert_eq!(world.state.inverse_offers.len(), 1);
+    world.happen(Happening::AnswerInverse { offer: 0, refuse: true });
+    assert_eq!(world.state.inverse_offers.len(), 0);
+    world.happen(Happening::Subscribe(0));
+    world.check();
+    assert_eq!(world.state.inverse_offers.len(), 1);
 }
