@@ -23,6 +23,8 @@ use crate::executor::Account;
 
 /// Others may pass through, and list nothing.
 const PASSABLE: Mode = Mode::from_raw_mode(0o751);
+/// What reading a folder takes of its owner's, group's or others' bits.
+const LOOK_INTO: u32 = 0o5;
 const PRIVATE: Mode = Mode::from_raw_mode(0o750);
 
 /// An open folder. Paths are relative to it, and consist of names.
@@ -94,6 +96,20 @@ impl Folder {
     pub fn give(&self, account: Option<Account>) -> io::Result<()> {
         let ours = rustix::fs::fstat(&*self.0)?.st_uid == rustix::process::geteuid().as_raw();
         if ours { own(&*self.0, account) } else { Ok(()) }
+    }
+
+    /// Where the account (`None` is who we are) can't look into this folder: whose it is, and its mode.
+    pub fn is_closed_to(&self, account: Option<Account>) -> io::Result<Option<(u32, u32)>> {
+        let data = rustix::fs::fstat(&*self.0)?;
+        let ids = account.map_or_else(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()), |it| (it.uid, it.gid));
+        let bits = match ids {
+            (0, _) => return Ok(None),
+            (user, _) if user == data.st_uid => data.st_mode >> 6,
+            (_, group) if group == data.st_gid => data.st_mode >> 3,
+            _ => data.st_mode,
+        };
+        let open = bits & LOOK_INTO == LOOK_INTO;
+        Ok((!open).then_some((data.st_uid, data.st_mode & 0o7777)))
     }
 
     /// Anything that is there, to be read: see what it is before reading it.

@@ -200,7 +200,9 @@ fn mount(ground: &Ground<'_>, sandbox: &Folder, folder: &Folder, volume: &Volume
             let at = ground.sandbox.join(&path);
             if is_persistent(ground.executor, &path) {
                 // The agent has linked it into the executor's sandbox, where no container may write.
-                Folder::open(&at).and_then(|volume| volume.give(account)).map_err(failed)?;
+                let volume = Folder::open(&at).map_err(failed)?;
+                volume.give(account).map_err(failed)?;
+                tell_if_closed(&volume, name, folder, account).map_err(failed)?;
             } else {
                 sandbox.make(&path, account).map_err(failed)?;
             }
@@ -220,6 +222,18 @@ fn mount(ground: &Ground<'_>, sandbox: &Folder, folder: &Folder, volume: &Volume
             file.write_all(data).map_err(failed)
         }
     }
+}
+
+/// Says in the container's `stderr` why it will not get into a volume: another user, of a container beside it or of an
+/// earlier version of the pod, had it first. No reason to refuse it: that one may open the volume to others at any time.
+fn tell_if_closed(volume: &Folder, name: &str, folder: &Folder, account: Option<Account>) -> io::Result<()> {
+    let Some((owner, mode)) = volume.is_closed_to(account)? else { return Ok(()) };
+    let user = account.map_or_else(|| rustix::process::geteuid().as_raw(), |account| account.uid);
+    let words = format!(
+        "podium executor: the persistent volume at '{name}' belongs to the user {owner} (mode {mode:o}), and this container runs as the user \
+         {user}, who may not look into it; give both the same `user`, or let the owner open it (chmod)\n"
+    );
+    folder.append(Path::new("stderr"), 0o644, account)?.write_all(words.as_bytes())
 }
 
 /// Whether a persistent volume stands at this path of the executor's sandbox.
@@ -277,4 +291,31 @@ pub(crate) fn inside(path: &str) -> Option<PathBuf> {
         })
         .collect();
     parts.filter(|parts| !parts.as_os_str().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_container_that_will_not_get_into_a_volume_is_told_whose_it_is() {
+        let (volume, container) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(container.path().join("stderr"), "").unwrap();
+        let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let told = |mode: u32, gid: u32| {
+            fs::set_permissions(volume.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let [opened, folder] = [&volume, &container].map(|folder| Folder::open(folder.path()).unwrap());
+            tell_if_closed(&opened, "data", &folder, Some(Account { uid: user + 7, gid })).unwrap();
+            let words = fs::read_to_string(container.path().join("stderr")).unwrap();
+            fs::write(container.path().join("stderr"), "").unwrap();
+            words
+        };
+        let words = told(0o700, group + 7);
+        assert!(words.contains(&format!("'data' belongs to the user {user} (mode 700)")), "{words}");
+        assert!(words.contains(&format!("as the user {}, who", user + 7)) && words.ends_with('\n'), "{words}");
+        assert_eq!([told(0o755, group + 7), told(0o750, group)], ["", ""], "opened to it");
+        assert!(!told(0o705, group).is_empty(), "its group is shut out");
+    }
 }
