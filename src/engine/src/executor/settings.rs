@@ -4,10 +4,11 @@ use std::{env, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf, time:
 
 use podium_proto::mesos::v1::{ExecutorId, FrameworkId};
 
-use super::connection::Endpoint;
+use super::{connection::Endpoint, processes};
 
 /// The variable by which every process of an instance is found in `/proc/*/environ`: its value is
-/// `<agent id>/<framework id>/<executor id>`, with `/<container id>` behind it in a container's processes.
+/// `<agent id>/<framework id>/<executor id>`, with `/<container id>` behind it in a container's processes. Where the agent is Mesos' own,
+/// the run stands between them: frameworks use an executor's id again, and each run's [`super::guardian`] ends its own.
 pub const MARKER: &str = "PODIUM_INSTANCE";
 /// Names the file that holds the agent's current `ip:port`; it changes when the agent starts again.
 pub(crate) const ADDRESS_FILE: &str = "PODIUM_AGENT_ADDRESS_FILE";
@@ -63,7 +64,14 @@ impl Settings {
         let executor = required("MESOS_EXECUTOR_ID")?;
         let sandbox = text("MESOS_DIRECTORY").or_else(|| text("MESOS_SANDBOX")).ok_or(Error::Missing("MESOS_DIRECTORY"))?;
         let framework = required("MESOS_FRAMEWORK_ID")?;
-        let marker = text(MARKER).unwrap_or_else(|| format!("{}/{framework}/{executor}", text("MESOS_SLAVE_ID").unwrap_or_default()));
+        let sandbox = PathBuf::from(sandbox);
+        let agent = text("MESOS_SLAVE_ID").unwrap_or_default();
+        let given = text(MARKER).filter(|marker| text(ADDRESS_FILE).is_some() && is_of(marker, &agent));
+        let guarded = given.is_none();
+        let marker = given.unwrap_or_else(|| {
+            let run = sandbox.file_name().unwrap_or_default().to_string_lossy();
+            format!("{agent}/{framework}/{executor}/{run}")
+        });
         Ok(Settings {
             framework_id: FrameworkId { value: framework },
             executor_id: ExecutorId { value: executor },
@@ -73,12 +81,12 @@ impl Settings {
                 token: text("MESOS_EXECUTOR_AUTHENTICATION_TOKEN"),
             },
             address_file: text(ADDRESS_FILE).map(PathBuf::from),
-            sandbox: PathBuf::from(sandbox),
+            sandbox,
             checkpoint: text("MESOS_CHECKPOINT").is_some_and(|value| value == "1"),
             recovery_timeout: duration("MESOS_RECOVERY_TIMEOUT", RECOVERY)?,
             backoff_max: duration("MESOS_SUBSCRIPTION_BACKOFF_MAX", BACKOFF)?,
             marker,
-            guarded: text(MARKER).is_none(),
+            guarded,
             open_files: text(OPEN_FILES).and_then(|value| value.parse().ok()),
         })
     }
@@ -111,6 +119,12 @@ impl Settings {
             let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum });
         }
     }
+}
+
+/// Whether an agent of ours, of this id, gave the marker. One of Mesos' that was itself started in a container of ours hands on that
+/// container's.
+fn is_of(marker: &str, agent: &str) -> bool {
+    !agent.is_empty() && marker != agent && processes::covers(agent, marker)
 }
 
 /// Of the agent whose libprocess id this is, `slave(1)@10.0.0.1:5051`: the id's name leads to it where agents share an address.
@@ -160,6 +174,13 @@ mod tests {
         assert_eq!(api_path(Some("slave(2)@127.0.0.1:5051")), "/slave(2)/api/v1/executor");
         assert_eq!(api_path(Some("127.0.0.1:5051")), "/api/v1/executor");
         assert_eq!(api_path(None), "/api/v1/executor");
+    }
+
+    #[test]
+    fn a_marker_counts_as_given_only_if_it_is_of_the_agent_that_started_the_executor() {
+        assert!(is_of("agent/f/e", "agent") && is_of("agent/e", "agent"));
+        assert!(!is_of("other/f/e/container", "agent") && !is_of("agent-2/f/e", "agent"));
+        assert!(!is_of("agent", "agent") && !is_of("/f/e", ""));
     }
 
     #[test]

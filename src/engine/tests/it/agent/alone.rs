@@ -196,6 +196,34 @@ async fn what_a_killed_executor_leaves_is_ended_without_its_agent() {
     eventually("nor is its guardian", || own(&folder).is_empty().then_some(())).await;
 }
 
+/// A Mesos agent that runs in a container of ours hands on that container's variable, and frameworks use executors' ids again.
+#[tokio::test]
+async fn the_guardian_of_one_run_touches_no_other_of_the_same_executor() {
+    let agent = format!("A-{}", uuid::Uuid::new_v4());
+    let more = [("MESOS_CHECKPOINT", "1"), ("MESOS_SLAVE_ID", agent.as_str()), ("PODIUM_INSTANCE", "outer/framework/e/container")];
+    let script = "(setsid sleep 1111 &); touch ready; sleep 3333; true";
+    let (old_folder, _old_listener, _old_stream, mut old) = running_script(script, &more).await;
+    let (folder, _listener, _stream, _executor) = running_script(script, &more).await;
+    let running = container(&folder);
+    assert_eq!(own(&old_folder).len(), 2, "the executor and its guardian");
+    old.0.kill().unwrap();
+    old.0.wait().unwrap();
+    eventually("the guardian of the old run has done its work", || own(&old_folder).is_empty().then_some(())).await;
+    assert!(container(&old_folder).is_empty());
+    assert_eq!(container(&folder), running, "those of the new run");
+}
+
+#[tokio::test]
+async fn a_guarded_executor_that_ends_by_itself_leaves_neither_orphans_nor_its_guardian() {
+    let script = "(setsid sh -c \"trap '' TERM; sleep 1111; true\" &); touch ready; exec sleep 3333";
+    let (folder, listener, stream, mut executor) = running_script(script, &[]).await;
+    assert_eq!(own(&folder).len(), 2, "the executor and its guardian");
+    drop((listener, stream));
+    assert_eq!(executor.end().await, 0);
+    assert!(container(&folder).is_empty());
+    eventually("its guardian ends", || own(&folder).is_empty().then_some(())).await;
+}
+
 #[tokio::test]
 async fn an_executor_without_its_environment_says_what_is_missing() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_podium-executor")).env_clear().output().unwrap();
