@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::Api;
 use crate::answer::{Answer, Problem, header, with_type};
+use crate::pods::nothing_of;
 use crate::request::Head;
 
 /// The first byte of the answer, counted from the file's beginning.
@@ -84,7 +85,7 @@ impl Wanted {
 
 /// Which file on which agent is meant.
 fn find(state: &IndexState, id: &PodId, wanted: &Wanted) -> Result<Log, Problem> {
-    let view = state.pod(id).filter(|view| is_active(view)).ok_or_else(|| Problem::no_pod(id))?;
+    let view = state.pod(id).filter(|view| is_active(view)).ok_or_else(|| nothing_of(state, id))?;
     let framework = state.framework().ok_or_else(|| absent("nothing has been launched yet: Podium is no framework of Mesos so far"))?;
     let launch = if wanted.previous { previous(view, wanted)? } else { latest(view, wanted)? };
     let container = match &wanted.container {

@@ -184,6 +184,7 @@ fn readiness(gateway: &GatewayState, known: unknown::Readiness) -> String {
     reasons.extend(gateway.trouble.as_ref().map(|trouble| format!("Mesos: {trouble}")));
     reasons.extend(gateway.unchecked.as_ref().map(|reason| format!("nothing is killed until Mesos tells which tasks run: {reason}")));
     reasons.extend(known.quarantine);
+    reasons.extend(known.unreadable);
     let foreign = gateway.foreign.iter().map(|task| {
         let agent = task.agent_id.as_deref().unwrap_or("an unknown agent");
         format!("unknown task: {} on {agent} ({}); the store has no record of it, it is left alone", task.task_id, task.state)
@@ -343,6 +344,7 @@ mod tests {
             quarantine: Some("quarantine since then".to_owned()),
             tasks: vec!["unknown task: of a pod".to_owned()],
             more: 49,
+            ..unknown::Readiness::default()
         };
         let text = readiness(&gateway, known);
         let lines: Vec<&str> = text.lines().collect();

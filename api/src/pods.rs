@@ -5,7 +5,8 @@ use std::str::FromStr;
 use bytes::Bytes;
 use http::header::ETAG;
 use http::{Method, StatusCode};
-use podium_controllers::admission::is_active;
+use podium_controllers::admission::{PlanError, is_active};
+use podium_store::Key;
 use podium_store::index::IndexState;
 use podium_store::view::PodView;
 use podium_types::id::{PodId, Version};
@@ -15,6 +16,7 @@ use crate::access::Caller;
 use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_list, json_value};
 use crate::openapi::{self, route};
 use crate::path::{PathError, PodPath, Verb, parse};
+use crate::push::not_planned;
 use crate::request::{Body, Head};
 use crate::{Api, instances, logs, push, statuses};
 
@@ -101,6 +103,15 @@ pub(crate) fn in_force(view: &PodView) -> Option<(Version, &Bytes)> {
     Some((version, &view.versions.get(&version)?.value.json))
 }
 
+/// Why there is nothing to tell of a pod: it is not there, or what says what is in force can't be read, though perhaps it runs.
+pub(crate) fn nothing_of(state: &IndexState, id: &PodId) -> Problem {
+    let accepted = Key::Accepted(id.clone());
+    match state.pod(id).filter(|view| view.unreadable.contains_key(&accepted)) {
+        Some(_) => not_planned(PlanError::Unreadable(accepted.to_string()), &[]),
+        None => Problem::no_pod(id),
+    }
+}
+
 /// The entity tag of a pod: its version, which no two definitions share.
 pub(crate) fn etag(version: Version) -> String {
     format!("\"{version}\"")
@@ -147,7 +158,7 @@ pub(crate) fn versions_in_force(api: &Api, wanted: impl Fn(&PodId) -> bool) -> (
 
 fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     let now = jiff::Timestamp::now().as_millisecond();
-    let (members, revision) = api.statuses.one(id, now).ok_or_else(|| Problem::no_pod(id))?;
+    let (members, revision) = api.statuses.one(id, now).ok_or_else(|| api.index.read(|state| nothing_of(state, id)))?;
     let mut answer = json_bytes(StatusCode::OK, [statuses::opening(now), members].concat().into());
     header(&mut answer, REVISION, revision);
     Ok(answer)
@@ -155,7 +166,7 @@ fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {
 
 fn definition(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     read(api, |state| {
-        let (version, json) = state.pod(id).and_then(in_force).ok_or_else(|| Problem::no_pod(id))?;
+        let (version, json) = state.pod(id).and_then(in_force).ok_or_else(|| nothing_of(state, id))?;
         let mut answer = json_bytes(StatusCode::OK, json.clone());
         header(&mut answer, ETAG, etag(version));
         Ok(answer)

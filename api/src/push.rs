@@ -232,7 +232,7 @@ pub fn not_planned(error: PlanError, warnings: &[Warning]) -> Problem {
         PlanError::Locked { deployment } => locked(&deployment),
         PlanError::Refused(violations) => refused(&ReadError::Invalid { violations, warnings: warnings.to_vec() }),
         PlanError::NotFound(id) => Problem::no_pod(&id),
-        PlanError::Unreadable(_) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        PlanError::Unreadable(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
     }
 }
 

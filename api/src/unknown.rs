@@ -144,7 +144,10 @@ fn why(one: &UnknownInstance) -> &'static str {
     }
 }
 
-/// What `/readyz` tells of all this.
+/// Keys that `/readyz` names.
+const NAMED_KEYS: usize = 8;
+
+/// What `/readyz` tells of all this, and of records that say nothing.
 #[derive(Debug, Default)]
 pub struct Readiness {
     /// A line, if there is a quarantine.
@@ -153,13 +156,18 @@ pub struct Readiness {
     pub tasks: Vec<String>,
     /// Further instances, that are not listed.
     pub more: usize,
+    /// A line, if there are pods' records that can't be read.
+    pub unreadable: Option<String>,
 }
 
 impl Readiness {
     /// Reads it off the index.
     pub fn of(state: &IndexState) -> Self {
         let mut readiness = Self { quarantine: state.quarantine().map(|held| health::quarantine(&held.value)), ..Self::default() };
+        let (mut unreadable, mut count) = (Vec::new(), 0);
         for view in state.pods() {
+            count += view.unreadable.len();
+            unreadable.extend(view.unreadable.keys().take(NAMED_KEYS.saturating_sub(unreadable.len())).map(Key::to_string));
             let Some(held) = &view.unknown else { continue };
             readiness.more += held.value.more as usize;
             for one in &held.value.instances {
@@ -169,6 +177,11 @@ impl Readiness {
                 readiness.tasks.extend(task_ids(&id, one).into_iter().map(line));
             }
         }
+        readiness.unreadable = (count > 0).then(|| {
+            let more = if count > unreadable.len() { format!(" and {} more", count - unreadable.len()) } else { String::new() };
+            let keys = unreadable.join(", ");
+            format!("{keys}{more} can't be read by this version of Podium: the pods are left alone until it is upgraded, or the records are mended")
+        });
         readiness
     }
 }

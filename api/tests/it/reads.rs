@@ -44,6 +44,23 @@ async fn info_and_probes_answer_and_no_secret_is_among_them() {
 }
 
 #[tokio::test]
+async fn a_pod_whose_record_cannot_be_read_is_not_said_to_be_missing() {
+    let world = World::new().await;
+    world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;
+    assert_eq!(world.get("/readyz").await.text(), "ok\n");
+    let garbage = Group::global().then(Op::Put(Key::Accepted(PodId::new("/a").unwrap()), "\u{7f}garbage".into()));
+    let revision = world.store().await.commit(garbage).await.committed().unwrap().to_string();
+    for path in ["/v2/pods/a", "/v2/pods/a::status", "/v2/pods/a::logs"] {
+        let got = world.send(Method::GET, path, &[("x-podium-min-revision", &revision)], "").await;
+        assert!(got.status == 503 && got.message().starts_with("accepted/a can't be read by this version of Podium"), "{path}: {got:?}");
+    }
+    assert_eq!(world.push(Method::PUT, "/v2/pods/a", &pod("/a", 2)).await.status, 503);
+    assert_eq!(world.get("/v2/pods/b").await.status, 404);
+    let told = world.get("/readyz").await.text();
+    assert!(told.starts_with("degraded\naccepted/a can't be read by this version of Podium: the pods are left alone"), "{told}");
+}
+
+#[tokio::test]
 async fn a_read_of_a_future_revision_waits_and_then_says_so() {
     let world = World::new().await;
     for path in ["/v2/pods", "/v2/deployments"] {

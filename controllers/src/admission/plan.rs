@@ -93,8 +93,8 @@ pub enum PlanError {
     /// There is no such pod (404).
     #[error("Pod '{0}' does not exist")]
     NotFound(PodId),
-    /// A record that the decision rests on cannot be read by this build (500): a newer Podium wrote it.
-    #[error("{0} can't be read by this version of Podium; upgrade it, or ask the newer replica")]
+    /// A record that the decision rests on cannot be read by this build (503): a newer Podium wrote it, or it is damaged.
+    #[error("{0} can't be read by this version of Podium; upgrade it, ask the newer replica, or mend the record if it is damaged")]
     Unreadable(String),
 }
 
