@@ -6,7 +6,7 @@ use podium_types::definition::{Constraint, Operator, PersistentKind, PersistentV
 
 use super::accepted::{Accepted, AcceptedRoles};
 use super::constraint::{Counting, Fixed, is_fixed};
-use super::disks::Wish;
+use super::disks::{Tries, Wish};
 use super::slot::Kind;
 use super::tree::Size;
 use super::{Group, Paid, Reason, Rules, Slot, Waiting, choose_ports};
@@ -98,12 +98,13 @@ pub(super) struct Candidate<'a> {
     pub accepted: Accepted<'a>,
     /// What its volumes want of disks other than the agent's own.
     wishes: Vec<Wish<'a>>,
+    tries: &'a Tries,
     leaves_region: bool,
     shares_gpu_agents: bool,
 }
 
 impl<'a> Candidate<'a> {
-    pub fn new(group: &'a Group<'a>, rules: &Rules) -> Self {
+    pub fn new(group: &'a Group<'a>, rules: &Rules, tries: &'a Tries) -> Self {
         let placement = &group.definition.scheduling.placement;
         let demand = Demand::of(group.definition);
         let shares_gpu_agents = match group.definition.labels.get(GPU_LABEL).map(String::as_str) {
@@ -120,6 +121,7 @@ impl<'a> Candidate<'a> {
                 Accepted::new(&placement.accepted_resource_roles, rules.accepted_roles)
             },
             wishes: group.definition.persistent_volumes().filter_map(|(_, volume)| Wish::of(volume)).collect(),
+            tries,
             leaves_region: placement.constraints.iter().any(|constraint| matches!(constraint.field_name.as_str(), "@region" | "@zone")),
             shares_gpu_agents: shares_gpu_agents || demand.total.gpus > 0,
             demand,
@@ -212,7 +214,7 @@ impl<'a> Candidate<'a> {
             Some(Reason::InsufficientCpus)
         } else if free.mem < wanted.mem {
             Some(Reason::InsufficientMemory)
-        } else if free.disk < wanted.disk || !slot.has_disks(&self.wishes) {
+        } else if free.disk < wanted.disk || !slot.has_disks(&self.wishes, self.tries) {
             Some(Reason::InsufficientDisk)
         } else if free.gpus < wanted.gpus {
             Some(Reason::InsufficientGpus)

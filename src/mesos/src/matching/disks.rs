@@ -6,7 +6,7 @@
 //!
 //! Where volumes compete for disks they are tried together, so that what fits is placed.
 
-use std::cmp::Reverse;
+use std::{cell::Cell, cmp::Reverse, collections::HashMap};
 
 use podium_proto::mesos::v1::{self, resource::disk_info::source};
 use podium_proto::wire::amounts::{scalar, thousandths};
@@ -20,6 +20,28 @@ use super::constraint::pattern;
 /// Tries on one agent for the volumes of one instance. Seven that compete for the same disks need fewer; where more do and none
 /// of so many tries has found a place for all, the agent counts as too full.
 const MOST_TRIES: usize = 2_000;
+/// Tries of one pass beyond the one a volume that every search has, on all agents and for all pods together.
+const MOST_OF_PASS: usize = 50_000;
+
+/// What is left of a pass for searches that do not go straight to their end: the master's next word waits for it. When it is used
+/// up, an agent whose best disks are not the right ones counts as too full.
+#[derive(Debug)]
+pub(super) struct Tries(Cell<usize>);
+
+impl Tries {
+    /// Those of one pass.
+    pub fn of_pass() -> Self {
+        Tries(Cell::new(MOST_OF_PASS))
+    }
+
+    fn for_one(&self, wishes: usize) -> usize {
+        self.0.get().min(MOST_TRIES).saturating_add(wishes)
+    }
+
+    fn used(&self, wishes: usize, tries: usize) {
+        self.0.set(self.0.get().saturating_sub(tries.saturating_sub(wishes)));
+    }
+}
 
 /// One disk of the type `path` or `mount`, and how much of it is left.
 #[derive(Debug, Clone)]
@@ -123,16 +145,24 @@ pub(crate) fn admits_no_path(volume: &PersistentVolume) -> bool {
 }
 
 /// Whether there is a disk for each.
-pub(super) fn fit(disks: &[Disk], wishes: &[Wish<'_>]) -> bool {
-    wishes.is_empty() || Search::run(disks, wishes).is_some()
+pub(super) fn fit(disks: &[Disk], wishes: &[Wish<'_>], tries: &Tries) -> bool {
+    if wishes.is_empty() {
+        return true;
+    }
+    let granted = tries.for_one(wishes.len());
+    let Some(mut search) = Search::new(disks, wishes, granted) else { return false };
+    let found = search.settle(0);
+    tries.used(wishes.len(), granted - search.tries);
+    found
 }
 
-/// Takes what each wants, in their order.
+/// Takes what each wants, in their order, where they [`fit`].
 pub(super) fn take(disks: &mut [Disk], wishes: &[Wish<'_>]) -> Option<Vec<v1::Resource>> {
     if wishes.is_empty() {
         return Some(Vec::new());
     }
-    let chosen = Search::run(disks, wishes)?;
+    let mut search = Search::new(disks, wishes, MOST_TRIES.saturating_add(wishes.len()))?;
+    let chosen = search.settle(0).then_some(search.chosen)?;
     let pieces = wishes.iter().zip(chosen).map(|(wish, at)| {
         let disk = disks.get_mut(at)?;
         let part = wish.share(disk.left);
@@ -150,6 +180,8 @@ struct Search<'a> {
     order: Vec<usize>,
     /// Of each wish, the disks that suit it.
     suited: Vec<Vec<usize>>,
+    /// Of each disk, the first that suits the same wishes.
+    alike: Vec<usize>,
     /// Of each disk, what the wishes before leave.
     left: Vec<i64>,
     /// Of each wish.
@@ -158,25 +190,28 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn run(disks: &'a [Disk], wishes: &'a [Wish<'a>]) -> Option<Vec<usize>> {
+    /// None where counting tells that there is none.
+    fn new(disks: &'a [Disk], wishes: &'a [Wish<'a>], tries: usize) -> Option<Self> {
         if is_too_much(disks, wishes) {
             return None;
         }
         let suited = |wish: &Wish<'_>| disks.iter().enumerate().filter(|(_, disk)| wish.suits(disk)).map(|(index, _)| index).collect();
+        let suited: Vec<Vec<usize>> = wishes.iter().map(suited).collect();
         let mut search = Search {
             disks,
             wishes,
             order: Vec::new(),
-            suited: wishes.iter().map(suited).collect(),
+            alike: alike(disks.len(), &suited),
+            suited,
             left: disks.iter().map(|disk| disk.left).collect(),
             chosen: vec![0; wishes.len()],
-            tries: MOST_TRIES,
+            tries,
         };
         let mut order: Vec<_> =
             wishes.iter().enumerate().map(|(index, wish)| (search.open_to(index, wish).len(), Reverse(wish.size), index)).collect();
         order.sort_unstable();
         search.order = order.into_iter().map(|(_, _, index)| index).collect();
-        search.settle(0).then_some(search.chosen)
+        Some(search)
     }
 
     /// The disks that would do now, the best first.
@@ -193,7 +228,14 @@ impl<'a> Search<'a> {
     /// Whether all wishes from this place in the order on can be granted.
     fn settle(&mut self, place: usize) -> bool {
         let Some((index, wish)) = self.order.get(place).and_then(|index| Some((*index, self.wishes.get(*index)?))) else { return true };
+        let mut tried = Vec::new();
         for disk in self.open_to(index, wish) {
+            let equal = (self.alike.get(disk).copied(), self.left.get(disk).copied());
+            if tried.contains(&equal) {
+                // What failed on one fails on its equal.
+                continue;
+            }
+            tried.push(equal);
             let (Some(left), Some(chosen)) = (self.left.get_mut(disk), self.chosen.get_mut(index)) else { continue };
             if self.tries == 0 {
                 return false;
@@ -213,13 +255,42 @@ impl<'a> Search<'a> {
     }
 }
 
-/// More than there is, however it is shared out.
+/// Of each disk, the first that suits the same wishes.
+fn alike(disks: usize, suited: &[Vec<usize>]) -> Vec<usize> {
+    let mut suits = vec![Vec::new(); disks];
+    for (wish, suited) in suited.iter().enumerate() {
+        for disk in suited {
+            if let Some(suits) = suits.get_mut(*disk) {
+                suits.push(wish);
+            }
+        }
+    }
+    let mut first = HashMap::new();
+    suits.iter().enumerate().map(|(disk, suits)| *first.entry(suits).or_insert(disk)).collect()
+}
+
+/// More than there is, however it is shared out: in all, or of pieces of some size and above.
 fn is_too_much(disks: &[Disk], wishes: &[Wish<'_>]) -> bool {
     let paths = disks.iter().filter(|disk| disk.kind == PersistentKind::Path);
     let room = paths.clone().fold(0i64, |sum, disk| sum.saturating_add(disk.left));
     let (mounts, parts): (Vec<&Wish<'_>>, Vec<&Wish<'_>>) = wishes.iter().partition(|wish| wish.is_mount());
     let wanted = parts.iter().fold(0i64, |sum, wish| sum.saturating_add(wish.size));
-    wanted > room || mounts.len() > disks.len() - paths.count()
+    wanted > room || mounts.len() > disks.len() - paths.clone().count() || is_too_many(paths, parts.iter().map(|wish| wish.size).collect())
+}
+
+/// Whether at some size there are more pieces, of it or larger, than disks can be cut into.
+fn is_too_many<'a>(disks: impl Iterator<Item = &'a Disk> + Clone, mut sizes: Vec<i64>) -> bool {
+    sizes.sort_unstable_by_key(|size| Reverse(*size));
+    let mut pieces = 0;
+    for equal in sizes.chunk_by(|one, next| one == next) {
+        pieces += equal.len();
+        let size = equal.first().map_or(1, |size| (*size).max(1));
+        let places = disks.clone().fold(0i64, |sum, disk| sum.saturating_add(disk.left / size));
+        if usize::try_from(places).is_ok_and(|places| places < pieces) {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -254,7 +325,7 @@ pub(super) mod tests {
         let mut disks = Vec::new();
         resources.iter().filter_map(Disk::of).for_each(|disk| disk.merge_into(&mut disks));
         let wishes: Vec<Wish<'_>> = volumes.iter().filter_map(Wish::of).collect();
-        assert_eq!(fit(&disks, &wishes), take(&mut disks.clone(), &wishes).is_some());
+        assert_eq!(fit(&disks, &wishes, &Tries::of_pass()), take(&mut disks.clone(), &wishes).is_some());
         let pieces = take(&mut disks, &wishes)?;
         let told = |piece: &v1::Resource| {
             let disk = Disk::of(piece).unwrap();
@@ -329,5 +400,42 @@ pub(super) mod tests {
         let volumes: Vec<PersistentVolume> = (0..900).map(|_| volume(Path, 51)).collect();
         assert!(taken(&disks, &volumes).is_none());
         assert_eq!(taken(&disks, &volumes[..30]).unwrap().len(), 30);
+    }
+
+    /// The tries that a search takes which finds nothing.
+    fn tries_in_vain(disks: &[v1::Resource], volumes: &[PersistentVolume]) -> usize {
+        let disks: Vec<Disk> = disks.iter().filter_map(Disk::of).collect();
+        let wishes: Vec<Wish<'_>> = volumes.iter().filter_map(Wish::of).collect();
+        let granted = MOST_TRIES + wishes.len();
+        let Some(mut search) = Search::new(&disks, &wishes, granted) else { return 0 };
+        assert!(!search.settle(0));
+        granted - search.tries
+    }
+
+    #[test]
+    fn what_counting_rules_out_is_not_searched_and_equal_disks_are_tried_once() {
+        let disks: Vec<v1::Resource> = (0..7).map(|n| offered(Path, &format!("/{n}"), 100 + n, None)).collect();
+        let eight: Vec<PersistentVolume> = (0..8).map(|_| volume(Path, 54)).collect();
+        assert_eq!(tries_in_vain(&disks, &eight), 0, "seven pieces of more than half of a disk");
+        let equal: Vec<v1::Resource> = (0..7).map(|n| offered(Path, &format!("/{n}"), 100, None)).collect();
+        let volumes: Vec<PersistentVolume> = (0..7).map(|_| volume(Path, 60)).chain([volume(Path, 41)]).collect();
+        let tries = tries_in_vain(&equal, &volumes);
+        assert!((1..10).contains(&tries), "{tries} tries on seven disks that are all alike");
+    }
+
+    #[test]
+    fn a_pass_is_bounded_whatever_is_searched_for_and_goes_on_with_what_fits_at_once() {
+        // Different disks of which each takes one, and two small pieces that fit nowhere then.
+        let disks: Vec<v1::Resource> = (0..7).map(|n| offered(Path, &format!("/{n}"), 100 + n, None)).collect();
+        let disks: Vec<Disk> = disks.iter().filter_map(Disk::of).collect();
+        let volumes: Vec<PersistentVolume> = (0..7).map(|_| volume(Path, 60)).chain([volume(Path, 50)]).collect();
+        let wishes: Vec<Wish<'_>> = volumes.iter().filter_map(Wish::of).collect();
+        let tries = Tries::of_pass();
+        for _ in 0..10_000 {
+            assert!(!fit(&disks, &wishes, &tries));
+        }
+        assert_eq!(tries.0.get(), 0);
+        assert!(fit(&disks, &wishes[..7], &tries));
+        assert!(take(&mut disks.clone(), &wishes[..7]).is_some());
     }
 }

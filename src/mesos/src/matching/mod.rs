@@ -24,6 +24,7 @@ pub use accepted::AcceptedRoles;
 use candidate::Candidate;
 pub use claim::{Claim, reclaim};
 use constraint::Counting;
+use disks::Tries;
 pub(crate) use disks::admits_no_path;
 #[cfg(test)]
 pub(crate) use disks::tests::offered as offered_disk;
@@ -218,11 +219,12 @@ fn choose_ports(definition: &PodDefinition, free: &RangeSet, waiting: Waiting) -
 /// An instance that is not placed fits no slot, given the placements before it.
 pub fn place(slots: &mut [Slot], groups: &[Group<'_>], rules: &Rules) -> Vec<Placed> {
     let mut pools = Pools::default();
+    let tries = Tries::of_pass();
     let mut closed = Closed::new(slots.len(), rules.max_per_offer);
     let mut all = Vec::new();
     for (index, group) in groups.iter().enumerate() {
         let Some(first) = group.waiting.first() else { continue };
-        let candidate = Candidate::new(group, rules);
+        let candidate = Candidate::new(group, rules, &tries);
         let pool = pools.of(&candidate, slots, rules);
         if pool.is_hopeless(&candidate.demand) {
             continue;
@@ -275,7 +277,8 @@ fn put(
 /// For a pod that waits: why each slot is of no use to it; none where it would fit now.
 #[must_use]
 pub fn explain(slots: &[Slot], group: &Group<'_>, rules: &Rules) -> Vec<Option<Reason>> {
-    let candidate = Candidate::new(group, rules);
+    let tries = Tries::of_pass();
+    let candidate = Candidate::new(group, rules, &tries);
     let fixed = candidate.fixed();
     let eligible: Vec<bool> = slots.iter().map(|slot| candidate.is_eligible(slot, &fixed, rules)).collect();
     let counting = candidate.counting(slots.iter().zip(&eligible).filter(|(_, eligible)| **eligible).map(|(slot, _)| slot));

@@ -8,7 +8,7 @@ use podium_proto::wire::ranges::RangeSet;
 use podium_proto::wire::resources;
 
 use super::accepted::Accepted;
-use super::disks::{self, Disk, Wish};
+use super::disks::{self, Disk, Tries, Wish};
 use super::facts::AgentFacts;
 use super::tree::Size;
 use crate::reservation::Owner;
@@ -250,8 +250,8 @@ impl Slot {
     }
 
     /// Whether there is a disk for each of these volumes.
-    pub(super) fn has_disks(&self, wishes: &[Wish<'_>]) -> bool {
-        disks::fit(&self.disks, wishes)
+    pub(super) fn has_disks(&self, wishes: &[Wish<'_>], tries: &Tries) -> bool {
+        disks::fit(&self.disks, wishes, tries)
     }
 
     /// Takes what these volumes want, in their order.
