@@ -219,9 +219,10 @@ impl State {
     pub(super) fn agent_message(&mut self, message: FromAgent, now: Now) {
         match message {
             FromAgent::Recovering { agent_id } => {
-                if !self.agents.contains_key(&agent_id.value) && !self.gone.contains(&agent_id.value) {
-                    self.unreachable.remove(&agent_id.value);
-                    self.recovering.insert(agent_id.value);
+                // One that was cut off is so until it registers, which its machine may forbid.
+                let id = agent_id.value;
+                if !self.agents.contains_key(&id) && !self.gone.contains(&id) && !self.unreachable.contains_key(&id) {
+                    self.recovering.insert(id);
                 }
             }
             FromAgent::Register { info, address, executors, checkpointed, link } => {
@@ -253,6 +254,10 @@ impl State {
         // As an agent that is not back, if it was away: it is here when its machine is up.
         if self.maintenance.is_down(&agent) {
             self.shut_down_agent(&id, now);
+            // Where nobody else waits for it, its own word that it comes back holds no longer.
+            if !self.is_awaited(&id) {
+                self.recovering.remove(&id);
+            }
             let ending =
                 known.executors.into_iter().filter_map(|known| Some((known.framework.id?.value, known.executor.executor_id.value)));
             self.shut_out(agent, ending.collect());

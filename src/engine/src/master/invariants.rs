@@ -628,3 +628,24 @@ fn who_takes_a_subscription_over_is_asked_what_the_other_has_refused() {
     world.check();
     assert_eq!(world.state.inverse_offers.len(), 1);
 }
+
+#[test]
+fn an_agent_that_comes_back_to_a_machine_that_is_down_is_not_waited_for() {
+    let mut world = World::new();
+    for happening in [Happening::Register(0), Happening::Subscribe(0), Happening::Schedule(1), Happening::TakeDown(0)] {
+        world.happen(happening);
+    }
+    // It was started again: nobody knows of it but by its own word.
+    for happening in [Happening::Recovering(0), Happening::Register(0)] {
+        world.happen(happening);
+        world.check();
+    }
+    assert!(world.state.recovering.is_empty(), "reconciliation would be silent until the machine is up");
+    world.happen(Happening::BringUp(0));
+    for happening in [Happening::Schedule(1), Happening::Lose(0), Happening::TakeDown(0), Happening::Recovering(0), Happening::Register(0)]
+    {
+        world.happen(happening);
+        world.check();
+    }
+    assert!(world.state.unreachable.contains_key("s0") && world.state.recovering.is_empty(), "its tasks are unreachable still");
+}

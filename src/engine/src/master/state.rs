@@ -261,6 +261,11 @@ impl State {
         }
     }
 
+    /// Whether the agent was known before the restart, and may still come back.
+    pub(super) fn is_awaited(&self, id: &str) -> bool {
+        self.timers.values().any(|timer| matches!(timer, Timer::AgentGivenUp { agent } if agent == id))
+    }
+
     #[cfg(test)]
     pub(super) fn count_filter_timers(&self) -> usize {
         self.timers.values().filter(|timer| matches!(timer, Timer::Filter { .. })).count()
