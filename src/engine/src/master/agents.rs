@@ -423,7 +423,8 @@ impl State {
         if !known {
             return false;
         }
-        let frameworks: Vec<String> = self.agents.get(agent_id).map(|agent| agent.executors.keys().cloned().collect()).unwrap_or_default();
+        let running = self.agents.get(agent_id).map(|agent| self.executors_on(agent)).unwrap_or_default();
+        let frameworks: BTreeSet<String> = running.into_iter().map(|(framework, _)| framework).collect();
         for value in frameworks {
             self.must_send(agent_id, ToAgent::ShutdownFramework { framework_id: FrameworkId { value } });
         }

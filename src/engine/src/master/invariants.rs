@@ -9,8 +9,8 @@ use podium_proto::mesos::v1::offer::{Operation, operation};
 use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, disk_info::Persistence};
 use podium_proto::mesos::v1::scheduler::{Event, call};
 use podium_proto::mesos::v1::{
-    AgentId, AgentInfo, DrainConfig, DrainState, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, MachineId, OfferId,
-    Resource, TaskGroupInfo, TaskId, TaskInfo, TaskState, TaskStatus, Unavailability, Volume, executor_info, volume,
+    AgentId, AgentInfo, CommandInfo, DrainConfig, DrainState, ExecutorId, ExecutorInfo, Filters, FrameworkId, FrameworkInfo, MachineId,
+    OfferId, Resource, TaskGroupInfo, TaskId, TaskInfo, TaskState, TaskStatus, Unavailability, Volume, executor_info, volume,
 };
 use podium_proto::wire::resources::{ranges_entry, scalar_entry};
 use proptest::prelude::*;
@@ -648,4 +648,49 @@ fn an_agent_that_comes_back_to_a_machine_that_is_down_is_not_waited_for() {
         world.check();
     }
     assert!(world.state.unreachable.contains_key("s0") && world.state.recovering.is_empty(), "its tasks are unreachable still");
+}
+
+#[test]
+fn a_lone_task_ends_with_its_machine_or_agent_as_well() {
+    let (mut world, framework) = with_a_lone_task();
+    for happening in [Happening::Schedule(1), Happening::TakeDown(0), Happening::BringUp(0)] {
+        world.happen(happening);
+    }
+    let is_told_to_end = |world: &mut World| {
+        let mut messages = std::iter::from_fn(|| world.links[0].try_recv().ok());
+        messages.any(|message| matches!(message, ToAgent::ShutdownFramework { .. }))
+    };
+    assert!(is_told_to_end(&mut world));
+    assert!(!world.state.agents.contains_key("s0"), "it may still run");
+    let exited = FromAgent::ExecutorExited {
+        agent_id: AgentId { value: "s0".to_owned() },
+        framework_id: FrameworkId { value: framework },
+        executor_id: ExecutorId { value: "lone".to_owned() },
+        status: 0,
+    };
+    world.state.agent_message(exited, world.now);
+    assert!(world.state.agents.contains_key("s0"));
+
+    let (mut world, _) = with_a_lone_task();
+    world.happen(Happening::MarkGone(0));
+    assert!(is_told_to_end(&mut world));
+}
+
+fn with_a_lone_task() -> (World, String) {
+    let mut world = World::new();
+    world.happen(Happening::Register(0));
+    world.happen(Happening::Subscribe(0));
+    let (id, framework) = world.offer(0).unwrap();
+    let task = TaskInfo {
+        task_id: TaskId { value: "lone".to_owned() },
+        agent_id: AgentId { value: "s0".to_owned() },
+        resources: vec![scalar_entry("cpus", 10), scalar_entry("mem", 32_000)],
+        command: Some(CommandInfo { value: Some("true".to_owned()), ..CommandInfo::default() }),
+        ..TaskInfo::default()
+    };
+    let launch = Some(operation::Launch { task_infos: vec![task] });
+    let launch = Operation { r#type: Some(operation::Type::Launch.into()), launch, ..Operation::default() };
+    let accept = call::Accept { offer_ids: vec![OfferId { value: id }], operations: vec![launch], filters: filters(false) };
+    world.state.accept(&framework, accept, world.now);
+    (world, framework)
 }

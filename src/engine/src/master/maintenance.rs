@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::agents::{Agent, Departure, ShutOut};
 use super::state::{Now, State};
+use super::tasks::is_terminal;
 use crate::link::ToAgent;
 
 /// Machines that are remembered after their maintenance.
@@ -292,10 +293,20 @@ impl State {
         }
     }
 
+    /// What runs on an agent, by framework; what runs a lone task is named like it, and in no other book.
+    pub(super) fn executors_on(&self, agent: &Agent) -> BTreeSet<(String, String)> {
+        let booked = agent.executors.iter().flat_map(|(framework, own)| own.keys().map(|executor| (framework.clone(), executor.clone())));
+        let tasks = agent.tasks.iter().flat_map(|(framework, own)| own.iter().map(|task| (framework.clone(), task.clone())));
+        let lone = tasks.filter(|(framework, task)| {
+            let record = self.frameworks.get(framework).and_then(|framework| framework.tasks.get(task));
+            record.is_some_and(|record| record.task.executor_id.is_none() && !is_terminal(record.latest))
+        });
+        booked.chain(lone).collect()
+    }
+
     /// Ends what runs on an agent, takes it out, and waits with it for its machine.
     pub(super) fn shut_down_agent(&mut self, agent_id: &str, now: Now) {
-        let executors = self.agents.get(agent_id).into_iter().flat_map(|agent| &agent.executors);
-        let ending = executors.flat_map(|(framework, own)| own.keys().map(|executor| (framework.clone(), executor.clone()))).collect();
+        let ending = self.agents.get(agent_id).map(|agent| self.executors_on(agent)).unwrap_or_default();
         let Some(agent) = self.remove_agent(agent_id, Departure::MachineDown, now) else { return };
         self.draining.remove(agent_id);
         self.deactivated.remove(agent_id);
