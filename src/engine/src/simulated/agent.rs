@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use podium_proto::mesos::v1::task_status::{Reason, Source};
@@ -98,6 +99,11 @@ impl SimTask {
         }
     }
 
+    /// From a kill to its end; the stubborn use the grace period that is given, or else their own.
+    pub(super) fn time_to_end(&self, given: Option<Duration>) -> Duration {
+        if self.script.ignore_kill { given.unwrap_or(self.script.grace) } else { self.script.stop }
+    }
+
     /// An update of this task, with a fresh uuid.
     pub(super) fn status(&self, agent: &AgentInfo, address: std::net::IpAddr, state: TaskState, seconds: f64) -> TaskStatus {
         let ip = network_info::IpAddress { ip_address: Some(address.to_string()), ..network_info::IpAddress::default() };
@@ -136,18 +142,16 @@ impl SimAgent {
         self.info.id.clone().unwrap_or_default()
     }
 
-    /// What it tells when it registers: every task whose last update is not acknowledged, in the state told last.
+    /// What it tells when it registers: every executor, with its tasks whose last update is not acknowledged, in the state told last.
     pub(super) fn known(&self) -> Vec<KnownExecutor> {
-        let mut known: HashMap<Pair, KnownExecutor> = HashMap::new();
+        let known = self.executors.iter().map(|(pair, running)| {
+            let (executor, framework) = (running.info.clone(), (*running.framework).clone());
+            (pair.clone(), KnownExecutor { executor, framework, tasks: Vec::new() })
+        });
+        let mut known: HashMap<Pair, KnownExecutor> = known.collect();
         for ((framework, _), task) in &self.tasks {
             let Some(executor) = &task.executor else { continue };
-            let pair = (framework.clone(), executor.clone());
-            let Some(running) = self.executors.get(&pair) else { continue };
-            let entry = known.entry(pair).or_insert_with(|| KnownExecutor {
-                executor: running.info.clone(),
-                framework: (*running.framework).clone(),
-                tasks: Vec::new(),
-            });
+            let Some(entry) = known.get_mut(&(framework.clone(), executor.clone())) else { continue };
             entry.tasks.push((task.info.clone(), self.told(task)));
         }
         known.into_values().collect()
@@ -162,6 +166,19 @@ impl SimAgent {
             ..TaskStatus::default()
         };
         task.updates.sent().cloned().unwrap_or_else(staging)
+    }
+
+    /// The framework is heard of no more; its executors that still have something to end, with the time that it takes.
+    pub(super) fn shut_down_framework(&mut self, id: &str) -> Vec<(Pair, Duration)> {
+        self.executors.retain(|(framework, _), executor| framework != id || !executor.running.is_empty());
+        let mut ending: HashMap<Pair, Duration> = HashMap::new();
+        for ((framework, _), task) in self.tasks.iter().filter(|((framework, _), task)| framework == id && !task.ended) {
+            let Some(executor) = &task.executor else { continue };
+            let longest = ending.entry((framework.clone(), executor.clone())).or_default();
+            *longest = task.time_to_end(None).max(*longest);
+        }
+        self.tasks.retain(|(framework, _), _| framework != id);
+        ending.into_iter().collect()
     }
 
     /// The last update of a task was acknowledged: the task is forgotten, and its executor with the last one.

@@ -1,5 +1,7 @@
 //! What the simulation waits for; one wheel for all agents.
 
+use super::agent::Pair;
+
 /// A task, wherever it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct TaskKey {
@@ -15,6 +17,8 @@ pub(super) enum Due {
     Step(TaskKey, Step),
     /// The head of a task's update stream was not acknowledged in time.
     Resend(TaskKey),
+    /// An executor of a framework that was shut down has ended.
+    Ended { agent: usize, executor: Pair },
     /// An agent's partition, or its recovery, is over.
     Return { agent: usize, absence: u64 },
 }

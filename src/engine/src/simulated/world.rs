@@ -103,13 +103,9 @@ impl World {
             Some(ToAgent::Acknowledge { framework_id, task_id, uuid }) => self.acknowledge(number, &framework_id, &task_id, &uuid),
             Some(ToAgent::ShutdownExecutor { framework_id, executor_id }) => self.shutdown_executor(number, &framework_id, &executor_id),
             Some(ToAgent::ShutdownFramework { framework_id }) => {
-                let Some(agent) = self.agents.get_mut(number) else { return };
-                agent.tasks.retain(|(framework, _), _| *framework != framework_id.value);
-                let ends = |(framework, _): &(String, String)| *framework == framework_id.value;
-                let ended: Vec<(String, String)> = agent.executors.keys().filter(|key| ends(key)).cloned().collect();
-                agent.executors.retain(|key, _| !ends(key));
-                for (framework, executor) in ended {
-                    self.executor_exited(number, framework, executor);
+                let ending = self.agents.get_mut(number).map(|agent| agent.shut_down_framework(&framework_id.value));
+                for (executor, after) in ending.into_iter().flatten() {
+                    self.timers.insert(Due::Ended { agent: number, executor }, after);
                 }
             }
             Some(ToAgent::CheckpointResources { resources }) => {
@@ -149,6 +145,11 @@ impl World {
         match due {
             Due::Step(key, step) => self.step(key, step),
             Due::Resend(key) => self.send_head(&key),
+            Due::Ended { agent, executor } => {
+                if self.agents.get_mut(agent).is_some_and(|agent| agent.executors.remove(&executor).is_some()) {
+                    self.executor_exited(agent, executor.0, executor.1);
+                }
+            }
             Due::Return { agent, absence } => {
                 if self.agents.get(agent).is_some_and(|known| !known.reachable && known.absence == absence) {
                     self.register(agent);
@@ -285,7 +286,7 @@ impl World {
     fn kill_softly(&mut self, key: &TaskKey, given: Option<Duration>) {
         let Some(task) = self.task(key).filter(|task| !task.ended && task.step < Step::Killing) else { return };
         task.step = Step::Killing;
-        let after = if task.script.ignore_kill { given.unwrap_or(task.script.grace) } else { task.script.stop };
+        let after = task.time_to_end(given);
         let told = task.framework.capabilities.iter().any(|capability| capability.r#type == Some(Capability::TaskKillingState.into()));
         if told {
             self.update(key, TaskState::TaskKilling, |status| status);

@@ -1,9 +1,11 @@
 //! What operators say of agents and machines: drained, deactivated, down for maintenance; and what of it outlives a restart.
 
+use std::time::{Duration, Instant};
+
 use http::StatusCode;
 use podium_engine::{Engine, Settings};
-use podium_proto::mesos::v1::TaskState;
 use podium_proto::mesos::v1::task_status::Reason;
+use podium_proto::mesos::v1::{DurationInfo, KillPolicy, TaskInfo, TaskState};
 use serde_json::{Value, json};
 
 use super::{QUIET, World, agents, engine};
@@ -87,7 +89,7 @@ async fn agents_stay_drained_and_deactivated_over_a_failover_and_a_restart() {
 }
 
 #[tokio::test]
-async fn an_agent_is_let_in_again_when_its_machine_is_up_also_after_a_restart() {
+async fn an_agent_registers_again_when_its_machine_is_up_also_after_a_restart() {
     let world = World::start(agents(2)).await;
     let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
     let agent = client.launch_one("t", &[]).await;
@@ -125,4 +127,42 @@ async fn an_agent_is_let_in_again_when_its_machine_is_up_also_after_a_restart() 
     client.accept(&[&offer], vec![group], 0.0).await;
     client.reach("again", TaskState::TaskRunning).await;
     second.shutdown().await;
+}
+
+/// What a task that ignores kills is granted.
+const GRACE: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn an_agent_whose_machine_is_up_again_registers_when_what_it_ran_has_ended() {
+    let world = World::start(agents(1)).await;
+    let mut client = Client::subscribe(world.address(), info_with_id("f")).await;
+    let offer = client.offer().await;
+    let grace_period = DurationInfo { nanoseconds: i64::try_from(GRACE.as_nanos()).unwrap() };
+    let task = TaskInfo {
+        kill_policy: Some(KillPolicy { grace_period: Some(grace_period) }),
+        ..a_task("t", &offer, &[("SIM_IGNORE_KILL", "true")])
+    };
+    client.accept(&[&offer], vec![client.group("e", vec![task])], 0.0).await;
+    client.reach("t", TaskState::TaskRunning).await;
+
+    let machines = json!([{ "hostname": offer.hostname, "ip": "127.0.0.1" }]);
+    let windows = json!([{ "machine_ids": machines, "unavailability": { "start": { "nanoseconds": 5 } } }]);
+    let schedule = json!({ "schedule": { "windows": windows } });
+    tell(&world.engine, json!({ "type": "UPDATE_MAINTENANCE_SCHEDULE", "update_maintenance_schedule": schedule })).await;
+    let started = Instant::now();
+    tell(&world.engine, json!({ "type": "START_MAINTENANCE", "start_maintenance": { "machines": machines } })).await;
+    assert_eq!(client.update().await.state, i32::from(TaskState::TaskLost));
+    client.offers.clear();
+    tell(&world.engine, json!({ "type": "STOP_MAINTENANCE", "stop_maintenance": { "machines": machines } })).await;
+    client.reconcile(&[("t", Some(&offer.agent_id.value))]).await;
+    let state = client.update().await.state;
+    let soon = started.elapsed() < GRACE;
+    assert!(!soon || state == i32::from(TaskState::TaskUnknown), "nobody may say that it has ended: {state}");
+
+    let again = client.offer().await;
+    assert!(started.elapsed() >= GRACE, "offered while the task may use what is offered");
+    assert_eq!((&again.agent_id, &again.resources), (&offer.agent_id, &offer.resources));
+    client.reconcile(&[("t", Some(&offer.agent_id.value))]).await;
+    assert_eq!(client.update().await.state, i32::from(TaskState::TaskGone));
+    world.stop().await;
 }
