@@ -209,9 +209,10 @@ impl World {
             }
             Happening::BringUp(number) => drop(self.state.stop_maintenance(&[machine(&agent(number))], now)),
             Happening::AnswerInverse { offer, refuse } => {
-                let asked = self.state.inverse_offers.values().map(|offer| (offer.id.clone(), offer.framework_id.value.clone()));
+                let asked = self.state.inverse_offers.iter().map(|(_, offer)| (offer.id.clone(), offer.framework_id.value.clone()));
                 if let Some((id, framework)) = pick(asked.collect(), offer) {
-                    self.state.answer_inverse_offers(&framework, &[id], Status::Accept, filters(refuse), now);
+                    let status = if refuse { Status::Decline } else { Status::Accept };
+                    self.state.answer_inverse_offers(&framework, &[id], status, filters(refuse), now);
                 }
             }
             Happening::Later { milliseconds } => {
@@ -466,7 +467,8 @@ impl World {
             assert_eq!(lost, None, "the master has lost sight of what ends on {id}");
             assert!(!out.ending.is_empty() || state.maintenance.is_down(&out.agent), "{id} waits for a machine that is up");
         }
-        for ((agent, framework), offer) in &state.inverse_offers {
+        assert!(state.inverse_offers.agree(), "a question cannot be answered");
+        for ((agent, framework), offer) in state.inverse_offers.iter() {
             let agent = state.agents.get(agent).filter(|agent| !state.deactivated.contains(&agent.id));
             let unavailability = agent.and_then(|agent| state.maintenance.unavailability(agent));
             assert_eq!(unavailability.as_ref(), Some(&offer.unavailability), "{framework} is asked about an agent that stays");
@@ -621,12 +623,12 @@ fn who_takes_a_subscription_over_is_asked_what_the_other_has_refused() {
     for happening in [Happening::Register(0), Happening::Subscribe(0), Happening::Schedule(1)] {
         world.happen(happening);
     }
-    assert_eq!(world.state.inverse_offers.len(), 1);
+    assert_eq!(world.state.inverse_offers.iter().count(), 1);
     world.happen(Happening::AnswerInverse { offer: 0, refuse: true });
-    assert_eq!(world.state.inverse_offers.len(), 0);
+    assert_eq!(world.state.inverse_offers.iter().count(), 0);
     world.happen(Happening::Subscribe(0));
     world.check();
-    assert_eq!(world.state.inverse_offers.len(), 1);
+    assert_eq!(world.state.inverse_offers.iter().count(), 1);
 }
 
 #[test]

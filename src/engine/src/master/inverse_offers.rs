@@ -1,7 +1,7 @@
 //! Inverse offers: a framework that uses, or is offered, something of an agent whose machine is to be taken down is asked
 //! whether that may be. Its answer is advice, which operators read in the status of the maintenance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use podium_proto::mesos::v1::allocator::{InverseOfferStatus, inverse_offer_status::Status};
 use podium_proto::mesos::v1::scheduler::{Event, event};
@@ -14,6 +14,52 @@ use super::state::{Now, State};
 
 /// Agent and framework: there is one at a time.
 pub(super) type Pair = (String, String);
+
+/// What is asked and not answered, found by whom it concerns and by its id.
+#[derive(Debug, Default)]
+pub(super) struct InverseOffers {
+    by_pair: BTreeMap<Pair, InverseOffer>,
+    by_id: HashMap<String, Pair>,
+}
+
+impl InverseOffers {
+    fn insert(&mut self, pair: Pair, offer: InverseOffer) {
+        self.by_id.insert(offer.id.value.clone(), pair.clone());
+        if let Some(before) = self.by_pair.insert(pair, offer) {
+            self.by_id.remove(&before.id.value);
+        }
+    }
+
+    fn remove(&mut self, pair: &Pair) -> Option<InverseOffer> {
+        let offer = self.by_pair.remove(pair)?;
+        self.by_id.remove(&offer.id.value);
+        Some(offer)
+    }
+
+    /// Whom the question with this id concerns.
+    fn find(&self, id: &OfferId) -> Option<&Pair> {
+        self.by_id.get(&id.value)
+    }
+
+    fn of_agent(&self, agent: &str) -> Vec<Pair> {
+        let from = self.by_pair.range((agent.to_owned(), String::new())..).map(|(pair, _)| pair);
+        from.take_while(|(of, _)| of == agent).cloned().collect()
+    }
+
+    fn of_framework(&self, framework: &str) -> Vec<Pair> {
+        self.by_pair.keys().filter(|(_, of)| of == framework).cloned().collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Pair, &InverseOffer)> {
+        self.by_pair.iter()
+    }
+
+    /// Whether either finds what the other does.
+    #[cfg(test)]
+    pub(super) fn agree(&self) -> bool {
+        self.by_pair.len() == self.by_id.len() && self.by_pair.iter().all(|(pair, offer)| self.find(&offer.id) == Some(pair))
+    }
+}
 
 impl State {
     /// Asks about these agents whomever it concerns and who has not been asked, or has answered long ago.
@@ -55,7 +101,7 @@ impl State {
                 || agent.offers.iter().any(|id| framework.offers.contains(id))
         };
         framework.stream.is_some()
-            && !self.inverse_offers.contains_key(&(agent.id.clone(), framework.id.clone()))
+            && !self.inverse_offers.by_pair.contains_key(&(agent.id.clone(), framework.id.clone()))
             && framework.inverse_filters.get(&agent.id).is_none_or(|until| *until <= now.instant)
             && uses()
     }
@@ -69,9 +115,8 @@ impl State {
         filters: Option<Filters>,
         now: Now,
     ) {
-        let theirs = |(pair, offer): (&Pair, &InverseOffer)| (pair.1 == framework_id && ids.contains(&offer.id)).then(|| pair.clone());
-        let answered: Vec<Pair> = self.inverse_offers.iter().filter_map(theirs).collect();
-        for pair in answered {
+        for id in ids {
+            let Some(pair) = self.inverse_offers.find(id).filter(|(_, framework)| framework == framework_id).cloned() else { continue };
             let Some(offer) = self.inverse_offers.remove(&pair) else { continue };
             let status = InverseOfferStatus { status: status.into(), framework_id: offer.framework_id, timestamp: now.time_info() };
             self.maintenance.note_answer(&pair.0, status);
@@ -92,9 +137,7 @@ impl State {
 
     /// Ends all that was asked about this agent, and tells whom it was asked.
     pub(super) fn rescind_inverse_offers_of(&mut self, agent_id: &str) {
-        let from = self.inverse_offers.range((agent_id.to_owned(), String::new())..).map(|(pair, _)| pair);
-        let of_agent: Vec<Pair> = from.take_while(|(agent, _)| agent == agent_id).cloned().collect();
-        for pair in of_agent {
+        for pair in self.inverse_offers.of_agent(agent_id) {
             let Some(offer) = self.inverse_offers.remove(&pair) else { continue };
             let rescind_inverse_offer = Some(event::RescindInverseOffer { inverse_offer_id: offer.id });
             let event = Event { r#type: Some(event::Type::RescindInverseOffer.into()), rescind_inverse_offer, ..Event::default() };
@@ -104,7 +147,9 @@ impl State {
 
     /// Ends all that this framework was asked; it is not told: it has no stream, or a new one.
     pub(super) fn withdraw_inverse_offers(&mut self, framework_id: &str) {
-        self.inverse_offers.retain(|(_, framework), _| framework != framework_id);
+        for pair in self.inverse_offers.of_framework(framework_id) {
+            self.inverse_offers.remove(&pair);
+        }
     }
 
     pub(super) fn forget_inverse_filters_of(&mut self, agent_id: &str) {

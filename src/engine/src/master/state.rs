@@ -11,13 +11,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use podium_proto::mesos::v1::scheduler::call;
-use podium_proto::mesos::v1::{Address, InverseOffer, MasterInfo, TimeInfo, master_info};
+use podium_proto::mesos::v1::{Address, MasterInfo, TimeInfo, master_info};
 use tokio::time::Instant;
 
 use super::agents::{Agent, Departed, ShutOut};
 use super::draining::Drain;
 use super::framework::{Completed, Frameworks};
-use super::inverse_offers::Pair;
+use super::inverse_offers::InverseOffers;
 use super::maintenance::Maintenance;
 use super::offers::{OfferRecord, Scalars};
 
@@ -152,7 +152,7 @@ pub(super) struct State {
     /// Agents from before the restart that this engine was started without.
     pub(super) dismissed: BTreeSet<String>,
     pub(super) offers: HashMap<String, OfferRecord>,
-    pub(super) inverse_offers: BTreeMap<Pair, InverseOffer>,
+    pub(super) inverse_offers: InverseOffers,
     pub(super) next_offer: u64,
     pub(super) next_framework: u64,
     /// Sum of all agents' totals, for dominant shares.
@@ -192,7 +192,7 @@ impl State {
             put_off_kills: Vec::new(),
             dismissed: BTreeSet::new(),
             offers: HashMap::new(),
-            inverse_offers: BTreeMap::new(),
+            inverse_offers: InverseOffers::default(),
             next_offer: 0,
             next_framework: 0,
             cluster: Scalars::default(),
