@@ -25,8 +25,9 @@ const FILE: &str = "master.json";
 const RETRY: Duration = Duration::from_millis(500);
 /// Tries between two words about it in the log.
 const SILENCE: u32 = 120;
-/// Of the file's layout.
-const VERSION: u32 = 1;
+/// Of the file's layout. Version 1 had nothing of what operators say of agents and machines, and who reads no more than that would
+/// write it away.
+const VERSION: u32 = 2;
 
 /// The file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -184,19 +185,40 @@ fn write(data_dir: &Path, kept: &Kept) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use podium_proto::mesos::v1::maintenance::Window;
+    use podium_proto::mesos::v1::{DrainConfig, DrainState};
+
     use super::*;
 
     #[tokio::test]
     async fn what_is_saved_is_read_again_and_what_is_broken_or_newer_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(load(folder.path()).await.unwrap(), Kept::default());
-        let kept = Kept::new(vec!["f".to_owned()], vec!["a".to_owned()], BTreeMap::from([("b".to_owned(), 7)]), vec![]);
+        let machine = MachineId { hostname: Some("m".to_owned()), ip: None };
+        let config = DrainConfig { max_grace_period: None, mark_gone: Some(true) };
+        let drain = DrainInfo { state: DrainState::Draining.into(), config };
+        let window = Window { machine_ids: vec![machine.clone()], ..Window::default() };
+        let before = Kept::new(vec!["f".to_owned()], vec!["a".to_owned()], BTreeMap::from([("b".to_owned(), 7)]), vec![]);
+        let kept = Kept {
+            draining_agents: BTreeMap::from([("a".to_owned(), AsJson(drain))]),
+            deactivated_agents: vec!["a".to_owned()],
+            schedule: AsJson(Schedule { windows: vec![window] }),
+            machines_down: vec![AsJson(machine)],
+            ..before.clone()
+        };
         let saver = Saver::start(folder.path().to_owned());
         saver.save(kept.clone());
         saver.finish().await;
         assert_eq!(load(folder.path()).await.unwrap(), kept);
-        for text in ["{", r#"{"version":2,"completed_frameworks":[],"agents":[],"unreachable_agents":{},"gone_agents":[]}"#] {
-            std::fs::write(folder.path().join(FILE), text).unwrap();
+        assert!(kept.version > 1, "who knows no more than version 1 has to refuse it");
+        let of_version = |version: u32| {
+            let rest = r#""completed_frameworks":["f"],"agents":["a"],"unreachable_agents":{"b":7},"gone_agents":[]"#;
+            format!(r#"{{"version":{version},{rest}}}"#)
+        };
+        std::fs::write(folder.path().join(FILE), of_version(1)).unwrap();
+        assert_eq!(load(folder.path()).await.unwrap(), Kept { version: 1, ..before });
+        for text in ["{".to_owned(), of_version(3)] {
+            std::fs::write(folder.path().join(FILE), &text).unwrap();
             assert!(load(folder.path()).await.is_err(), "{text}");
         }
     }
