@@ -2,7 +2,6 @@
 //! engines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use podium_e2e::wait::eventually;
 use serde_json::{Value, json};
@@ -20,8 +19,11 @@ fn instances_move_away_from_agents_that_are_taken_down_on_a_real_mesos() {
     taken_down(&Ground::real());
 }
 
-/// What a launch takes on a busy machine, and far less than any delay that a crash brings.
-const SOON: Duration = Duration::from_secs(20);
+/// An instance that counted as crashed would be launched again after an hour, when every wait here has long been given up.
+fn slow_after_a_crash(mut pod: Value) -> Value {
+    pod["scheduling"]["backoff"] = json!({ "backoff": 3600, "backoffFactor": 1.15, "maxLaunchDelay": 3600 });
+    pod
+}
 
 fn operate(ground: &Ground, call: &Value) -> Value {
     let answer = ground.master.call("POST", "/api/v1", Some(&call.to_string()));
@@ -63,7 +65,7 @@ fn schedule(ground: &Ground, machine: &Value, start: u64) {
 }
 
 fn taken_down(ground: &Ground) {
-    let mut moves = pod("/moves", 4, &marker(), &["exec sleep 3001"]);
+    let mut moves = slow_after_a_crash(pod("/moves", 4, &marker(), &["exec sleep 3001"]));
     // What is lost with a machine is waited for as long as this says: Mesos does not say that it is not coming back.
     moves["scheduling"]["unreachableStrategy"] = json!({ "inactiveAfterSeconds": 0, "expungeAfterSeconds": 0 });
     ground.api.create(&moves);
@@ -77,13 +79,11 @@ fn taken_down(ground: &Ground) {
     let other = untouched.values().next().unwrap().clone();
 
     let (id, _) = agent(ground, &drained);
-    let started = Instant::now();
     operate(ground, &json!({ "type": "DRAIN_AGENT", "drain_agent": { "agent_id": id, "max_grace_period": { "seconds": 2 } } }));
     let after = eventually("all instances run elsewhere", || {
         let after = placed(ground, "/moves", 4);
         if after.values().all(|agent| *agent == other) { Ok(after) } else { Err(format!("{after:?}")) }
     });
-    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     let kept = |placed: &BTreeMap<String, String>| placed.iter().filter(|(_, agent)| **agent == other).map(|(id, _)| id.clone()).collect();
     let (kept_before, all_after): (BTreeSet<String>, BTreeSet<String>) = (kept(&before), kept(&after));
     assert!(kept_before.is_subset(&all_after), "what ran elsewhere runs on: {before:?} {after:?}");
@@ -115,11 +115,9 @@ fn maintained(ground: &Ground, moves: &mut Value, full: &str, free: &str) {
     assert_eq!(placed_now.values().filter(|agent| *agent == free).count(), 2, "the new ones: {placed_now:?}");
 
     operate(ground, &json!({ "type": "START_MAINTENANCE", "start_maintenance": { "machines": [machine] } }));
-    let started = Instant::now();
     eventually("all instances run where the machine is up", || {
         let placed_now = placed(ground, "/moves", 7);
         if placed_now.values().all(|agent| agent == free) { Ok(()) } else { Err(format!("{placed_now:?}")) }
     });
-    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
     operate(ground, &json!({ "type": "STOP_MAINTENANCE", "stop_maintenance": { "machines": [machine] } }));
 }
