@@ -38,8 +38,12 @@ const NOTHING: &str = "nothing";
 /// What a deletion has to wait for.
 const DELETED_IN_QUARANTINE: &str =
     "quarantine: nothing is stopped until every unknown instance is settled; `podium get unknown` lists them";
-/// More warnings would not fit into an answer's head.
-const MAX_WARNINGS: usize = 16;
+/// Warnings of one answer, in bytes together: ordinary proxies take no longer heads. Kubernetes' bound, too.
+const MAX_WARNING_BYTES: usize = 4 * 1024;
+/// Warnings of one answer: several clients' libraries read no more than a hundred headers.
+const MAX_WARNINGS: usize = 64;
+/// Characters of a warning where not all fit in whole: of most, the path and that the field is unknown.
+const SHORT_WARNING: usize = 80;
 
 /// What is to be written, and what to answer when it is.
 #[derive(Debug)]
@@ -313,12 +317,21 @@ fn pushed(status: StatusCode, changed: Changed, deployment: Uuid, warnings: &[Wa
     answer
 }
 
-/// Warnings as headers tell them; of those that do not fit, the number.
-fn in_headers(warnings: &[Warning]) -> impl Iterator<Item = String> {
-    let more = warnings.len().saturating_sub(MAX_WARNINGS);
-    let more = (more > 0).then(|| format!("{more} further fields were read over"));
-    let told = warnings.iter().take(MAX_WARNINGS).map(Warning::to_string).chain(more);
-    told.map(|text| format!("299 podium {}", quoted(&text)))
+/// Warnings as headers tell them: in whole if all fit, else shortened; of those that do not fit even so, the number.
+fn in_headers(warnings: &[Warning]) -> Vec<String> {
+    let value = |text: &str| format!("299 podium {}", quoted(text));
+    let mut told: Vec<String> = warnings.iter().take(MAX_WARNINGS).map(|warning| value(&warning.to_string())).collect();
+    if told.iter().map(String::len).sum::<usize>() > MAX_WARNING_BYTES {
+        let short = |warning: &Warning| value(&warning.to_string().chars().take(SHORT_WARNING).collect::<String>());
+        let mut room = MAX_WARNING_BYTES;
+        let fits = |text: &String| room.checked_sub(text.len()).map(|left| room = left).is_some();
+        told = warnings.iter().take(MAX_WARNINGS).map(short).take_while(fits).collect();
+    }
+    let more = warnings.len() - told.len();
+    if more > 0 {
+        told.push(value(&format!("{more} further fields were read over")));
+    }
+    told
 }
 
 /// Names the deployment even when nothing is to be deployed: Marathon does, and who waits for its end finds it ended.
@@ -386,7 +399,10 @@ fn refused(error: &ReadError) -> Problem {
         ReadError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         ReadError::Invalid { violations, warnings } => {
             let problem = Problem::detailed(StatusCode::UNPROCESSABLE_ENTITY, error.headline(), details(violations));
-            in_headers(warnings).filter_map(|warning| HeaderValue::try_from(warning).ok()).fold(problem, |p, value| p.with(WARNING, value))
+            in_headers(warnings)
+                .into_iter()
+                .filter_map(|warning| HeaderValue::try_from(warning).ok())
+                .fold(problem, |p, value| p.with(WARNING, value))
         }
     }
 }

@@ -56,11 +56,30 @@ async fn the_headline_tells_structure_from_rules() {
 #[tokio::test]
 async fn of_many_unknown_fields_the_first_are_told_one_by_one_and_the_rest_by_number() {
     let world = World::new().await;
-    let unknown: String = (0..20).map(|n| format!("\"zz{n}\":1,")).collect();
-    let body = crate::world::pod("/a", 1).replacen("\"networks\"", &format!("{unknown}\"networks\""), 1);
+    let warned = async |id: &str, names: &[String]| {
+        let unknown: String = names.iter().map(|name| format!("\"{name}\":1,")).collect();
+        let body = crate::world::pod(id, 1).replacen("\"networks\"", &format!("{unknown}\"networks\""), 1);
+        let answer = world.push(Method::POST, "/v2/pods", &body).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.headers.get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = warned("/a", &(0..40).map(|n| format!("zz{n}")).collect::<Vec<_>>()).await;
+    assert_eq!(all.len(), 40, "{all:?}");
+    assert!(all[0].starts_with("299 podium \"/zz0: unknown field 'zz0'"), "{all:?}");
+    let many = warned("/b", &(0..100).map(|n| format!("z{n}")).collect::<Vec<_>>()).await;
+    let more = format!("299 podium \"{} further fields were read over\"", 101 - many.len());
+    assert!(many.len() <= 65 && many.last() == Some(&more), "{many:?}");
+    let long = warned("/c", &(0..40).map(|n| format!("{}{n}", "z".repeat(200))).collect::<Vec<_>>()).await;
+    assert!(long.len() == 40 && long.iter().map(String::len).sum::<usize>() < 4_200, "{long:?}");
+}
+
+#[tokio::test]
+async fn of_two_members_of_one_name_the_last_counts_and_that_is_told() {
+    let world = World::new().await;
+    let body = crate::world::pod("/a", 1).replacen("\"networks\"", "\"user\":\"one\",\"user\":\"two\",\"networks\"", 1);
+    let strict = world.push(Method::POST, "/v2/pods?strict=true", &body).await;
+    assert_eq!((strict.status, strict.json()["details"][0]["path"].as_str()), (422, Some("/user")), "{strict:?}");
     let answer = world.push(Method::POST, "/v2/pods", &body).await;
-    let warnings: Vec<_> = answer.headers.get_all("warning").iter().map(|value| value.to_str().unwrap()).collect();
-    assert_eq!((answer.status, warnings.len()), (201, 17), "{warnings:?}");
-    assert!(warnings[0].starts_with("299 podium \"/zz0: unknown field 'zz0'"), "{warnings:?}");
-    assert_eq!(warnings[16], "299 podium \"4 further fields were read over\"");
+    assert_eq!((answer.status, answer.json()["user"].as_str()), (201, Some("two")), "{answer:?}");
+    assert_eq!(answer.header("warning"), "299 podium \"/user: is given more than once; the last one counts\"");
 }

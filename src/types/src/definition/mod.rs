@@ -11,6 +11,7 @@
 //! ```
 
 mod change;
+mod document;
 mod nearest;
 mod read;
 mod rules;

@@ -6,8 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde_json::Value;
-
+use super::document::{self, Document};
 use super::walk::Findings;
 use super::{Constraint, PodDefinition, rules, schema};
 use crate::id::PodId;
@@ -166,7 +165,7 @@ pub fn read_as(json: &[u8], id: &PodId, present: Option<&PodDefinition>, setting
 /// not judged again, since they may have changed meanwhile; its version is kept.
 pub fn read_stored(json: &[u8]) -> Result<PodDefinition, ReadError> {
     let mut findings = Findings::default();
-    let definition = schema::pod(&parse(json)?, None, None, &mut findings);
+    let definition = schema::pod(&parse(json)?.value, None, None, &mut findings);
     let (violations, warnings) = findings.finish();
     // What a rule says is not asked here, though some are noticed while reading; but without its id it is no pod's.
     if violations.iter().any(|violation| violation.stage == Stage::Structure || violation.path == "/id") {
@@ -176,9 +175,10 @@ pub fn read_stored(json: &[u8]) -> Result<PodDefinition, ReadError> {
 }
 
 fn read_document(json: &[u8], id: Option<&PodId>, role: Option<&str>, settings: &Settings) -> Result<Reading, ReadError> {
-    let value = parse(json)?;
+    let document = parse(json)?;
     let mut findings = Findings::default();
-    let mut definition = schema::pod(&value, id, Some(settings), &mut findings);
+    let mut definition = schema::pod(&document.value, id, Some(settings), &mut findings);
+    document.twice.into_iter().for_each(|path| findings.warn(path, "is given more than once; the last one counts"));
     rules::judge(&definition, role, settings, &mut findings);
     match findings.finish() {
         (violations, warnings) if violations.is_empty() => {
@@ -195,12 +195,11 @@ fn collapse(constraints: &mut Vec<Constraint>) {
     constraints.retain(|constraint| seen.insert((constraint.field_name.clone(), constraint.operator.as_str(), constraint.value.clone())));
 }
 
-/// Parses JSON. Depth is bounded by the parser (128).
-fn parse(json: &[u8]) -> Result<Value, ReadError> {
+fn parse(json: &[u8]) -> Result<Document, ReadError> {
     if json.len() > MAX_BYTES {
         return Err(ReadError::TooLarge { size: json.len() });
     }
-    serde_json::from_slice(json).map_err(|error| {
+    document::parse(json).map_err(|error| {
         let place = format!(" at line {} column {}", error.line(), error.column());
         let text = error.to_string();
         ReadError::NotJson { message: text.strip_suffix(&place).unwrap_or(&text).to_owned(), line: error.line(), column: error.column() }
