@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -168,6 +169,15 @@ async fn connection(stream: TcpStream, peer: Peer, routes: Routes, tls: Option<&
     }
 }
 
+/// A request in absolute form (`GET http://host/path`) is for the host of its target, whatever `Host` says (RFC 9112, 3.2.2).
+fn named_by_target(request: &mut hyper::Request<hyper::body::Incoming>) {
+    let Some(authority) = request.uri().authority() else { return };
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    // What is no header names no host of ours.
+    let host = HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(""));
+    request.headers_mut().insert(HOST, host);
+}
+
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: Peer,
@@ -178,6 +188,7 @@ async fn serve(
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer);
+        named_by_target(&mut request);
         if request.uri().path_and_query().is_none() {
             // `CONNECT host:80`, `GET x`: no route of ours, and warp's filters panic without a path.
             *request.uri_mut() = http::Uri::from_static("/");

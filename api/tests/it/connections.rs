@@ -46,6 +46,21 @@ async fn a_client_that_ends_its_side_after_the_request_gets_its_answer() {
 }
 
 #[tokio::test]
+async fn the_host_of_a_target_in_absolute_form_counts() {
+    let world = World::new().await;
+    for (target, host, status) in [
+        ("http://evil.example/v2/pods", "localhost", "HTTP/1.1 421"),
+        ("http://me@evil.example:80/v2/pods", "localhost", "HTTP/1.1 421"),
+        ("http://localhost/v2/pods", "evil.example", "HTTP/1.1 200"),
+        ("http://127.0.0.1:1/v2/pods", "localhost", "HTTP/1.1 200"),
+    ] {
+        let stream = connect(&world, &format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        let answer = to_the_end(stream).await;
+        assert!(answer.starts_with(status), "{target}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_chunked_body_over_the_limit_is_refused_too() {
     let world = World::new().await;
     let head = "POST /v2/pods HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
