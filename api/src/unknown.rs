@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use http::{Method, StatusCode};
+use podium_controllers::gateway::FRAMEWORK_UNREADABLE;
 use podium_controllers::health;
 use podium_proto::records::order::Kind;
 use podium_proto::records::{Order, Quarantine, UnknownInstance};
@@ -156,8 +157,8 @@ pub struct Readiness {
     pub tasks: Vec<String>,
     /// Further instances, that are not listed.
     pub more: usize,
-    /// A line, if there are pods' records that can't be read.
-    pub unreadable: Option<String>,
+    /// A line for pods' records that can't be read, and one for the framework's.
+    pub unreadable: Vec<String>,
 }
 
 impl Readiness {
@@ -177,11 +178,16 @@ impl Readiness {
                 readiness.tasks.extend(task_ids(&id, one).into_iter().map(line));
             }
         }
-        readiness.unreadable = (count > 0).then(|| {
+        if count > 0 {
             let more = if count > unreadable.len() { format!(" and {} more", count - unreadable.len()) } else { String::new() };
             let keys = unreadable.join(", ");
-            format!("{keys}{more} can't be read by this version of Podium: the pods are left alone until it is upgraded, or the records are mended")
-        });
+            readiness.unreadable.push(format!(
+                "{keys}{more} can't be read by this version of Podium: the pods are left alone until it is upgraded, or the records are mended"
+            ));
+        }
+        if state.framework_is_unreadable() {
+            readiness.unreadable.push(FRAMEWORK_UNREADABLE.to_owned());
+        }
         readiness
     }
 }

@@ -58,6 +58,11 @@ async fn a_pod_whose_record_cannot_be_read_is_not_said_to_be_missing() {
     assert_eq!(world.get("/v2/pods/b").await.status, 404);
     let told = world.get("/readyz").await.text();
     assert!(told.starts_with("degraded\naccepted/a can't be read by this version of Podium: the pods are left alone"), "{told}");
+    let garbage = Group::global().then(Op::Put(Key::Framework, "\u{7f}garbage".into()));
+    let revision = world.store().await.commit(garbage).await.committed().unwrap().to_string();
+    world.send(Method::GET, "/v2/pods/b", &[("x-podium-min-revision", &revision)], "").await;
+    let told = world.get("/readyz").await.text();
+    assert!(told.lines().count() == 3 && told.contains("\nthe record of the framework (the key `framework`) can't be read"), "{told}");
 }
 
 #[tokio::test]

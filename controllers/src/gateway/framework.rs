@@ -84,7 +84,7 @@ pub(super) async fn identity(
         let (found, unreadable) =
             term.index.read(|state| (state.framework().map(|held| held.value.clone()), state.framework_is_unreadable()));
         if unreadable {
-            return Err(Failure("the framework record was written by a newer Podium and can't be read".to_owned()));
+            return Err(Failure(super::FRAMEWORK_UNREADABLE.to_owned()));
         }
         if let Some(framework) = found {
             return Ok(Identity { framework_id: framework.framework_id, cluster_id: framework.cluster_id, lease: term.lease });

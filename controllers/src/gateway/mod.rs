@@ -50,6 +50,10 @@ use tokio::sync::watch;
 pub use driver::run;
 pub use state::{GatewayState, UnknownTask};
 
+/// What is said while the store has a record of the framework that nobody here can read.
+pub const FRAMEWORK_UNREADABLE: &str = "the record of the framework (the key `framework`) can't be read by this version of Podium, and who we are \
+    to Mesos isn't guessed: start the newer version that wrote it, or put the record back from a snapshot";
+
 /// Name of its election, and in `--controllers`.
 pub const NAME: &str = "gateway";
 

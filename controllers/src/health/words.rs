@@ -337,7 +337,7 @@ pub(super) fn of_pod(view: &PodView, members: &[Member<'_>], now: i64) -> Vec<St
     let wanted = definition_in_force(view).filter(|_| is_active(view)).map_or(0, |definition| definition.scaling.instances as usize);
     let missing = wanted.saturating_sub(members.iter().filter(|member| member.counts()).count());
     if missing > 0 {
-        reasons.insert("is about to be created".to_owned(), missing);
+        reasons.insert("about to be created".to_owned(), missing);
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));

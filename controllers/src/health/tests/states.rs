@@ -193,7 +193,7 @@ fn instances_that_are_not_there_yet_are_told_of() {
     let mut view = pod(3);
     instance(&mut view, 1, running(Some(true)));
     let status = pod_status(&view, NOW).unwrap();
-    assert_eq!((status.status, status.message.unwrap().as_str()), (PodState::Degraded, "2 instances: is about to be created"));
+    assert_eq!((status.status, status.message.unwrap().as_str()), (PodState::Degraded, "2 instances: about to be created"));
 }
 
 #[test]

@@ -67,11 +67,10 @@ pub fn pods(pods: &[PodStatus], refused: &[Refused], paint: Paint) -> String {
 pub fn pod(pod: &PodStatus, paint: Paint) -> String {
     let since = pod.status_since.as_deref().map(|since| format!(" since {}", printable(since))).unwrap_or_default();
     let mut out = format!(
-        "{} is {}{since}, {} of {} instances stable, version {}\n",
+        "{} is {}{since}, {}, version {}\n",
         printable(&pod.id),
         paint.tone(&printable(&pod.status), tone(&pod.status)),
-        pod.stable(),
-        pod.spec.scaling.instances,
+        pod.count(),
         printable(pod.spec.version.as_deref().unwrap_or("-")),
     );
     if let Some(reason) = pod.reason() {

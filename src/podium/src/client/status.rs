@@ -198,6 +198,14 @@ impl PodStatus {
         self.instances.iter().filter(|instance| instance.status == "STABLE").count()
     }
 
+    /// How many instances are stable, and how many are wanted.
+    pub fn count(&self) -> String {
+        match (self.stable(), self.spec.scaling.instances) {
+            (stable, wanted) if stable as u64 > wanted => format!("{stable} instances stable, {wanted} wanted"),
+            (stable, wanted) => format!("{stable} of {wanted} instances stable"),
+        }
+    }
+
     /// How long nothing has changed, by the server's own clock; `None`: it does not say.
     pub fn stable_for(&self) -> Option<Duration> {
         let time = |text: &Option<String>| text.as_deref()?.parse::<Timestamp>().ok();

@@ -77,7 +77,7 @@ fn key(end: &Termination) -> (String, String) {
 /// Judges whether a pod has become stable: as many stable instances as wanted, and no deployment that still works on it.
 pub fn judge(status: &PodStatus, deploying: bool, ends: &mut Ends) -> Verdict {
     ends.note(status);
-    let count = format!("{} of {} instances stable", status.stable(), status.spec.scaling.instances);
+    let count = status.count();
     if status.status == "STABLE" && !deploying {
         let left = status.stable_for().map_or(Duration::ZERO, |time| ends.settled().saturating_sub(time));
         return match status.instances.is_empty() || left.is_zero() {
@@ -222,6 +222,9 @@ mod tests {
         let stable = status("STABLE", &[("a.1", "STABLE"), ("a.2", "STABLE")], &[]);
         assert_eq!(judge(&stable, false, &mut Ends::default()), Verdict::Done("/a is STABLE: 2 of 2 instances stable".to_owned()));
         assert_eq!(judge(&stable, true, &mut Ends::default()), Verdict::Waiting("/a is deploying: 2 of 2 instances stable".to_owned()));
+        let more = status("STABLE", &[("i1", "STABLE"), ("i2", "STABLE"), ("i3", "STABLE")], &[]);
+        let words = "/a is deploying: 3 instances stable, 2 wanted".to_owned();
+        assert_eq!(judge(&more, true, &mut Ends::default()), Verdict::Waiting(words));
     }
 
     #[test]
