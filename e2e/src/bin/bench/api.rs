@@ -37,13 +37,13 @@ pub(crate) fn under_load(podium: &Path, _: &Options) -> Vec<Figure> {
     let api = Api::new(&cluster);
     let mut figures = Vec::new();
 
-    let first = runtime.block_on(api.create(0..FEW));
+    runtime.block_on(api.fill(0..FEW));
     settle(&cluster);
     figures.extend(statuses_a_second(&runtime, &api));
-    figures.push(writes(&runtime, &api, &cluster, FEW));
+    let early = Writes::measured(&runtime, &api, &cluster, FEW);
+    figures.push(early.figure());
 
-    let from = FEW + WRITES;
-    runtime.block_on(api.fill(from..1_000));
+    runtime.block_on(api.fill(FEW + WRITES..1_000));
     settle(&cluster);
     let means: Vec<Duration> = (0..50).map(|_| runtime.block_on(api.timed(STATUSES)).whole).collect();
     let mean = means.iter().sum::<Duration>() / 50;
@@ -52,13 +52,9 @@ pub(crate) fn under_load(podium: &Path, _: &Options) -> Vec<Figure> {
         figure("GET ::status of 1,000 pods, SIMULATED agents, mean of 50", millis(mean), "< 60 ms", beside_ping(ping)).ratio(mean, ping),
     );
 
-    runtime.block_on(api.fill(1_000..MANY - FEW));
+    runtime.block_on(api.fill(1_000..MANY - WRITES));
     settle(&cluster);
-    let last = runtime.block_on(api.create(MANY - FEW..MANY));
-    let (early, late) = (median(first), median(last));
-    let what = format!("POST of the {MANY}th pod, median of the last {FEW}");
-    figures.push(figure(what, millis(late), "as the 100th", format!("of the first {FEW}: {}", millis(early))).ratio(late, early));
-    settle(&cluster);
+    figures.push(Writes::measured(&runtime, &api, &cluster, MANY - WRITES).beside(&early));
     figures.extend(large_listing(&runtime, &api, &cluster));
     drop(cluster);
     figures.push(large_pod(&runtime, podium));
@@ -78,21 +74,40 @@ fn statuses_a_second(runtime: &Runtime, api: &Api) -> Vec<Figure> {
     vec![figure(what, format!("{statuses:.0}"), "> 1,600", beside).ratio(share(statuses), share(pings))]
 }
 
-/// POST beside a put of the same size to the same store, in turn, each over one connection and alone: what the controllers
-/// write because of a POST is waited for, after puts as well, so that both find the machine in the same mood.
-fn writes(runtime: &Runtime, api: &Api, cluster: &Cluster, from: usize) -> Figure {
-    let bytes = sleeping_pod("/size", 1, &marker()).to_string().len();
-    let mut store = runtime.block_on(etcd::Putter::connect(&cluster.endpoints.etcd));
-    let (mut posts, mut puts) = (Vec::new(), Vec::new());
-    for number in from..from + WRITES {
-        posts.extend(runtime.block_on(api.create(number..number + 1)));
-        settle(cluster);
-        puts.push(runtime.block_on(store.put(bytes)));
-        settle(cluster);
+/// What POST costs beside a plain put, medians.
+struct Writes {
+    post: Duration,
+    put: Duration,
+}
+
+impl Writes {
+    /// POST beside a put of the same size to the same store, in turn, each over one connection and alone: what the controllers
+    /// write because of a POST is waited for, after puts as well, so that both find the machine in the same mood.
+    fn measured(runtime: &Runtime, api: &Api, cluster: &Cluster, from: usize) -> Self {
+        let bytes = sleeping_pod("/size", 1, &marker()).to_string().len();
+        let mut store = runtime.block_on(etcd::Putter::connect(&cluster.endpoints.etcd));
+        let (mut posts, mut puts) = (Vec::new(), Vec::new());
+        for number in from..from + WRITES {
+            posts.push(runtime.block_on(api.create(number)));
+            settle(cluster);
+            puts.push(runtime.block_on(store.put(bytes)));
+            settle(cluster);
+        }
+        Self { post: median(posts), put: median(puts) }
     }
-    let (post, put) = (median(posts), median(puts));
-    let what = format!("POST of a pod, SIMULATED agents, each alone, median of {WRITES}");
-    figure(what, millis(post), "< 2 x", format!("a put of its size to the same store, in turn: {}", millis(put))).ratio(post, put)
+
+    fn figure(&self) -> Figure {
+        let what = format!("POST of a pod, SIMULATED agents, each alone, median of {WRITES}");
+        let beside = format!("a put of its size to the same store, in turn: {}", millis(self.put));
+        figure(what, millis(self.post), "< 2 x", beside).ratio(self.post, self.put)
+    }
+
+    /// Of the last pods beside those of the first.
+    fn beside(&self, early: &Self) -> Figure {
+        let what = format!("POST of the {MANY}th pod, likewise");
+        let beside = format!("of the {FEW}th: {}; a put, now {} and then {}", millis(early.post), millis(self.put), millis(early.put));
+        figure(what, millis(self.post), "as the 100th", beside).ratio(self.post, early.post)
+    }
 }
 
 fn large_listing(runtime: &Runtime, api: &Api, cluster: &Cluster) -> Vec<Figure> {
@@ -177,15 +192,11 @@ impl Api {
         timed(&self.client, &self.url(path)).await
     }
 
-    /// Creates pods one after the other; how long each POST took.
-    async fn create(&self, numbers: std::ops::Range<usize>) -> Vec<Duration> {
-        let mut times = Vec::new();
-        for number in numbers {
-            let start = Instant::now();
-            self.post(number).await;
-            times.push(start.elapsed());
-        }
-        times
+    /// Creates a pod; how long the POST took.
+    async fn create(&self, number: usize) -> Duration {
+        let start = Instant::now();
+        self.post(number).await;
+        start.elapsed()
     }
 
     /// Creates pods, several at a time.
