@@ -201,8 +201,9 @@ fn plan(
         group = group.then(Op::Delete(Key::Deleted(view.id.clone())));
     }
     let kind = match (change, &in_force) {
-        (Change::Nothing | Change::SettingsOnly, _) => None,
-        (Change::ScaleOnly, _) => Some(DeploymentKind::Scale),
+        (Change::Nothing, _) => None,
+        (Change::SettingsOnly, _) => rest_of_deployment(view),
+        (Change::ScaleOnly, _) => rest_of_deployment(view).or(Some(DeploymentKind::Scale)),
         (Change::Config, Some(in_force)) if !in_force.deleting => Some(DeploymentKind::Restart),
         (Change::Config, _) => Some(DeploymentKind::Start),
     };
@@ -212,6 +213,16 @@ fn plan(
     }
     let deployment = kind.map(|_| deployment);
     Ok(PushPlan { group, version, config, deployment, change, definition: Arc::new(definition), json })
+}
+
+/// What is left to do of the running deployment for one that takes its place without another config: what is being replaced
+/// still is; of a pod that is being started, instances are still to come.
+fn rest_of_deployment(view: &PodView) -> Option<DeploymentKind> {
+    let running = view.deployment.as_ref()?;
+    Some(match DeploymentKind::try_from(running.value.kind) {
+        Ok(DeploymentKind::Restart) => DeploymentKind::Restart,
+        _ => DeploymentKind::Scale,
+    })
 }
 
 /// The definition is in force already: only that this spec was judged is new, and not even that if it is the same text.

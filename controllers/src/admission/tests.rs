@@ -491,6 +491,26 @@ fn a_deployment_of_another_pod_state_is_superseded() {
 }
 
 #[test]
+fn a_push_of_the_same_config_takes_the_running_deployment_s_place() {
+    let oldest = |text: String| text.replacen('{', r#"{"scheduling": {"killSelection": "OLDEST_FIRST"},"#, 1);
+    let mut world = World::new();
+    world.post(&spec(1, 32), false).unwrap();
+    for (text, kind) in [
+        (oldest(spec(1, 32)), DeploymentKind::Scale),
+        (oldest(spec(1, 64)), DeploymentKind::Restart),
+        (oldest(spec(2, 64)), DeploymentKind::Restart),
+        (spec(2, 64), DeploymentKind::Restart),
+    ] {
+        let before = world.accepted().version_ms;
+        world.put(&text);
+        world.settle();
+        let deployment = &world.view.deployment.as_ref().unwrap().value;
+        let of = (deployment.version_ms, deployment.previous_version_ms);
+        assert_eq!((world.deployment(), of), (Some(kind), (world.accepted().version_ms, before)), "{text}");
+    }
+}
+
+#[test]
 fn a_roll_back_never_returns_to_a_config_that_the_history_has_let_go_of() {
     let mut world = World::new();
     let first = world.post(&spec(1, 32), true).unwrap();
