@@ -87,18 +87,10 @@ async fn roll_back(api: &Api, pod: &PodId, id: &str, head: &Head) -> Result<Answ
     Ok(answer)
 }
 
-/// The change that leads back to where the deployment came from: what was created goes, all else becomes what it was. What came
-/// into force after it is nobody's to take back by this.
+/// The change that leads back to where the deployment came from: what was created goes, all else becomes what it was. Whatever came
+/// into force later took the deployment's place.
 fn plan_back(view: &PodView, id: &str, now: i64, new: Uuid) -> Result<push::Plan, Problem> {
     let held = running(view, id)?;
-    if let Some(newer) = view.accepted.as_ref().map(|held| held.value.version_ms).filter(|version| *version != held.value.version_ms) {
-        let message = format!(
-            "{} was changed again while this deployment runs, and rolling it back would lose version {}: PUT what should run",
-            view.id,
-            Version::from_millis(newer)
-        );
-        return Err(Problem::new(StatusCode::CONFLICT, message));
-    }
     let mut plan = match Kind::try_from(held.value.kind) {
         Ok(Kind::Start) => push::plan_end(view, now, new, true)?,
         Ok(Kind::Scale | Kind::Restart | Kind::Stop) => {

@@ -94,7 +94,7 @@ impl<'a> Target<'a> {
             Self::PrometheusMetrics => prometheus_metrics(api, head),
             Self::OpenApi => Ok(json_bytes(StatusCode::OK, openapi::document())),
             Self::Info => info(api, head),
-            Self::Leader => leader::get(api, head),
+            Self::Leader => leader::get(api),
             Self::Deployments => deployments::list(api, head),
             Self::Queue => queue::list(api, head),
             Self::Events => api.events.open(head),

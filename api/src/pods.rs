@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
-use http::header::ETAG;
+use http::header::{ETAG, IF_NONE_MATCH};
 use http::{Method, StatusCode};
 use podium_controllers::admission::{PlanError, is_active};
 use podium_store::Key;
@@ -13,7 +13,7 @@ use podium_types::id::{PodId, Version};
 use serde_json::json;
 
 use crate::access::Caller;
-use crate::answer::{Answer, Problem, REVISION, header, json_array, json_bytes, json_list, json_value};
+use crate::answer::{Answer, Problem, REVISION, empty, header, json_array, json_bytes, json_list, json_value};
 use crate::openapi::{self, route};
 use crate::path::{PathError, PodPath, Verb, parse};
 use crate::push::not_planned;
@@ -81,7 +81,7 @@ async fn dispatch(api: &Api, path: PodPath, head: &Head, body: Body) -> Result<A
                 (None, Verb::Definition) => Ok(all(api, &head.caller)),
                 (None, _) => Ok(all_status(api, &head.caller)),
                 (Some(id), Verb::Status) => status(api, &id),
-                (Some(id), Verb::Definition) => definition(api, &id),
+                (Some(id), Verb::Definition) => definition(api, &id, head),
                 (Some(id), Verb::Versions) => versions(api, &id),
                 (Some(id), Verb::Logs) => logs::read(api, &id, head).await,
                 (Some(id), Verb::Version(stamp)) => version(api, &id, &stamp),
@@ -115,6 +115,12 @@ pub(crate) fn nothing_of(state: &IndexState, id: &PodId) -> Problem {
 /// The entity tag of a pod: its version, which no two definitions share.
 pub(crate) fn etag(version: Version) -> String {
     format!("\"{version}\"")
+}
+
+/// Whether a tag names this version, or `*` any. A proxy that has packed an answer anew may have made its tag a weak one; that the
+/// pod is as it was is told by that, too.
+pub(crate) fn names_weakly(tag: &str, version: Version) -> bool {
+    tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag(version)
 }
 
 /// Reads under the index' lock, and stamps the answer with the revision that it is of.
@@ -164,10 +170,11 @@ fn status(api: &Api, id: &PodId) -> Result<Answer, Problem> {
     Ok(answer)
 }
 
-fn definition(api: &Api, id: &PodId) -> Result<Answer, Problem> {
+fn definition(api: &Api, id: &PodId, head: &Head) -> Result<Answer, Problem> {
     read(api, |state| {
         let (version, json) = state.pod(id).and_then(in_force).ok_or_else(|| nothing_of(state, id))?;
-        let mut answer = json_bytes(StatusCode::OK, json.clone());
+        let is_known = head.any_tag(IF_NONE_MATCH, |tag| names_weakly(tag, version)).unwrap_or(false);
+        let mut answer = if is_known { empty(StatusCode::NOT_MODIFIED) } else { json_bytes(StatusCode::OK, json.clone()) };
         header(&mut answer, ETAG, etag(version));
         Ok(answer)
     })

@@ -26,7 +26,7 @@ use crate::Api;
 use crate::answer::{Answer, CHANGE, DEPLOYMENT_ID, Problem, REVISION, empty, header, json_bytes};
 use crate::commit::{self, Written};
 use crate::dry_run::{self, Trial};
-use crate::pods::{etag, in_force};
+use crate::pods::{etag, in_force, names_weakly};
 use crate::request::{Body, Head};
 
 /// The query that asks what a change would do.
@@ -355,15 +355,9 @@ fn quoted(text: &str) -> String {
 /// Refuses when the pod is no longer what the client last saw, or is what it should not be.
 fn precondition(head: &Head, view: &PodView) -> Result<(), Problem> {
     let current = in_force(view).map(|(version, _)| version);
-    // A proxy that has packed an answer anew may have made its tag a weak one; that the pod is as it was is told by that, too.
     let matches = |tag: &str| current.is_some_and(|version| tag == "*" || tag == etag(version));
-    let weakly = |tag: &str| matches(tag.strip_prefix("W/").unwrap_or(tag));
-    // A tag that is no text is none of ours, and yet a condition.
-    let named = |name, matches: &dyn Fn(&str) -> bool| {
-        let values = head.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
-        values.flat_map(|value| value.split(',').map(str::trim)).map(matches).reduce(|one, other| one || other)
-    };
-    let failed = match (named(IF_MATCH, &matches), named(IF_NONE_MATCH, &weakly)) {
+    let weakly = |tag: &str| current.is_some_and(|version| names_weakly(tag, version));
+    let failed = match (head.any_tag(IF_MATCH, matches), head.any_tag(IF_NONE_MATCH, weakly)) {
         (Some(false), _) => "If-Match",
         (_, Some(true)) => "If-None-Match",
         _ => return Ok(()),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::access::Caller;
 use crate::answer::{MIN_REVISION, Problem};
@@ -42,6 +42,9 @@ fn parameter(pair: &str) -> Option<(String, String)> {
     Some((decode(key)?, decode(&value.replace('+', " "))?))
 }
 
+/// Characters of a content coding that an answer repeats.
+const LONGEST_CODING: usize = 40;
+
 impl Head {
     /// A request of somebody who is not known yet.
     pub fn new(method: Method, query: String, headers: HeaderMap) -> Self {
@@ -71,6 +74,13 @@ impl Head {
     /// A header as text; absent when it is missing or no text.
     pub fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether a header of entity tags names one that matches; `None`: there is no such header. A tag that is no text is none of
+    /// ours, and yet a condition.
+    pub fn any_tag(&self, name: HeaderName, matches: impl Fn(&str) -> bool) -> Option<bool> {
+        let values = self.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default());
+        values.flat_map(|value| value.split(',').map(str::trim)).map(matches).reduce(|one, other| one || other)
     }
 
     /// The revision that the client wants to see at least; 0 when it does not say.
@@ -115,6 +125,11 @@ impl Head {
 
     /// Collects the body, at most [`MAX_BODY`] bytes of it, whether its length was announced or not.
     pub async fn collect(&self, body: Body) -> Result<Bytes, Problem> {
+        if let Some(coding) = self.headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            let coding: String = String::from_utf8_lossy(coding.as_bytes()).chars().take(LONGEST_CODING).collect();
+            let message = format!("Unsupported Media Type: a body with `Content-Encoding: {coding}` isn't unpacked; send it as it is");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+        }
         let announced = self.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).unwrap_or(0);
         if announced > MAX_BODY as u64 {
             return Err(too_large());

@@ -32,7 +32,9 @@ impl fmt::Debug for Password {
 /// Reads a file of one line.
 pub(super) fn read(texts: &[Vec<u8>]) -> Result<Password, String> {
     let text = texts.first().map(|text| String::from_utf8_lossy(text)).unwrap_or_default();
-    Password::parse(text.trim_end_matches(['\r', '\n'])).ok_or_else(|| "it should hold one line `user:password`".to_owned())
+    let line = text.trim_end_matches(['\r', '\n']);
+    let is_one = !line.contains(['\r', '\n']);
+    Password::parse(line).filter(|_| is_one).ok_or_else(|| "it should hold one line `user:password`".to_owned())
 }
 
 #[cfg(test)]
@@ -48,6 +50,7 @@ mod tests {
             assert!(Password::parse(bad).is_none(), "{bad}");
         }
         assert!(read(&[b"me:secret\n".to_vec()]).unwrap().is(b"me:secret"));
+        assert!(read(&[b"me:secret\nyou:secret\n".to_vec()]).is_err());
         assert!(!read(&[b"hunter2\n".to_vec()]).unwrap_err().contains("hunter2"));
     }
 }

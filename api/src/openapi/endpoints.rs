@@ -183,7 +183,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
     Endpoint {
         path: "/v2/pods/{id}",
         operations: &[
-            get("A pod's definition.", &[], &[(200, "The definition in force.", Content::One("AnsweredPod"))], OF_A_POD),
+            get(
+                "A pod's definition.",
+                &[],
+                &[
+                    (200, "The definition in force.", Content::One("AnsweredPod")),
+                    (304, "It is what `If-None-Match` names.", Content::Nothing),
+                ],
+                OF_A_POD,
+            ),
             Operation {
                 method: "PUT",
                 summary: "Changes a pod, or creates it.",

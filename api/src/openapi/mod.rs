@@ -178,11 +178,14 @@ fn query(query: &Query) -> Value {
 
 fn headers(operation: &Operation) -> impl Iterator<Item = Value> {
     let header = |name: &str, about: &str| json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "description": about });
-    let conditions = [
+    let of_changes = [
         header("If-Match", "Only if this is the pod's `ETag`; `*`: only if the pod is there."),
         header("If-None-Match", "Only if this is not the pod's `ETag`; `*`: only if the pod is not there."),
     ];
-    conditions.into_iter().filter(|_| operation.refusals.contains(&412))
+    let of_reads = [header("If-None-Match", "If this is the pod's `ETag`, or `*`, the answer is 304 and has no body.")];
+    let changes = operation.refusals.contains(&412);
+    let reads = operation.answers.iter().any(|(status, ..)| *status == 304);
+    of_changes.into_iter().filter(move |_| changes).chain(of_reads.into_iter().filter(move |_| reads))
 }
 
 fn taken(takes: Takes) -> Option<Value> {
@@ -239,7 +242,7 @@ fn refusal(status: u16) -> &'static str {
         409 => "It is there already, or a deployment is running and `force` was not sent.",
         412 => "It is not what `If-Match` names, or what `If-None-Match` does.",
         413 => "The body is too large.",
-        415 => "The body is not `application/json`.",
+        415 => "The body is not `application/json`, or packed.",
         421 => "The server is not called by that name.",
         422 => "Every error, at its path.",
         502 => "The agent does not answer.",

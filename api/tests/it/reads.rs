@@ -44,6 +44,19 @@ async fn info_and_probes_answer_and_no_secret_is_among_them() {
 }
 
 #[tokio::test]
+async fn a_definition_that_the_reader_has_is_not_sent_again() {
+    let world = World::new().await;
+    let tag = world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await.header("etag").to_owned();
+    for (known, status) in [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("*".to_owned(), 304), ("\"x\"".to_owned(), 200)] {
+        let got = world.send(Method::GET, "/v2/pods/a", &[("if-none-match", &known)], "").await;
+        assert_eq!((got.status, got.header("etag"), got.text().is_empty()), (status, tag.as_str(), status == 304), "{known}");
+    }
+    world.push(Method::PUT, "/v2/pods/a?force=true", &pod("/a", 2)).await;
+    assert_eq!(world.send(Method::GET, "/v2/pods/a", &[("if-none-match", &tag)], "").await.status, 200);
+    assert_eq!(world.send(Method::GET, "/v2/pods/b", &[("if-none-match", "*")], "").await.status, 404);
+}
+
+#[tokio::test]
 async fn a_pod_whose_record_cannot_be_read_is_not_said_to_be_missing() {
     let world = World::new().await;
     world.push(Method::POST, "/v2/pods", &pod("/a", 1)).await;

@@ -103,6 +103,16 @@ async fn unknown_routes_and_methods_are_answered_in_json() {
 }
 
 #[tokio::test]
+async fn a_packed_body_is_refused_by_its_coding() {
+    let world = World::new().await;
+    let json = ("content-type", "application/json");
+    let packed = world.send(Method::POST, "/v2/pods", &[json, ("content-encoding", "gzip")], &pod("/a", 1)).await;
+    assert_eq!(packed.status, 415);
+    assert!(packed.message().contains("`Content-Encoding: gzip` isn't unpacked"), "{packed:?}");
+    assert_eq!(world.send(Method::POST, "/v2/pods", &[json, ("content-encoding", "identity")], &pod("/a", 1)).await.status, 201);
+}
+
+#[tokio::test]
 async fn a_web_page_cannot_reach_a_server_on_its_readers_machine() {
     let world = World::new().await;
     let rebound = world.send(Method::GET, "/v2/pods", &[("host", "evil.example:8080")], "").await;

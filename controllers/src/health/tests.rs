@@ -188,7 +188,7 @@ fn an_instance_that_waits_tells_what_for() {
     view.queue = Some(held(Queue { offers_seen: 9, refused, updated_ms: NOW - 1_000, ..Default::default() }));
     assert_eq!(
         seen(&view).1.unwrap(),
-        "waits for an offer: 9 seen until 2021-07-27T09:59:59.000Z, of no use are 2 agents with too few CPUs left (InsufficientCpus), 1 agent with a placement constraint not met (UnfulfilledConstraint)"
+        "waits for an offer: 9 seen until 2021-07-27T09:59:59.000Z, of no use: 2 agents with too few CPUs left (InsufficientCpus), 1 agent with a placement constraint not met (UnfulfilledConstraint)"
     );
     let status = pod_status(&view, NOW).unwrap();
     assert!(status.message.unwrap().starts_with("1 instance: waits for an offer"));

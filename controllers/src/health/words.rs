@@ -188,7 +188,7 @@ fn offers(queue: &Queue) -> String {
     if queue.refused.is_empty() {
         return if queue.offers_seen == 0 { "none has come yet".to_owned() } else { "none that came was free".to_owned() };
     }
-    let seen = format!("{} seen until {}, of no use are", queue.offers_seen, time(queue.updated_ms));
+    let seen = format!("{} seen until {}, of no use:", queue.offers_seen, time(queue.updated_ms));
     let mut refused: Vec<_> = queue.refused.iter().filter(|(_, count)| **count > 0).collect();
     refused.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let parts: Vec<String> = refused

@@ -38,8 +38,20 @@ pub struct AccessArgs {
     pub tls_key: Option<PathBuf>,
 
     /// Origins whose web pages may call the API, as `https://ui.example`; `*`: all pages may read.
-    #[arg(long, env = "PODIUM_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN[,ORIGIN…]")]
+    #[arg(long, env = "PODIUM_CORS_ORIGIN", value_delimiter = ',', value_name = "ORIGIN[,ORIGIN…]", value_parser = origin)]
     pub cors_origin: Vec<String>,
+}
+
+/// An origin as browsers send it; what else was given would never match.
+fn origin(text: &str) -> Result<String, String> {
+    let is_origin = |uri: &http::Uri| {
+        let web = matches!(uri.scheme_str(), Some("http" | "https"));
+        web && uri.authority().is_some_and(|authority| !authority.as_str().contains('@')) && uri.path() == "/" && uri.query().is_none()
+    };
+    match text == "*" || text.parse().is_ok_and(|uri| is_origin(&uri)) {
+        true => Ok(text.to_owned()),
+        false => Err("an origin is `https://host` or `http://host:port`, or `*` for all".to_owned()),
+    }
 }
 
 impl AccessArgs {
@@ -99,6 +111,17 @@ mod tests {
         args.judge(listen.parse().unwrap(), credentials.map(str::to_owned))
             .map(|config| config.is_open())
             .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_origin_that_no_browser_sends_is_refused() {
+        for good in ["*", "https://ui.example", "http://localhost:3000", "https://ui.example/", "https://a.example,http://[::1]:80"] {
+            assert!(judge(&["--cors-origin", good], "127.0.0.1:8080", None).is_ok(), "{good}");
+        }
+        for bad in ["ui.example", "https://", "https://ui.example/page", "ftp://ui.example", "https://me@ui.example", "null", ""] {
+            let refused = judge(&["--cors-origin", bad], "127.0.0.1:8080", None).unwrap_err();
+            assert!(refused.contains("an origin is"), "{bad}: {refused}");
+        }
     }
 
     #[test]
