@@ -163,8 +163,11 @@ fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
     match api.index.position().revision {
         0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
         _ if let Some(silence) = api.pulse.silence() => {
-            let message =
-                format!("the store has not answered for {} s: writes are refused, and what is read may be old", silence.as_secs());
+            let since = silence.lasts.as_secs();
+            let mut message = format!("the store has not answered for {since} s: writes are refused, and what is read may be old");
+            if head.caller.may_read_all() {
+                message.push_str(&format!(" ({})", silence.reason));
+            }
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message))
         }
         _ => {

@@ -128,6 +128,7 @@ async fn a_frozen_store_makes_the_server_unready_until_it_answers_again() {
     link.hold();
     let told = answers(&world, 1, "/readyz", 503).await;
     assert!(told.message().contains("the store has not answered for"), "{told:?}");
+    assert!(told.message().ends_with(')'), "the reason, for who may see everything: {told:?}");
     assert_eq!(world.send_to(1, Method::GET, "/livez", &[], "").await.status, 200);
     assert_eq!(world.send_to(1, Method::GET, "/v2/pods", &[], "").await.status, 200, "what was read can be read");
     link.mend();
