@@ -4,14 +4,13 @@
 //! the type PATH. One of the type MOUNT is a volume as a whole: its root, which is emptied when the volume is destroyed, and stays.
 //! An executor finds those that are among its resources in its sandbox, under their `container_path`. Which there are the master
 //! decides; the agent records it first, makes and removes folders then; when it starts, what is missing is made. Other users of the
-//! machine see nothing in them: whom a volume is given to passes through the folders around it, and nobody else into it. Who sees
-//! into the root of a MOUNT is for its operator to say.
+//! machine see nothing in them: whom a volume is given to passes through the folders around it, and nobody else into it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -123,6 +122,18 @@ impl Folder {
         Some(Self { role: resources::role(resource).to_owned(), id, disk: Disk::of(disk)? })
     }
 
+    /// Whether it is the root of a MOUNT in which there is nothing to be seen.
+    fn is_unused_mount(&self) -> io::Result<bool> {
+        let Disk::Mount(root) = &self.disk else { return Ok(false) };
+        let of_nobody = ["lost+found", GONE_FROM_MOUNT];
+        for entry in fs::read_dir(root)? {
+            if !of_nobody.iter().any(|name| entry.as_ref().is_ok_and(|entry| entry.file_name() == *name)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// As Mesos does: a role's `/` becomes a space, which no role has.
     fn path(&self, agent: &Path) -> Option<PathBuf> {
         if let Disk::Mount(root) = &self.disk {
@@ -153,7 +164,7 @@ impl Owner {
 pub(super) fn carry_out(agent: &Path, changes: &[Change]) {
     for change in changes {
         let (folder, done) = match change {
-            Change::Make(folder) => (folder, folder.path(agent).map(|path| make(folder, &path))),
+            Change::Make(folder) => (folder, folder.path(agent).map(|path| make(folder, &path).and_then(|()| take_mount(folder)))),
             Change::Remove(folder) => (folder, folder.path(agent).map(|path| remove(folder, agent, &path))),
         };
         if let Some(Err(error)) = done {
@@ -176,7 +187,9 @@ pub(super) fn restore(agent: &Path, has: &[Resource], checkpointed: &[Resource])
     let wanted: BTreeMap<PathBuf, Folder> =
         folders(checkpointed).into_iter().filter_map(|folder| Some((folder.path(agent)?, folder))).collect();
     for (path, folder) in &wanted {
-        if let Err(error) = make(folder, path) {
+        // A crash may have come between the record of a volume and its folder.
+        let take = || if folder.is_unused_mount()? { take_mount(folder) } else { Ok(()) };
+        if let Err(error) = make(folder, path).and_then(|()| take()) {
             tracing::error!(path = %path.display(), %error, "a persistent volume's folder can't be made");
         }
     }
@@ -206,6 +219,15 @@ fn make(folder: &Folder, path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         made => made,
     }
+}
+
+/// A MOUNT that becomes a volume is closed to others, and nobody's yet, whosever the last volume on it was.
+fn take_mount(folder: &Folder) -> io::Result<()> {
+    let Disk::Mount(root) = &folder.disk else { return Ok(()) };
+    if rustix::process::geteuid().is_root() {
+        chown(root, Some(0), Some(0))?;
+    }
+    fs::set_permissions(root, Permissions::from_mode(OWN))
 }
 
 /// Closes what an earlier podium made: folders, and volumes in them, that are open to everybody. That is so once, and as long as the
@@ -320,6 +342,8 @@ mod tests {
     use podium_proto::mesos::v1::{Volume, volume};
     use podium_proto::wire::resources::scalar_entry;
 
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn volume(role: &str, id: &str, at: &str) -> Resource {
@@ -427,6 +451,11 @@ mod tests {
             fs::create_dir(folder.join("more")).unwrap();
             fs::write(folder.join("more/data"), "x").unwrap();
         }
+        let mode = || fs::metadata(&mount).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), OWN, "closed at first");
+        fs::set_permissions(&mount, Permissions::from_mode(0o755)).unwrap();
+        restore(agent.path(), &known, &known).unwrap();
+        assert_eq!(mode(), 0o755, "and open as its owner wants");
         carry_out(agent.path(), &[&part, &whole].map(|volume| Change::Remove(Folder::of(volume).unwrap())));
         assert!(!path.join("volumes/roles/db").exists() && !mount.join("more").exists() && mount.is_dir());
         // What a crash has left there of a removal.
@@ -435,5 +464,10 @@ mod tests {
         }
         restore(agent.path(), &known, &[]).unwrap();
         assert!(!path.join(GONE).exists() && fs::read_dir(&mount).unwrap().next().is_none());
+        if rustix::process::geteuid().is_root() {
+            chown(&mount, Some(65_534), None).unwrap();
+        }
+        carry_out(agent.path(), &[Change::Make(Folder::of(&whole).unwrap())]);
+        assert_eq!((mode(), fs::metadata(&mount).unwrap().uid()), (OWN, rustix::process::geteuid().as_raw()), "the next one's alone");
     }
 }
