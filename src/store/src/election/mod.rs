@@ -269,7 +269,7 @@ impl Candidacy {
             revision => Compare::SameLife(self.key.clone(), revision),
         };
         let group = Group::global().when(same).then(Op::Delete(self.key.clone()));
-        Some(runtime.spawn(delete(self.store.clone(), group, self.lease.lost.clone())))
+        Some(runtime.spawn(delete(self.store.clone(), group, self.lease.clone())))
     }
 }
 
@@ -279,17 +279,21 @@ impl Drop for Candidacy {
     }
 }
 
-/// A key that stays would lead, and nobody behind it: so it is deleted, however long that takes, or goes with its lease.
-async fn delete(store: Store, group: Group, lease_lost: CancellationToken) {
+/// A key that stays would lead, and nobody behind it: so it is deleted, however long that takes, or goes with its lease. A store that
+/// refuses us, as after a change of our password, would keep the key for as long as the lease is kept alive.
+async fn delete(store: Store, group: Group, lease: Lease) {
     let mut backoff = Backoff::reconnect();
     loop {
         match store.commit(group.clone()).await {
             Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::NotLeader => return,
-            Outcome::Refused(reason) => tracing::warn!(reason, "the store refuses to delete our election key"),
+            Outcome::Refused(reason) => {
+                tracing::warn!(reason, "the store refuses to delete our election key: it is left to end with its lease");
+                lease.given_up.cancel();
+            }
             Outcome::Unknown { .. } => {}
         }
         tokio::select! {
-            () = lease_lost.cancelled() => return,
+            () = lease.lost.cancelled() => return,
             () = tokio::time::sleep(backoff.next_delay()) => {}
         }
     }

@@ -49,6 +49,8 @@ pub struct Lease {
     pub lost: CancellationToken,
     /// Told when something speaks against the lease: the store is then asked at once.
     pub(crate) doubt: Arc<Notify>,
+    /// Cancelled by who can't take back otherwise what rests on the lease: it is kept alive no more.
+    pub(crate) given_up: CancellationToken,
 }
 
 impl Session {
@@ -105,6 +107,10 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken, _ended: DropGuard) {
             shared.lease.send_replace(Some(lease.clone()));
             let stopped = tokio::select! {
                 () = stop.cancelled() => true,
+                () = lease.given_up.cancelled() => {
+                    tracing::warn!(lease = format!("{:x}", lease.id), "the lease is given up, and every leadership with it");
+                    false
+                }
                 reason = keep(&shared, held) => {
                     tracing::warn!(lease = format!("{:x}", lease.id), reason, "the lease is lost, and every leadership with it");
                     false
@@ -112,8 +118,10 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken, _ended: DropGuard) {
             };
             lease.lost.cancel();
             shared.lease.send_replace(None);
-            if stopped {
+            if stopped || lease.given_up.is_cancelled() {
                 revoke(&shared.store, lease.id).await;
+            }
+            if stopped {
                 return;
             }
         }
@@ -138,7 +146,8 @@ async fn grant(shared: &Shared) -> Option<Held> {
     match granted.await {
         Ok(granted) => {
             let ttl = seconds_of(granted.ttl());
-            let lease = Lease { id: granted.id(), lost: CancellationToken::new(), doubt: shared.doubt.clone() };
+            let (lost, given_up) = (CancellationToken::new(), CancellationToken::new());
+            let lease = Lease { id: granted.id(), lost, doubt: shared.doubt.clone(), given_up };
             Some(Held { lease, ttl, until: deadline(sent, ttl) })
         }
         Err(error) => {

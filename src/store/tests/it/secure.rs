@@ -3,12 +3,13 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions};
 use podium_store::{Election, Store, StoreConfig, StoreError, StoreTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
-use crate::harness::{LONG, Log, commit, create, indexed, pod, session, within};
+use crate::harness::{LONG, Log, commit, create, indexed, pod, session, short_session, within};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -97,12 +98,20 @@ impl Etcd {
         etcd
     }
 
+    /// Whom everything is allowed, as soon as users are asked for.
+    async fn root(&self) -> Client {
+        self.client(ConnectOptions::new().with_user("root", "root password")).await
+    }
+
     async fn admin(&self) -> Client {
+        self.client(ConnectOptions::new()).await
+    }
+
+    async fn client(&self, options: ConnectOptions) -> Client {
         let (certificate, key) = self.authority.sign(&["admin"]);
         let tls =
             TlsOptions::new().ca_certificate(Certificate::from_pem(self.authority.pem())).identity(Identity::from_pem(certificate, key));
-        let options = ConnectOptions::new().with_tls(tls);
-        Client::connect([&self.endpoint], Some(options)).await.unwrap()
+        Client::connect([&self.endpoint], Some(options.with_tls(tls))).await.unwrap()
     }
 
     fn config(&self) -> StoreConfig {
@@ -134,6 +143,24 @@ async fn everything_works_with_certificates_and_a_user_whose_token_runs_out() {
         etcd.log.says(&["deleted a simple token", "podium"]).await;
     }
     assert!(!leadership.lost().is_cancelled());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_password_was_changed_lets_go_and_another_leads() {
+    let etcd = Etcd::start().await;
+    let store = within(Store::connect(etcd.config())).await.unwrap();
+    let session = short_session(&store, "old password", Duration::from_secs(3));
+    let leadership = within(Election::new(&session, &indexed(&store).await, "scaling").campaign()).await;
+    let root = within(etcd.root()).await;
+    root.auth_client().user_change_password("podium", "new horse").await.unwrap();
+    let mut config = etcd.config();
+    config.user = Some(("podium".to_owned(), "new horse".to_owned()));
+    let renewed = within(Store::connect(config)).await.unwrap();
+    let next = short_session(&renewed, "new password", Duration::from_secs(3));
+    let successor = Election::new(&next, &indexed(&renewed).await, "scaling");
+    within(leadership.resign()).await;
+    within(successor.campaign()).await;
+    within(session.close()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
