@@ -124,8 +124,16 @@ impl Listener {
         beat: &mut Interval,
     ) -> Result<(), Ended> {
         let shared = Arc::clone(&self.events.shared);
-        if let Err(behind) = shared.index.wait_for(last.revision - 1, shared.catch_up).await {
-            let reason = format!("this server knows the store up to revision {} only: was it restored?", behind.reached.revision);
+        let known = last.revision - 1;
+        if shared.index.position().revision < known {
+            // Is it this server that is behind, or has the store gone back? That is asked at once, before its writes go past the id.
+            let newest = shared.store.revision().await.unwrap_or(known);
+            if newest < known {
+                return self.gap(last, after, &format!("the store is at revision {newest}: was it restored?")).await;
+            }
+        }
+        if let Err(behind) = shared.index.wait_for(known, shared.catch_up).await {
+            let reason = format!("this server knows the store up to revision {} only", behind.reached.revision);
             return self.gap(last, after, &reason).await;
         }
         if self.events.named().id(after.place) != after {

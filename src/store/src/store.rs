@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, LeaseClient, TlsOptions, Txn, WatchClient};
+use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, LeaseClient, TlsOptions, Txn, WatchClient};
 use tokio::sync::OnceCell;
 use tonic::Code;
 
@@ -132,6 +132,14 @@ impl Store {
             create_revision: kv.create_revision,
             value: kv.value.into(),
         }))
+    }
+
+    /// The revision of the store itself, as a majority of the members knows it now: an index may be behind.
+    pub async fn revision(&self) -> Result<i64, StoreError> {
+        let mut kv = self.kv().await?;
+        let options = GetOptions::new().with_count_only();
+        let response = self.answer(kv.get(self.inner.keys.encode(&Key::Framework), Some(options))).await?;
+        Ok(response.header().map_or(0, etcd_client::ResponseHeader::revision))
     }
 
     /// Commits one group at once and by itself, fenced by nothing but its own conditions: for the API's writes.

@@ -74,6 +74,8 @@ fn definition(instances: u32, value: &str) -> Value {
 }
 
 fn put(place: &Place, instances: u32, value: &str) {
+    // A pod is stable a moment before its deployment ends.
+    place.api.deployed();
     let answer = place.api.call("PUT", &format!("/v2/pods{POD}"), Some(&definition(instances, value).to_string()));
     assert!(matches!(answer.status, 200 | 201), "{}", answer.body);
 }
