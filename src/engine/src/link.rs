@@ -16,12 +16,15 @@ pub const LINK_CAPACITY: usize = 4096;
 /// From the master to one agent.
 #[derive(Debug)]
 pub enum ToAgent {
-    /// Launch a task group under a new executor. The agent always answers with status updates.
+    /// Launch a task group. The agent always answers with status updates.
     RunTaskGroup {
         /// The framework as of its latest subscription.
         framework: Box<FrameworkInfo>,
-        /// The executor to start.
+        /// What is to run it.
         executor: Box<ExecutorInfo>,
+        /// The executor is a new one for the master. An agent that starts none tells its end all the same, since the master counts its
+        /// resources as used until then.
+        launch_executor: bool,
         /// Its tasks, each already validated.
         group: TaskGroupInfo,
     },

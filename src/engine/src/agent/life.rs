@@ -6,7 +6,7 @@ use std::{
 };
 
 use podium_proto::mesos::v1::{
-    AgentId, ContainerId, ExecutorInfo, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId, TaskState,
+    AgentId, ContainerId, ExecutorId, ExecutorInfo, FrameworkId, FrameworkInfo, KillPolicy, TaskGroupInfo, TaskId, TaskState,
     executor::{Event, event},
     framework_info::capability,
     task_status::Reason,
@@ -81,7 +81,7 @@ pub(super) fn event(kind: event::Type) -> Event {
 
 impl Owner {
     /// Records a group; its executor is started when that is durable.
-    pub fn run_group(&mut self, framework: FrameworkInfo, executor: ExecutorInfo, group: TaskGroupInfo) {
+    pub fn run_group(&mut self, framework: FrameworkInfo, executor: ExecutorInfo, launch_executor: bool, group: TaskGroupInfo) {
         let Some(framework_id) = framework.id.as_ref().or(executor.framework_id.as_ref()).map(|id| id.value.clone()) else {
             tracing::error!("the master sent a task group of a framework without an id");
             return;
@@ -98,15 +98,18 @@ impl Owner {
         if names.into_iter().any(|name| !names_a_folder(name)) {
             tracing::error!(executor = key.executor, "the master sent a task group with an id that it should have refused");
             for task in keys {
-                self.refuse(task, &Verdict::new(TaskState::TaskError, Reason::TaskGroupInvalid, "an id of the group cannot name a folder"));
+                let verdict = Verdict::new(TaskState::TaskError, Reason::TaskGroupInvalid, "an id of the group cannot name a folder");
+                self.refuse(task, None, &verdict);
             }
             return;
         }
-        if self.executors.contains_key(&key) || self.stopping.is_some() {
-            let state = dropped(Some(&framework));
-            let why = "the agent starts one executor for each task group, and this executor id has been used or the agent is stopping";
+        if let Some(why) = self.no_place_for_group(&key, launch_executor) {
+            if launch_executor {
+                self.tell_exited(&key, -1);
+            }
+            let verdict = Verdict::new(dropped(Some(&framework)), Reason::ExecutorTerminated, why);
             for task in keys {
-                self.refuse(task, &Verdict::new(state, Reason::ExecutorTerminated, why));
+                self.refuse(task, Some(&key), &verdict);
             }
             return;
         }
@@ -120,10 +123,22 @@ impl Owner {
         self.executors.insert(key, Executor::new(record, Life::Launching));
     }
 
-    /// Answers for a task that will never run here.
-    pub fn refuse(&mut self, key: TaskKey, verdict: &Verdict) {
+    /// Why a group can't be run; in Mesos' words, but that a real agent gives a group to an executor that runs another.
+    fn no_place_for_group(&self, key: &Key, launch_executor: bool) -> Option<&'static str> {
+        match (launch_executor, self.executors.contains_key(key)) {
+            _ if self.stopping.is_some() => Some("the agent is stopping"),
+            // It has ended, and is kept for its tasks' updates.
+            (true, true) => Some("Master wants to launch executor, but one already exists"),
+            (false, false) => Some("No executor is expected to launch and there is none running"),
+            (false, true) => Some("the agent starts one executor for each task group, and this one has been given its own"),
+            (true, false) => None,
+        }
+    }
+
+    /// Answers for a task that will never run here, under this executor if it was to be run by one.
+    pub fn refuse(&mut self, key: TaskKey, executor: Option<&Key>, verdict: &Verdict) {
         self.tasks.entry(key.clone()).or_insert_with(|| Task { executor: None, stream: Stream::default(), retry: None });
-        self.report(&key, verdict);
+        self.report_under(&key, executor, verdict);
     }
 
     /// Has the process of a recorded executor started.
@@ -241,7 +256,7 @@ impl Owner {
         let task = TaskKey { framework, task };
         let Some(known) = self.tasks.get(&task) else {
             let state = dropped(self.frameworks.get(&task.framework));
-            self.refuse(task, &Verdict::new(state, Reason::ExecutorTerminated, "the agent knows no such task"));
+            self.refuse(task, None, &Verdict::new(state, Reason::ExecutorTerminated, "the agent knows no such task"));
             return;
         };
         if known.stream.latest().is_some_and(is_terminal) {
@@ -370,12 +385,7 @@ impl Owner {
         for task in self.live_tasks(key) {
             self.report(&task, &verdict);
         }
-        self.tell(FromAgent::ExecutorExited {
-            agent_id: self.agent_id.clone(),
-            framework_id: podium_proto::mesos::v1::FrameworkId { value: key.framework.clone() },
-            executor_id: podium_proto::mesos::v1::ExecutorId { value: key.executor.clone() },
-            status,
-        });
+        self.tell_exited(key, status);
         self.sandboxes.ended(sandbox);
         self.forget_if_over(key);
         if self.awaited.remove(key) && self.awaited.is_empty() {
@@ -402,6 +412,13 @@ impl Owner {
         self.executors.remove(key);
         self.batch.delete(Table::Executors, key.bytes());
         self.batch.delete(Table::Processes, key.bytes());
+    }
+
+    /// Of an executor that has ended, or that was never started; -1 when nobody can say how.
+    pub fn tell_exited(&mut self, key: &Key, status: i32) {
+        let framework_id = FrameworkId { value: key.framework.clone() };
+        let executor_id = ExecutorId { value: key.executor.clone() };
+        self.tell(FromAgent::ExecutorExited { agent_id: self.agent_id.clone(), framework_id, executor_id, status });
     }
 
     /// To the master, once it knows us.

@@ -267,7 +267,9 @@ impl Owner {
 
     fn word(&mut self, word: ToAgent) {
         match word {
-            ToAgent::RunTaskGroup { framework, executor, group } => self.run_group(*framework, *executor, group),
+            ToAgent::RunTaskGroup { framework, executor, launch_executor, group } => {
+                self.run_group(*framework, *executor, launch_executor, group);
+            }
             ToAgent::KillTask { framework_id, task_id, kill_policy } => self.kill_task(framework_id.value, task_id.value, kill_policy),
             ToAgent::Acknowledge { framework_id, task_id, uuid } => {
                 self.acknowledge(&TaskKey { framework: framework_id.value, task: task_id.value }, &uuid);

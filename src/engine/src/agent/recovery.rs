@@ -208,12 +208,7 @@ impl Owner {
             self.forward(&key);
         }
         for key in dead {
-            self.tell(FromAgent::ExecutorExited {
-                agent_id: self.agent_id.clone(),
-                framework_id: podium_proto::mesos::v1::FrameworkId { value: key.framework.clone() },
-                executor_id: podium_proto::mesos::v1::ExecutorId { value: key.executor.clone() },
-                status: -1,
-            });
+            self.tell_exited(&key, -1);
         }
     }
 

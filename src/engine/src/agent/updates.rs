@@ -26,12 +26,18 @@ use crate::{
 impl Owner {
     /// A status of the agent's own making.
     pub fn report(&mut self, key: &TaskKey, verdict: &Verdict) {
+        let executor = self.tasks.get(key).and_then(|task| task.executor.clone());
+        self.report_under(key, executor.as_ref(), verdict);
+    }
+
+    /// As [`Owner::report`], of a task that was to be run by this executor.
+    pub fn report_under(&mut self, key: &TaskKey, executor: Option<&Key>, verdict: &Verdict) {
         let status = TaskStatus {
             task_id: TaskId { value: key.task.clone() },
             state: verdict.state.into(),
             message: Some(verdict.message.clone()),
             agent_id: Some(self.agent_id.clone()),
-            executor_id: self.tasks.get(key).and_then(|task| task.executor.as_ref()).map(|key| ExecutorId { value: key.executor.clone() }),
+            executor_id: executor.map(|key| ExecutorId { value: key.executor.clone() }),
             source: Some(Source::Agent.into()),
             reason: Some(verdict.reason.into()),
             uuid: Some(Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes())),

@@ -3,7 +3,7 @@
 use podium_proto::mesos::v1::offer::{Operation, operation};
 use podium_proto::mesos::v1::scheduler::call;
 use podium_proto::mesos::v1::task_status::Reason;
-use podium_proto::mesos::v1::{ExecutorInfo, Filters, OfferId, OperationState, OperationStatus, TaskInfo, TaskState};
+use podium_proto::mesos::v1::{Filters, OfferId, OperationState, OperationStatus, TaskGroupInfo, TaskInfo, TaskState};
 
 use super::agents::ExecutorRecord;
 use super::framework::{filter_duration, update};
@@ -171,19 +171,9 @@ impl State {
             agent.tasks.entry(framework_id.to_owned()).or_default().insert(task.task_id.value.clone());
             framework.tasks.insert(task.task_id.value.clone(), record);
         }
-        let info = Box::new(framework.info.clone());
-        self.send_group(info, executor, tasks, &bundle.agent);
-    }
-
-    fn send_group(
-        &mut self,
-        framework: Box<podium_proto::mesos::v1::FrameworkInfo>,
-        executor: ExecutorInfo,
-        tasks: Vec<TaskInfo>,
-        agent_id: &str,
-    ) {
-        let group = podium_proto::mesos::v1::TaskGroupInfo { tasks };
-        self.must_send(agent_id, ToAgent::RunTaskGroup { framework, executor: Box::new(executor), group });
+        let launch_executor = executor_is_new || single_rules::is_command_executor(&executor);
+        let (framework, executor) = (Box::new(framework.info.clone()), Box::new(executor));
+        self.must_send(&bundle.agent, ToAgent::RunTaskGroup { framework, executor, launch_executor, group: TaskGroupInfo { tasks } });
     }
 
     fn return_rest(&mut self, framework_id: &str, bundle: Bundle, filters: Option<Filters>, now: Now) {

@@ -328,7 +328,7 @@ impl World {
                 if let ToAgent::CheckpointResources { resources } = &message {
                     self.checkpointed.insert(agent.to_owned(), resources.clone());
                 }
-                if let ToAgent::RunTaskGroup { framework, executor, group } = message {
+                if let ToAgent::RunTaskGroup { framework, executor, group, .. } = message {
                     let staging = |task: &TaskInfo| TaskStatus {
                         task_id: task.task_id.clone(),
                         state: TaskState::TaskStaging.into(),

@@ -98,7 +98,7 @@ impl World {
         match message {
             // The master has forgotten the agent: it is a new one.
             None => self.register(number),
-            Some(ToAgent::RunTaskGroup { framework, executor, group }) => self.launch(number, *framework, *executor, group),
+            Some(ToAgent::RunTaskGroup { framework, executor, group, .. }) => self.launch(number, *framework, *executor, group),
             Some(ToAgent::KillTask { framework_id, task_id, kill_policy }) => self.kill(number, framework_id, task_id, kill_policy),
             Some(ToAgent::Acknowledge { framework_id, task_id, uuid }) => self.acknowledge(number, &framework_id, &task_id, &uuid),
             Some(ToAgent::ShutdownExecutor { framework_id, executor_id }) => self.shutdown_executor(number, &framework_id, &executor_id),

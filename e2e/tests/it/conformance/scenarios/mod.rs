@@ -111,6 +111,7 @@ pub const AGENT: &[Scenario] = scenarios! {
         shut_down_with_their_executor,
         unacknowledged_and_asked_for,
         used_ids,
+        executor_ids_of_executors_that_ended,
         as_operators_see_them;
     reservations:
         a_volume_outlives_its_tasks;

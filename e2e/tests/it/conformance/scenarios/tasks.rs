@@ -149,6 +149,35 @@ pub async fn used_ids(stage: &mut Stage) {
     framework.teardown().await;
 }
 
+/// The executor of a first task has ended, and its agent keeps it: that end is not acknowledged.
+pub async fn executor_ids_of_executors_that_ended(stage: &mut Stage) {
+    stage.names.left_out = ADDRESSES.to_vec();
+    let (mut framework, _) = start(stage, own_info(), &[("a", "true")]).await;
+    let (mut end, mut failure) = (Value::Null, Value::Null);
+    while end.is_null() || failure.is_null() {
+        let mut event = framework.events(1).await.remove(0);
+        let status = event["update"]["status"].take();
+        match status["state"].as_str() {
+            None => failure = event,
+            Some("TASK_FINISHED") => end = status,
+            _ => framework.acknowledge(&status).await,
+        }
+    }
+    let offer = stage.offers(&mut framework, 1).await.remove(0);
+    let group = launch_group(executor("executor-a", &framework.id), vec![command("b", &offer, "sleep 1000")]);
+    framework.accept(&[&offer], vec![group]).await;
+    let mut events = framework.events(2).await;
+    events.sort_by_key(|event| event["type"].to_string());
+    stage.told("launched under its id", json!(events));
+    let shown = stage.operate(json!({ "type": "GET_EXECUTORS" })).await.json();
+    let ours = shown["get_executors"]["executors"].as_array().into_iter().flatten();
+    let ours = ours.filter(|entry| entry.to_string().contains(&framework.id)).count();
+    stage.told("executors that operators see then", json!(ours));
+    framework.acknowledge(&events[1]["update"]["status"]).await;
+    framework.acknowledge(&end).await;
+    framework.teardown().await;
+}
+
 pub async fn as_operators_see_them(stage: &mut Stage) {
     stage.names.left_out = ADDRESSES.to_vec();
     let labels = json!({ "labels": { "labels": [{ "key": "k", "value": "v" }] } });

@@ -266,6 +266,25 @@ async fn a_named_user_is_switched_to_by_root_and_refused_to_others() {
     assert_eq!(fs::read_to_string(rig.task_sandbox("e", "t").join("stdout")).unwrap(), "65534\ndone\n");
 }
 
+/// For the master it is a new executor, whose resources are used until it has exited.
+#[tokio::test]
+async fn a_group_whose_executor_id_is_still_in_use_is_refused_together_with_its_executor() {
+    let mut rig = Rig::new().await;
+    rig.acknowledge = false;
+    rig.launch("e", vec![task("t", "true")]).await;
+    assert_eq!(rig.exited("e").await, 0);
+    rig.exits.clear();
+    rig.launch("e", vec![task("again", "true")]).await;
+    assert_eq!(rig.exited("e").await, -1);
+    let end = rig.until("again", TaskState::TaskDropped).await;
+    assert_eq!(end.executor_id.map(|id| id.value).as_deref(), Some("e"));
+    rig.exits.clear();
+    rig.launch_under("unknown", false, vec![task("lost", "true")]).await;
+    let end = rig.until("lost", TaskState::TaskDropped).await;
+    assert_eq!(end.message.as_deref(), Some("No executor is expected to launch and there is none running"));
+    assert_eq!(rig.exits, [], "it was none of the master's new ones");
+}
+
 #[tokio::test]
 async fn a_group_that_is_sent_twice_runs_once() {
     let mut rig = Rig::new().await;

@@ -243,7 +243,7 @@ async fn the_end_of_an_executor_touches_no_executor_of_another_framework_that_be
     let theirs = ExecutorInfo { framework_id: other.id.clone(), ..executor("e") };
     rig.launch("e", vec![task("ours", "exec sleep 1000")]).await;
     let group = TaskGroupInfo { tasks: vec![task("theirs", "exec sleep 2000")] };
-    rig.send(ToAgent::RunTaskGroup { framework: Box::new(other.clone()), executor: Box::new(theirs), group }).await;
+    rig.send(ToAgent::RunTaskGroup { framework: Box::new(other.clone()), executor: Box::new(theirs), launch_executor: true, group }).await;
     // Its updates are another framework's to acknowledge: the container itself tells that it runs.
     let marked = || rig.processes().into_iter().find_map(|(pid, line)| (line == "sleep 2000").then_some(pid));
     let running = eventually("the other framework's container", marked).await;

@@ -167,12 +167,13 @@ impl Rig {
     }
 
     pub async fn launch(&self, id: &str, tasks: Vec<TaskInfo>) {
-        self.send(ToAgent::RunTaskGroup {
-            framework: Box::new(framework()),
-            executor: Box::new(executor(id)),
-            group: TaskGroupInfo { tasks },
-        })
-        .await;
+        self.launch_under(id, true, tasks).await;
+    }
+
+    /// As [`Rig::launch`]; the executor may be one that this master believes to be running.
+    pub async fn launch_under(&self, id: &str, launch_executor: bool, tasks: Vec<TaskInfo>) {
+        let (framework, executor) = (Box::new(framework()), Box::new(executor(id)));
+        self.send(ToAgent::RunTaskGroup { framework, executor, launch_executor, group: TaskGroupInfo { tasks } }).await;
     }
 
     pub async fn send(&self, word: ToAgent) {
