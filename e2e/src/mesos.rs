@@ -109,7 +109,7 @@ impl RealMesos {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             cluster.address = listener.local_addr().expect("a bound socket has an address").to_string();
             drop(listener);
-            if cluster.run(agents.len()) {
+            if cluster.run(agents.len(), 0) {
                 return cluster;
             }
         }
@@ -140,9 +140,17 @@ impl RealMesos {
     /// # Panics
     /// When it does not come up, or more agents are wanted than there were.
     pub fn restart(&mut self, agents: usize) {
+        self.restart_but(agents, 0);
+    }
+
+    /// The same, where the master refuses so many of the agents.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn restart_but(&mut self, agents: usize, refused: usize) {
         assert!(agents <= self.agents, "there were {} agents", self.agents);
         self.kill();
-        assert!(self.run(agents), "Mesos ended at once; see {}", self.log_file().display());
+        assert!(self.run(agents, refused), "Mesos ended at once; see {}", self.log_file().display());
     }
 
     /// Ends the last agent that runs, as if its machine had been cut off: its executors and containers go on. The master
@@ -176,15 +184,17 @@ impl RealMesos {
         self.folder.join("mesos.log")
     }
 
-    /// Whether it came up; `false` when it ended.
-    fn run(&mut self, agents: usize) -> bool {
+    /// Whether it came up with all agents but so many; `false` when it ended.
+    fn run(&mut self, agents: usize, refused: usize) -> bool {
         let (mut process, _) = Background::start(&mut self.command(agents), &self.log_file());
-        let up = eventually(&format!("{agents} agents have registered"), || {
+        let expected = agents.saturating_sub(refused);
+        let up = eventually(&format!("{expected} agents have registered"), || {
             if process.wait(Duration::ZERO).is_some() {
                 return Ok(false);
             }
-            let active = self.agents().iter().filter(|agent| agent["active"] == true).count();
-            if active == agents { Ok(true) } else { Err(format!("{active} have")) }
+            // One that is deactivated is not active, and here all the same.
+            let here = self.agents().iter().filter(|agent| agent["active"] == true || agent["deactivated"] == true).count();
+            if here == expected { Ok(true) } else { Err(format!("{here} have")) }
         });
         self.process = Some(process);
         up

@@ -179,6 +179,35 @@ fn a_master_that_was_killed_says_the_same_of_what_ran_on_but_for_what_is_on_the_
     judge_found(&[scenarios::FAILOVER], &differences(scenarios::FAILOVER, &of_real, &of_embedded).into_iter().collect());
 }
 
+#[test]
+fn a_master_that_was_killed_knows_as_the_real_one_what_operators_have_said_but_for_what_is_on_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let agents = [0, 1, 2, 3, 4].map(|number| agent(&format!("simulated-{number}")));
+    let mut real = RealMesos::start(folder.path(), &agents, Helpers::None, SOON_LOST);
+    let runtime = runtime();
+    let of_embedded = folder.path().join("embedded");
+    let embedded = runtime.block_on(engine(&of_embedded, agents.len()));
+    let stages = runtime.block_on(async {
+        let saws = [Saw::Real(real.process.as_ref().unwrap().id()), Saw::Embedded(embedded.simulation().unwrap(), agents.len())];
+        let [saw, other_saw] = saws.map(Some);
+        let stages = tokio::join!(Stage::new(real.address.parse().unwrap(), Format::Json), Stage::new(embedded.address(), Format::Json));
+        let stages = (stages.0.with_saw(saw), stages.1.with_saw(other_saw));
+        tokio::join!(scenarios::operators_before(stages.0), scenarios::operators_before(stages.1))
+    });
+    real.restart_but(agents.len(), 1);
+    let (of_real, of_embedded) = runtime.block_on(async {
+        embedded.shutdown().await;
+        let embedded = engine(&of_embedded, agents.len()).await;
+        let real_now = real.address.parse().unwrap();
+        let stages = tokio::join!(scenarios::operators_after(stages.0, real_now), scenarios::operators_after(stages.1, embedded.address()));
+        embedded.shutdown().await;
+        (stages.0.into_transcript(), stages.1.into_transcript())
+    });
+    keep(scenarios::OPERATORS, "real", &of_real);
+    keep(scenarios::OPERATORS, "embedded", &of_embedded);
+    judge_found(&[scenarios::OPERATORS], &differences(scenarios::OPERATORS, &of_real, &of_embedded).into_iter().collect());
+}
+
 /// So many entries the list has. Who mends one takes it off, and lowers this number. It is never raised: what is new has to be
 /// mended in the embedded master, or left out of it with the words that a real one would find.
 const ENTRIES: usize = 44;
@@ -193,7 +222,7 @@ fn the_list_of_differences_only_shrinks() {
 #[test]
 fn every_difference_on_the_list_is_one_of_a_scenario() {
     let played = [scenarios::MASTER, scenarios::AGENT, scenarios::LOSS].concat();
-    let names: Vec<&str> = played.iter().map(|(name, _)| *name).chain([scenarios::FAILOVER]).collect();
+    let names: Vec<&str> = played.iter().map(|(name, _)| *name).chain([scenarios::FAILOVER, scenarios::OPERATORS]).collect();
     let known = Known::read();
     assert_eq!(known.of(&names).len(), known.len(), "the list names a scenario that there is not");
 }

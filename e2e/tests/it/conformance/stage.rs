@@ -1,6 +1,6 @@
 //! Where a scenario plays: one master, and what it said, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -142,14 +142,15 @@ impl Stage {
         };
         let stream_id = stream.headers.get("mesos-stream-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
         let mut first = soon(&mut stream).await;
-        let mut offers = BTreeMap::new();
+        let (mut offers, mut early) = (BTreeMap::new(), VecDeque::new());
         let second = loop {
             let event = soon(&mut stream).await;
-            // Offers may come before the first heartbeat.
-            if event["type"] != "OFFERS" {
-                break event;
+            // Both kinds of offers may come before the first heartbeat.
+            match event["type"].as_str() {
+                Some("OFFERS") => keep_offers(&mut offers, &event),
+                Some("INVERSE_OFFERS") => early.push_back(event),
+                _ => break event,
             }
-            keep_offers(&mut offers, &event);
         };
         self.shorten(&mut first);
         let id = first["subscribed"]["framework_id"]["value"].as_str().unwrap_or_default().to_owned();
@@ -163,7 +164,7 @@ impl Stage {
             json!({ "status": 200, "content-type": content_type, "stream id": self.names.plain_text(&stream_id), "events": events }),
         );
         let calls = Connection::new(self.address);
-        let framework = Framework { id, stream_id, stream, calls, format: self.format, offers, settled: 0 };
+        let framework = Framework { id, stream_id, stream, calls, format: self.format, offers, early, settled: 0 };
         (!framework.id.is_empty()).then_some(framework)
     }
 
@@ -247,13 +248,18 @@ pub struct Framework {
     calls: Connection,
     /// Outstanding, by id.
     pub offers: BTreeMap<String, Value>,
+    /// What came before the first heartbeat.
+    early: VecDeque<Value>,
     settled: u32,
 }
 
 impl Framework {
     /// The next event but heartbeats and offers; these are kept, and rescinded ones forgotten.
     async fn event(&mut self) -> Option<Value> {
-        let event = self.stream.next().await?;
+        let event = match self.early.pop_front() {
+            Some(event) => event,
+            None => self.stream.next().await?,
+        };
         keep_offers(&mut self.offers, &event);
         if let Some(rescinded) = event["rescind"]["offer_id"]["value"].as_str() {
             self.offers.remove(rescinded);

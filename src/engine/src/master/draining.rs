@@ -17,7 +17,7 @@ use crate::link::ToAgent;
 #[derive(Debug, Clone)]
 pub(super) struct Drain {
     pub(super) info: DrainInfo,
-    /// When it was asked for; not known any more after a restart.
+    /// When it was asked for; as in Mesos not known if the agent was away, nor after a restart.
     pub(super) started: Option<Duration>,
 }
 

@@ -6,14 +6,14 @@ use super::super::stage::{Framework, Stage, executor, info, info_with, launch_gr
 use super::loss::{ask_about, start};
 use super::tasks::{command, own_info, to_the_end};
 
-async fn tell(stage: &mut Stage, step: &str, kind: &str, agent: &Value, rest: Value) {
+pub(super) async fn tell(stage: &mut Stage, step: &str, kind: &str, agent: &Value, rest: Value) {
     let part = with(json!({ "agent_id": agent }), rest);
     let reply = stage.operate(json!({ "type": kind, (kind.to_lowercase()): part })).await;
     stage.told_reply(step, &reply);
 }
 
 /// What is shown of the agent, besides what it has; grace periods are told in full.
-async fn shown(stage: &mut Stage, agent: &Value) -> Value {
+pub(super) async fn shown(stage: &mut Stage, agent: &Value) -> Value {
     let agents = stage.operate(json!({ "type": "GET_AGENTS" })).await.json();
     let all = agents["get_agents"]["agents"].as_array().cloned().unwrap_or_default();
     let of_api = all.into_iter().find(|shown| shown["agent_info"]["id"] == *agent).unwrap_or_default();
@@ -29,7 +29,7 @@ async fn shown(stage: &mut Stage, agent: &Value) -> Value {
 }
 
 /// Tells how the agent is shown when it is drained.
-async fn drained(stage: &mut Stage, step: &str, agent: &Value) {
+pub(super) async fn drained(stage: &mut Stage, step: &str, agent: &Value) {
     let awaited = async {
         loop {
             let shown = shown(stage, agent).await;

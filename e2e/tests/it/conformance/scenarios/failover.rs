@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::super::client::PATIENCE;
-use super::super::stage::{Framework, Stage, executor, info, launch_group, task, with};
+use super::super::stage::{Framework, Stage, executor, info, launch_group, task, text, with};
+use super::drain::{drained, shown, tell};
+use super::maintenance::{self, heard, machine, offered_of, schedule, start_of, stop_of, tell_plan, window};
 use super::tasks::{own_info, to_the_end};
 
 /// What the framework knows from before.
@@ -80,4 +82,63 @@ async fn known_again(stage: &mut Stage, framework: &mut Framework, task: &str, a
     };
     let events = tokio::time::timeout(PATIENCE, asked).await.expect("the task is known again in time");
     stage.told(format!("{task}, asked for"), json!(events));
+}
+
+/// Five agents: one is scheduled for maintenance, one is drained, one deactivated, one drained while it is cut off, and the machine of
+/// one that is cut off is taken down. Answers the agents' ids.
+pub async fn operators_before(mut stage: Stage) -> (Stage, Vec<Value>) {
+    let mut framework = stage.subscribe(info()).await;
+    let offers = stage.offers(&mut framework, 5).await;
+    let agents: Vec<Value> = offers.iter().map(|offer| offer["agent_id"].clone()).collect();
+    tell(&mut stage, "drained", "DRAIN_AGENT", &agents[1], json!({})).await;
+    drained(&mut stage, "it is drained", &agents[1]).await;
+    tell(&mut stage, "deactivated", "DEACTIVATE_AGENT", &agents[2], json!({})).await;
+    let rescinded = framework.events(2).await;
+    assert!(rescinded.iter().all(|event| event["type"] == "RESCIND"), "{rescinded:?}");
+    for _ in 0..2 {
+        stage.lose_last_agent().await;
+        // An offer is taken back, and the loss told.
+        let mut kinds: Vec<Value> = framework.events(2).await.iter().map(|event| event["type"].clone()).collect();
+        kinds.sort_by_key(Value::to_string);
+        assert_eq!(kinds, ["FAILURE", "RESCIND"]);
+    }
+    tell(&mut stage, "drained while it is cut off", "DRAIN_AGENT", &agents[3], json!({})).await;
+    maintenance::tell(&mut stage, "scheduled", schedule(&[window(&[machine(0), machine(4)], Value::Null)])).await;
+    maintenance::tell(&mut stage, "taken down while it is cut off", start_of(&[machine(4)])).await;
+    tell_plan(&mut stage, "before").await;
+    framework.teardown().await;
+    (stage, agents)
+}
+
+/// The master is back, at this address, and all five agents too: one of them to a machine that is down.
+pub async fn operators_after((mut stage, agents): (Stage, Vec<Value>), address: SocketAddr) -> Stage {
+    stage.move_to(address).await;
+    tell_plan(&mut stage, "after").await;
+    let mut framework = stage.subscribe(info()).await;
+    heard(&mut stage, &mut framework, "what a framework hears", 1).await;
+    offered_of(&mut stage, &mut framework, "what it is offered", 1).await;
+    drained(&mut stage, "drained before", &agents[1]).await;
+    let as_shown = shown(&mut stage, &agents[2]).await;
+    stage.told("deactivated before", as_shown);
+    drained(&mut stage, "drained while it was cut off, and back", &agents[3]).await;
+    on_a_machine_that_is_down(&mut stage, &mut framework, &agents[4], "down").await;
+    tell(&mut stage, "marked gone", "MARK_AGENT_GONE", &agents[4], json!({})).await;
+    on_a_machine_that_is_down(&mut stage, &mut framework, &agents[4], "gone").await;
+    for agent in &agents[1..=3] {
+        let step = format!("reactivated: {}", text(&stage.names.plain(agent.clone())["value"]));
+        tell(&mut stage, &step, "REACTIVATE_AGENT", agent, json!({})).await;
+    }
+    offered_of(&mut stage, &mut framework, "what it is offered then", 4).await;
+    maintenance::tell(&mut stage, "stopped", stop_of(&[machine(4)])).await;
+    tell_plan(&mut stage, "up").await;
+    framework.teardown().await;
+    stage
+}
+
+async fn on_a_machine_that_is_down(stage: &mut Stage, framework: &mut Framework, agent: &Value, when: &str) {
+    framework.call("RECONCILE", json!({ "reconcile": { "tasks": [{ "task_id": { "value": "a" }, "agent_id": agent }] } })).await;
+    let events = framework.settle().await;
+    stage.told(format!("{when}: a task there, asked for"), json!(events));
+    let state = stage.connection.get("/state").await.json();
+    stage.told(format!("{when}: agents"), json!([state["slaves"].as_array().map(Vec::len), state["unreachable_slaves"]]));
 }

@@ -6,33 +6,33 @@ use serde_json::{Value, json};
 use super::super::stage::{Framework, Stage, info};
 use super::loss::{ask_about, start};
 
-fn machine(number: usize) -> Value {
+pub(super) fn machine(number: usize) -> Value {
     json!({ "hostname": format!("simulated-{number}"), "ip": "127.0.0.1" })
 }
 
 /// A window with these machines that begins in 2033.
-fn window(machines: &[Value], duration: Value) -> Value {
+pub(super) fn window(machines: &[Value], duration: Value) -> Value {
     json!({ "machine_ids": machines, "unavailability": { "start": { "nanoseconds": 2_000_000_000_000_000_000_u64 }, "duration": duration } })
 }
 
-fn schedule(windows: &[Value]) -> Value {
+pub(super) fn schedule(windows: &[Value]) -> Value {
     json!({ "type": "UPDATE_MAINTENANCE_SCHEDULE", "update_maintenance_schedule": { "schedule": { "windows": windows } } })
 }
 
-fn start_of(machines: &[Value]) -> Value {
+pub(super) fn start_of(machines: &[Value]) -> Value {
     json!({ "type": "START_MAINTENANCE", "start_maintenance": { "machines": machines } })
 }
 
-fn stop_of(machines: &[Value]) -> Value {
+pub(super) fn stop_of(machines: &[Value]) -> Value {
     json!({ "type": "STOP_MAINTENANCE", "stop_maintenance": { "machines": machines } })
 }
 
-async fn tell(stage: &mut Stage, step: &str, call: Value) {
+pub(super) async fn tell(stage: &mut Stage, step: &str, call: Value) {
     let reply = stage.operate(call).await;
     stage.told_reply(step, &reply);
 }
 
-async fn tell_plan(stage: &mut Stage, step: &str) {
+pub(super) async fn tell_plan(stage: &mut Stage, step: &str) {
     tell(stage, &format!("{step}: the schedule"), json!({ "type": "GET_MAINTENANCE_SCHEDULE" })).await;
     let mut status = stage.operate(json!({ "type": "GET_MAINTENANCE_STATUS" })).await.json();
     if let Some(machines) = status.pointer_mut("/get_maintenance_status/status/draining_machines").and_then(Value::as_array_mut) {
@@ -42,15 +42,20 @@ async fn tell_plan(stage: &mut Stage, step: &str) {
 }
 
 /// So many events in an order of their own: machines are gone through in any.
-async fn heard(stage: &mut Stage, framework: &mut Framework, step: &str, count: usize) -> Vec<Value> {
+pub(super) async fn heard(stage: &mut Stage, framework: &mut Framework, step: &str, count: usize) -> Vec<Value> {
     let mut events = framework.events(count).await;
     events.sort_by_key(|event| event["type"].to_string());
     stage.told(step, json!(events));
     events
 }
 
-async fn offered(stage: &mut Stage, framework: &mut Framework, step: &str) {
-    stage.offers_stay(framework, 2).await;
+pub(super) async fn offered(stage: &mut Stage, framework: &mut Framework, step: &str) {
+    offered_of(stage, framework, step, 2).await;
+}
+
+/// As [`offered`], of so many agents.
+pub(super) async fn offered_of(stage: &mut Stage, framework: &mut Framework, step: &str, agents: usize) {
+    stage.offers_stay(framework, agents).await;
     let told: Vec<Value> = framework.offers.values().map(|offer| json!([offer["hostname"], offer["unavailability"]])).collect();
     let mut told: Vec<String> = told.iter().map(Value::to_string).collect();
     told.sort();

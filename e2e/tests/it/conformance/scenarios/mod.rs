@@ -16,7 +16,7 @@ mod words;
 
 use std::pin::Pin;
 
-pub use failover::{after, before};
+pub use failover::{after, before, operators_after, operators_before};
 
 use super::stage::Stage;
 
@@ -133,3 +133,6 @@ pub const LOSS: &[Scenario] = scenarios! {
 
 /// The one that spans a restart of the master and its agent.
 pub const FAILOVER: &str = "failover::a_master_that_was_killed";
+
+/// Another one, on clusters of five agents.
+pub const OPERATORS: &str = "failover::what_operators_have_said";
