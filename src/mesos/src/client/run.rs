@@ -63,6 +63,9 @@ pub(super) async fn run(
     }
 }
 
+/// Characters of a reason that a master gives.
+const LONGEST_REASON: usize = 2_000;
+
 async fn keep_subscribed(
     mut config: MesosConfig,
     mut candidates: Candidates,
@@ -173,6 +176,8 @@ async fn attempt(config: &MesosConfig, suppressed: &[String], client: &Client, u
 
 /// What an ERROR event means for the future.
 fn refusal(message: String) -> End {
+    // It goes to the log and to `/readyz`, with every attempt.
+    let message: String = message.chars().take(LONGEST_REASON).collect();
     let lower = message.to_lowercase();
     if lower.contains("failed over") {
         End::Stop(Stop::FailedOver)
@@ -237,11 +242,20 @@ async fn session(
 }
 
 async fn read(stream: &mut Stream, events: &mpsc::Sender<Event>) -> End {
+    let mut unknown = 0_u64;
     loop {
         let event = match stream.next().await {
             Ok(event) => event,
             Err(error) => return End::Lost(error.to_string()),
         };
+        if event.r#type.is_none_or(|kind| event::Type::try_from(kind).is_err()) {
+            unknown += 1;
+            // However many come, the log has a few lines of them.
+            if unknown.is_power_of_two() {
+                info!(kind = ?event.r#type, so_far = unknown, "an event of a kind that this build does not know was skipped");
+            }
+            continue;
+        }
         let event = match translate(event) {
             Ok(Some(event)) => event,
             Ok(None) => continue,
@@ -257,10 +271,7 @@ async fn read(stream: &mut Stream, events: &mpsc::Sender<Event>) -> End {
 /// the end.
 fn translate(event: scheduler::Event) -> Result<Option<Event>, End> {
     use event::Type;
-    let Some(Ok(kind)) = event.r#type.map(Type::try_from) else {
-        info!(kind = ?event.r#type, "an event of a kind that this build does not know was skipped");
-        return Ok(None);
-    };
+    let Some(Ok(kind)) = event.r#type.map(Type::try_from) else { return Ok(None) };
     let translated = match kind {
         Type::Offers => event.offers.map(|offers| offers.offers).filter(|offers| offers.iter().all(is_whole)).map(Event::Offers),
         Type::Rescind => event.rescind.map(|rescind| Event::Rescind(rescind.offer_id)),

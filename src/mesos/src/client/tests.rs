@@ -393,6 +393,15 @@ async fn a_framework_that_failed_over_or_was_removed_stops_for_good() {
 }
 
 #[tokio::test]
+async fn of_a_long_refusal_the_beginning_is_told() {
+    let mut master = Master::start().await;
+    let mut owner = owner(vec![master.address.clone()]);
+    let (_, stream) = master.subscribe("s").await;
+    stream.error(&"é".repeat(100_000));
+    assert!(matches!(owner.next().await, Event::Unavailable { reason } if reason.chars().count() < 2_100 && reason.ends_with('é')));
+}
+
+#[tokio::test]
 async fn another_refusal_is_told_and_tried_again() {
     let mut master = Master::start().await;
     let mut owner = owner(vec![master.address.clone()]);
