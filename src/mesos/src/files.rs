@@ -83,8 +83,12 @@ pub async fn read(client: &Client, agent: &Url, path: &str, offset: u64, length:
     match answer.status {
         StatusCode::OK => {}
         StatusCode::NOT_FOUND => return Err(FileError::Absent { agent: agent.clone(), path: path.to_owned() }),
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => return Err(FileError::Login { agent: agent.clone(), status }),
-        status => return Err(refused(format!("{status}: {}", answer.excerpt(200).await))),
+        status => {
+            let said = answer.excerpt(200).await;
+            // An agent of Mesos that does not let us says nothing with a 403; the embedded one says what is wrong with the path.
+            let is_login = status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && said.is_empty());
+            return Err(if is_login { FileError::Login { agent: agent.clone(), status } } else { refused(format!("{status}: {said}")) });
+        }
     }
     let body = answer.body.collect(MOST_AN_ANSWER).await?;
     let read = Response::decode(body).ok().and_then(|response| response.read_file);

@@ -51,6 +51,7 @@ type Own = fn(&Ground);
 const BESIDE: &[(&str, Own)] = &[
     ("logs", super::logs::are_read_by_instance_container_and_stream_also_of_what_has_ended),
     ("finished", super::logs::of_a_container_that_has_finished_are_still_read),
+    ("linked", super::logs::that_lead_out_of_the_sandbox_are_not_shown_and_the_agent_says_so),
     ("following", super::logs::a_follower_sees_the_end_of_one_launch_and_the_next),
 ];
 

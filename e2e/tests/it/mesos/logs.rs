@@ -66,6 +66,16 @@ pub fn of_a_container_that_has_finished_are_still_read(ground: &Ground) {
     assert_eq!(ground.podium(&["logs", "/mesos/finished", "c1"]), (0, "well done\n".to_owned(), String::new()));
 }
 
+pub fn that_lead_out_of_the_sandbox_are_not_shown_and_the_agent_says_so(ground: &Ground) {
+    ground.api.create(&pod("/mesos/linked", 1, &marker(), &["ln -sf /etc/passwd stdout; exec sleep 6005"]));
+    ground.api.stable("/mesos/linked", 1);
+    eventually("the link is in place of the log", || {
+        let (code, out, err) = ground.podium(&["logs", "/mesos/linked", "--stream", "stdout"]);
+        assert!(out.is_empty(), "{out}");
+        if code == 1 && err.contains("refuses to show") { Ok(()) } else { Err(format!("{code}: {err}")) }
+    });
+}
+
 pub fn a_follower_sees_the_end_of_one_launch_and_the_next(ground: &Ground) {
     let marker = marker();
     let feed = ground.folder.join("feed");
