@@ -36,6 +36,8 @@ pub(super) async fn drained(stage: &mut Stage, step: &str, agent: &Value) {
             if shown.as_array().into_iter().flatten().all(|shown| shown.to_string().contains("DRAINED")) {
                 return shown;
             }
+            // Nobody is told of it, and it needs this machine's time.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
     let shown = tokio::time::timeout(super::super::client::PATIENCE, awaited).await.expect("the agent is drained in time");

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::super::stage::{Framework, Stage, info};
+use super::super::stage::{Framework, Stage, info, with};
 use super::loss::{ask_about, start};
 
 pub(super) fn machine(number: usize) -> Value {
@@ -176,6 +176,24 @@ pub async fn offers_and_inverse_offers(stage: &mut Stage) {
     offered(stage, &mut framework, "what it is offered after all").await;
     tell_plan(stage, "cancelled").await;
     framework.teardown().await;
+}
+
+/// By the next leader of a framework, after the one before has refused for an hour.
+pub async fn a_subscription_that_is_taken_over(stage: &mut Stage) {
+    let lasting = with(info(), json!({ "failover_timeout": 600.0 }));
+    let mut framework = stage.subscribe(lasting.clone()).await;
+    stage.offers_stay(&mut framework, 2).await;
+    tell(stage, "scheduled", schedule(&[window(&[machine(0)], Value::Null)])).await;
+    let events = framework.events(3).await;
+    let answer = json!({ "inverse_offer_ids": asked(&events), "filters": { "refuse_seconds": 3600.0 } });
+    framework.call("DECLINE_INVERSE_OFFERS", json!({ "decline_inverse_offers": answer })).await;
+    stage.offers_stay(&mut framework, 2).await;
+    let mut next = stage.subscribe(with(lasting, json!({ "id": { "value": framework.id } }))).await;
+    let events = next.events(1).await;
+    stage.told("what the next one hears", json!(events));
+    tell_plan(stage, "asked again").await;
+    next.teardown().await;
+    tell(stage, "cancelled", schedule(&[])).await;
 }
 
 pub async fn whom_it_does_not_concern(stage: &mut Stage) {

@@ -97,6 +97,7 @@ pub const MASTER: &[Scenario] = scenarios! {
         words,
         older_endpoints,
         offers_and_inverse_offers,
+        a_subscription_that_is_taken_over,
         whom_it_does_not_concern;
     drain:
         agents_without_tasks;
