@@ -1,14 +1,15 @@
-//! Agents: registration and return, loss, "gone" by an operator's word; the link to each.
+//! Agents: registration and return, loss, "gone" by an operator's word.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use podium_proto::mesos::v1::task_status::Reason;
 use podium_proto::mesos::v1::{AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, Resource, TaskState};
-use tokio::sync::mpsc;
 
+use super::agent_link::AgentLink;
 use super::framework::{Framework, failure, update};
+use super::maintenance::{DownAgent, machine_of};
 use super::reservations::without_volume;
 use super::single_rules::is_command_executor;
 use super::state::{Now, State};
@@ -24,6 +25,11 @@ pub(super) struct ExecutorRecord {
     pub(super) amounts: Stock,
 }
 
+/// By framework, then executor.
+type ExecutorsOf = HashMap<String, BTreeMap<String, ExecutorRecord>>;
+/// By framework.
+type TasksOf = HashMap<String, BTreeSet<String>>;
+
 /// A registered agent.
 #[derive(Debug)]
 pub(super) struct Agent {
@@ -38,23 +44,11 @@ pub(super) struct Agent {
     pub(super) allocated: Stock,
     pub(super) offered: Stock,
     pub(super) offers: BTreeSet<String>,
-    /// By framework, then executor.
-    pub(super) executors: HashMap<String, BTreeMap<String, ExecutorRecord>>,
-    /// By framework.
-    pub(super) tasks: HashMap<String, BTreeSet<String>>,
+    pub(super) executors: ExecutorsOf,
+    pub(super) tasks: TasksOf,
     /// The how manieth to register: several may share an address.
     number: usize,
-    link: mpsc::Sender<ToAgent>,
-    /// What must arrive and found the link full.
-    backlog: VecDeque<ToAgent>,
-}
-
-/// An agent whose machine is down, or is up again while the agent still ends what it ran.
-#[derive(Debug)]
-pub(super) struct ShutOut {
-    pub(super) agent: Agent,
-    /// Executors that were told to end and have not yet, by framework.
-    pub(super) ending: BTreeSet<(String, String)>,
+    link: AgentLink,
 }
 
 /// What an agent says of itself when it registers.
@@ -101,7 +95,7 @@ pub(super) struct Departed {
 }
 
 impl Agent {
-    fn new(id: &str, info: AgentInfo, address: SocketAddr, checkpointed: &[Resource], link: mpsc::Sender<ToAgent>, now: Now) -> Self {
+    fn new(id: &str, info: AgentInfo, address: SocketAddr, checkpointed: &[Resource], link: AgentLink, now: Now) -> Self {
         let (total, unfit) = with_reservations(id, &info.resources, checkpointed);
         Self {
             id: id.to_owned(),
@@ -118,8 +112,14 @@ impl Agent {
             tasks: HashMap::new(),
             number: 0,
             link,
-            backlog: VecDeque::new(),
         }
+    }
+
+    /// As one whose machine is down, where this still ends.
+    pub(super) fn down(self, ending: BTreeSet<(String, String)>) -> DownAgent {
+        let Self { id, info, address, total, unfit, link, .. } = self;
+        let checkpointed = total.reserved().iter().chain(&unfit).cloned().collect();
+        DownAgent { id, info, address, checkpointed, link, ending }
     }
 
     /// What nobody uses and nobody is offered.
@@ -150,28 +150,11 @@ impl Agent {
 
     /// Sends what may be lost, as on a network; false if it was.
     pub(super) fn send(&mut self, message: ToAgent) -> bool {
-        let sent = self.backlog.is_empty() && self.link.try_send(message).is_ok();
+        let sent = self.link.send(message);
         if !sent {
             tracing::debug!(agent = self.id, "a message to the agent was dropped: its link is full or closed");
         }
         sent
-    }
-
-    /// Sends what must arrive, now or when the link has room; true if it waits.
-    pub(super) fn must_send(&mut self, message: ToAgent) -> bool {
-        self.backlog.push_back(message);
-        self.flush()
-    }
-
-    /// Sends what waits; true if something still does.
-    fn flush(&mut self) -> bool {
-        while let Some(message) = self.backlog.pop_front() {
-            if let Err(mpsc::error::TrySendError::Full(message)) = self.link.try_send(message) {
-                self.backlog.push_front(message);
-                return true;
-            }
-        }
-        false
     }
 
     /// A task here no longer uses this.
@@ -226,7 +209,7 @@ impl State {
                 }
             }
             FromAgent::Register { info, address, executors, checkpointed, link } => {
-                self.register(*info, address, Known { executors, checkpointed }, link, now);
+                self.register(*info, address, Known { executors, checkpointed }, AgentLink::new(link), now);
             }
             // Of an agent that has been taken out nothing is heard any more.
             FromAgent::Update { agent_id, .. } if !self.agents.contains_key(&agent_id.value) => {}
@@ -241,7 +224,7 @@ impl State {
     }
 
     /// An agent registers, or comes back with what runs there.
-    fn register(&mut self, info: AgentInfo, address: SocketAddr, known: Known, link: mpsc::Sender<ToAgent>, now: Now) {
+    fn register(&mut self, info: AgentInfo, address: SocketAddr, known: Known, link: AgentLink, now: Now) {
         let Some(id) = info.id.as_ref().map(|id| id.value.clone()).filter(|id| !id.is_empty()) else {
             tracing::error!("an agent registered without an id: it is ignored");
             return;
@@ -250,27 +233,27 @@ impl State {
             tracing::warn!(agent = id, "an agent that an operator marked as gone came back: it is ignored");
             return;
         }
-        let mut agent = Agent::new(&id, info, address, &known.checkpointed, link, now);
         // As an agent that is not back, if it was away: it is here when its machine is up.
-        if self.maintenance.is_down(&agent) {
-            self.shut_down_agent(&id, now);
+        if self.maintenance.is_down(&machine_of(&info, address)) {
+            self.take_down(&id, now);
             // Where nobody else waits for it, its own word that it comes back holds no longer.
             if !self.is_awaited(&id) {
                 self.recovering.remove(&id);
             }
             let ending =
                 known.executors.into_iter().filter_map(|known| Some((known.framework.id?.value, known.executor.executor_id.value)));
-            self.shut_out(agent, ending.collect());
+            self.keep_down(DownAgent { id, info, address, checkpointed: known.checkpointed, link, ending: ending.collect() });
             self.unsaved = true;
             self.catch_up_on_kills(now);
             return;
         }
+        let mut agent = Agent::new(&id, info, address, &known.checkpointed, link, now);
         // Known from before a restart: the agent resends what matters by itself. Otherwise frameworks were told
         // something that is no longer true, or nothing at all.
         let recovered = self.recovering.remove(&id);
         self.unreachable.remove(&id);
         self.dismissed.remove(&id);
-        self.shut_out.remove(&id);
+        self.down.remove(&id);
         let before = self.detach(&id, now);
         let announce = !recovered && before.is_none();
         self.unsaved |= before.is_none();
@@ -280,7 +263,7 @@ impl State {
             (agent.registered, agent.reregistered, agent.number) = (before.registered, Some(now.wall), before.number);
         }
         self.agents.insert(id.clone(), agent);
-        let held = before.map(|mut before| self.take_tasks(&mut before)).unwrap_or_default();
+        let held = before.map(|before| self.take_tasks(before.executors, before.tasks)).unwrap_or_default();
         self.take_in(&id, known.executors, announce, held, now);
         self.catch_up_on_kills(now);
         self.kill_for_drain(&id);
@@ -289,22 +272,22 @@ impl State {
         tracing::debug!(agent = id, "an agent registered");
     }
 
-    /// An agent that was shut out registers, now that its machine is up and nothing of what it ran is left.
-    pub(super) fn let_in(&mut self, mut agent: Agent, now: Now) {
-        let checkpointed = agent.total.reserved().iter().chain(&agent.unfit).cloned().collect();
-        let (id, backlog) = (agent.id, std::mem::take(&mut agent.backlog));
-        self.register(agent.info, agent.address, Known { executors: Vec::new(), checkpointed }, agent.link, now);
-        // What it was told when it was shut out comes first.
-        if let Some(agent) = self.agents.get_mut(&id) {
-            backlog.into_iter().rev().for_each(|message| agent.backlog.push_front(message));
-        }
+    /// An agent registers whose machine was down, and is up now that nothing is left of what it ran.
+    pub(super) fn bring_up(&mut self, agent: DownAgent, now: Now) {
+        let DownAgent { info, address, checkpointed, link, .. } = agent;
+        self.register(info, address, Known { executors: Vec::new(), checkpointed }, link, now);
+    }
+
+    /// What was offered of the agent, and asked about it, is void.
+    pub(super) fn rescind_all_of(&mut self, id: &str, now: Now) {
+        let offers = self.agents.get(id).map(|agent| agent.offers.clone()).unwrap_or_default();
+        self.rescind(offers, now);
+        self.rescind_inverse_offers_of(id);
     }
 
     /// Takes a registered agent out, its offers rescinded, and what was refused of it forgotten.
     fn detach(&mut self, id: &str, now: Now) -> Option<Agent> {
-        let offers = self.agents.get(id).map(|agent| agent.offers.clone()).unwrap_or_default();
-        self.rescind(offers, now);
-        self.rescind_inverse_offers_of(id);
+        self.rescind_all_of(id, now);
         let agent = self.agents.remove(id)?;
         self.forget_filters_of(id);
         self.cluster.subtract(&agent.total);
@@ -312,16 +295,15 @@ impl State {
     }
 
     /// Takes the tasks of an agent's former registration out of their frameworks.
-    fn take_tasks(&mut self, before: &mut Agent) -> BTreeMap<(String, String), TaskRecord> {
+    fn take_tasks(&mut self, executors: ExecutorsOf, tasks: TasksOf) -> BTreeMap<(String, String), TaskRecord> {
         let mut held = BTreeMap::new();
-        for (framework_id, executors) in &before.executors {
+        for (framework_id, executors) in &executors {
             let Some(framework) = self.frameworks.get_mut(framework_id) else { continue };
             for executor in executors.values() {
                 framework.release(&executor.role, &executor.amounts);
             }
         }
-        before.executors.clear();
-        for (framework_id, ids) in std::mem::take(&mut before.tasks) {
+        for (framework_id, ids) in tasks {
             let Some(framework) = self.frameworks.get_mut(&framework_id) else { continue };
             for id in ids {
                 if let Some(record) = framework.tasks.remove(&id) {
@@ -385,7 +367,7 @@ impl State {
     pub(super) fn lose_agent(&mut self, agent_id: &str, now: Now) {
         let since = now.time_info();
         self.recovering.remove(agent_id);
-        self.shut_out.remove(agent_id);
+        self.down.remove(agent_id);
         if self.remove_agent(agent_id, Departure::Unreachable, now).is_some() {
             tracing::warn!(agent = agent_id, "an agent is unreachable");
             self.unreachable.insert(agent_id.to_owned(), Departed { since });
@@ -425,10 +407,11 @@ impl State {
         }
         let running = self.agents.get(agent_id).map(|agent| self.executors_on(agent)).unwrap_or_default();
         let frameworks: BTreeSet<String> = running.into_iter().map(|(framework, _)| framework).collect();
-        for value in frameworks {
-            self.must_send(agent_id, ToAgent::ShutdownFramework { framework_id: FrameworkId { value } });
+        if let Some(mut agent) = self.remove_agent(agent_id, Departure::Gone, now)
+            && agent.link.shut_down_frameworks(frameworks)
+        {
+            self.leaving.push(agent.link);
         }
-        self.remove_agent(agent_id, Departure::Gone, now);
         self.unreachable_tasks_gone(agent_id, now);
         self.unreachable.remove(agent_id);
         self.recovering.remove(agent_id);
@@ -442,22 +425,17 @@ impl State {
 
     /// Takes an agent out with all that ran there, and tells everybody.
     pub(super) fn remove_agent(&mut self, agent_id: &str, departure: Departure, now: Now) -> Option<Agent> {
-        let depart = |master: &mut Self, agent: &mut Agent| {
-            for ((framework_id, _), record) in master.take_tasks(agent) {
-                master.task_departed(&framework_id, record, departure, &agent.info.hostname, now);
-            }
-        };
         // One that is cut off is noticed first, and given up later; an operator's word is carried out in one.
-        let agent = if departure == Departure::Unreachable {
-            let mut agent = self.detach(agent_id, now)?;
-            depart(self, &mut agent);
-            agent
-        } else {
-            let mut agent = self.agents.remove(agent_id)?;
-            depart(self, &mut agent);
-            self.agents.insert(agent_id.to_owned(), agent);
-            self.detach(agent_id, now)?
-        };
+        if departure == Departure::Unreachable {
+            self.rescind_all_of(agent_id, now);
+        }
+        let agent = self.agents.get_mut(agent_id)?;
+        let hostname = agent.info.hostname.clone();
+        let (executors, tasks) = (std::mem::take(&mut agent.executors), std::mem::take(&mut agent.tasks));
+        for ((framework_id, _), record) in self.take_tasks(executors, tasks) {
+            self.task_departed(&framework_id, record, departure, &hostname, now);
+        }
+        let agent = self.detach(agent_id, now)?;
         self.maintenance.forget_answers_of(agent_id);
         self.frameworks.send_all(&failure(agent_id.to_owned(), None));
         Some(agent)
@@ -499,14 +477,21 @@ impl State {
 
     /// Sends what must arrive, now or when the agent's link has room.
     pub(super) fn must_send(&mut self, agent_id: &str, message: ToAgent) {
-        if self.agents.get_mut(agent_id).is_some_and(|agent| agent.must_send(message)) {
+        if self.agents.get_mut(agent_id).is_some_and(|agent| agent.link.must_send(message)) {
             self.backlogged.insert(agent_id.to_owned());
         }
     }
 
     /// Sends what found a full link.
     pub(super) fn flush_links(&mut self) {
-        let (agents, shut_out) = (&mut self.agents, &mut self.shut_out);
-        self.backlogged.retain(|id| agents.get_mut(id).or_else(|| Some(&mut shut_out.get_mut(id)?.agent)).is_some_and(Agent::flush));
+        let (agents, down) = (&mut self.agents, &mut self.down);
+        self.backlogged.retain(|id| {
+            agents
+                .get_mut(id)
+                .map(|agent| &mut agent.link)
+                .or_else(|| down.get_mut(id).map(|agent| &mut agent.link))
+                .is_some_and(AgentLink::flush)
+        });
+        self.leaving.retain_mut(AgentLink::flush);
     }
 }

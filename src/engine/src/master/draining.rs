@@ -64,9 +64,7 @@ impl State {
     fn take_from_offers(&mut self, agent_id: &str, now: Now) {
         self.deactivated.insert(agent_id.to_owned());
         self.unsaved = true;
-        let offers = self.agents.get(agent_id).map(|agent| agent.offers.clone()).unwrap_or_default();
-        self.rescind(offers, now);
-        self.rescind_inverse_offers_of(agent_id);
+        self.rescind_all_of(agent_id, now);
     }
 
     /// REACTIVATE_AGENT: the end of both.

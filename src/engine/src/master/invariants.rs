@@ -402,7 +402,7 @@ impl World {
         if let Some(known) = self.running.get_mut(&agent) {
             known.retain(|known| known.executor.executor_id != executor_id);
         }
-        if self.state.agents.contains_key(&agent) || self.state.shut_out.contains_key(&agent) {
+        if self.state.agents.contains_key(&agent) || self.state.down.contains_key(&agent) {
             let exited = FromAgent::ExecutorExited { agent_id: AgentId { value: agent }, framework_id, executor_id, status: 0 };
             self.state.agent_message(exited, self.now);
         }
@@ -445,7 +445,7 @@ impl World {
         for agent in state.agents.values() {
             assert!(agent.offers.is_empty() || !state.deactivated.contains(&agent.id), "{} is offered", agent.id);
             assert!(
-                !state.shut_out.contains_key(&agent.id) && !state.maintenance.is_down(agent),
+                !state.down.contains_key(&agent.id) && !state.maintenance.is_down(&machine(&agent.id)),
                 "{} is on a machine that is down",
                 agent.id
             );
@@ -459,13 +459,13 @@ impl World {
                 |(framework, executor): &(String, String)| agent.executors.get(framework).is_some_and(|own| own.contains_key(executor));
             assert_eq!(runs.find(|one| !booked(one)), None, "{} is offered with what runs there", agent.id);
         }
-        for out in state.shut_out.values() {
-            let (id, runs) = (&out.agent.id, self.runs_on(&out.agent.id));
+        for out in state.down.values() {
+            let (id, runs) = (&out.id, self.runs_on(&out.id));
             assert!(out.ending.is_subset(&runs), "{id} is waited for although that has ended");
             // What a framework ran that is no more is nobody's: its resources were free at once.
             let lost = runs.difference(&out.ending).find(|(framework, _)| state.frameworks.get(framework).is_some());
             assert_eq!(lost, None, "the master has lost sight of what ends on {id}");
-            assert!(!out.ending.is_empty() || state.maintenance.is_down(&out.agent), "{id} waits for a machine that is up");
+            assert!(!out.ending.is_empty() || state.maintenance.is_down(&machine(id)), "{id} waits for a machine that is up");
         }
         assert!(state.inverse_offers.agree(), "a question cannot be answered");
         for ((agent, framework), offer) in state.inverse_offers.iter() {
@@ -650,6 +650,25 @@ fn an_agent_that_comes_back_to_a_machine_that_is_down_is_not_waited_for() {
         world.check();
     }
     assert!(world.state.unreachable.contains_key("s0") && world.state.recovering.is_empty(), "its tasks are unreachable still");
+}
+
+#[test]
+fn an_agent_that_is_taken_out_hears_what_it_is_to_end_although_its_link_was_full() {
+    for end in [vec![Happening::MarkGone(0)], vec![Happening::Schedule(1), Happening::TakeDown(0)]] {
+        let (mut world, _) = with_a_lone_task();
+        let agent = world.state.agents.get_mut("s0").unwrap();
+        while agent.send(ToAgent::CheckpointResources { resources: Vec::new() }) {}
+        for happening in end {
+            world.happen(happening);
+        }
+        let mut is_told_to_end = || {
+            world.state.advance(world.now);
+            let mut messages = std::iter::from_fn(|| world.links[0].try_recv().ok());
+            messages.any(|message| matches!(message, ToAgent::ShutdownFramework { .. }))
+        };
+        assert!(!is_told_to_end(), "there was room");
+        assert!(is_told_to_end(), "it was lost");
+    }
 }
 
 #[test]

@@ -61,9 +61,12 @@ fn machines(body: &[u8]) -> Result<Vec<MachineId>, String> {
 
 fn told<M: Message + Name>(message: Result<M, Stopping>) -> Response<Body> {
     let Ok(message) = message else { return unavailable() };
-    // What was read from a protobuf or its JSON can be written so.
-    let value = json::to_value(&message).unwrap_or_default();
-    let mut response = Response::new(full(Bytes::from(json::ascii(&value).unwrap_or_default())));
+    let written = json::to_value(&message).and_then(|value| json::ascii(&value));
+    let body = match written {
+        Ok(body) => body,
+        Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer can't be written as JSON: {error}")),
+    };
+    let mut response = Response::new(full(Bytes::from(body)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -2,21 +2,22 @@
 //! agents on them. In Mesos' order and words.
 //!
 //! A machine is known by host name and address together, as an agent has them. While it is down its agents are no agents of
-//! this master: in Mesos their processes end; here they stay, and are let in again when the machine is brought up.
+//! this master: in Mesos their processes end, and who starts them again makes new agents of them; here they stay, and register again
+//! under their ids when the machine is brought up.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use podium_proto::mesos::v1::allocator::InverseOfferStatus;
 use podium_proto::mesos::v1::machine_info::Mode;
 use podium_proto::mesos::v1::maintenance::{ClusterStatus, Schedule, cluster_status::DrainingMachine};
-use podium_proto::mesos::v1::{FrameworkId, MachineId, Unavailability};
+use podium_proto::mesos::v1::{AgentInfo, FrameworkId, MachineId, Resource, Unavailability};
 use serde_json::{Map, Value};
 
-use super::agents::{Agent, Departure, ShutOut};
+use super::agent_link::AgentLink;
+use super::agents::{Agent, Departure};
 use super::state::{Now, State};
 use super::tasks::is_terminal;
-use crate::link::ToAgent;
 
 /// Machines that are remembered after their maintenance.
 const REMEMBERED_MACHINES: usize = 10_000;
@@ -35,8 +36,25 @@ impl From<&MachineId> for Key {
 }
 
 /// The machine that an agent runs on.
-fn machine_of(agent: &Agent) -> MachineId {
-    MachineId { hostname: Some(agent.info.hostname.clone()), ip: Some(agent.address.ip().to_string()) }
+pub(super) fn machine_of(info: &AgentInfo, address: SocketAddr) -> MachineId {
+    MachineId { hostname: Some(info.hostname.clone()), ip: Some(address.ip().to_string()) }
+}
+
+fn key_of(agent: &Agent) -> Key {
+    Key::from(&machine_of(&agent.info, agent.address))
+}
+
+/// An agent whose machine is down, or is up again while the agent still ends what it ran.
+#[derive(Debug)]
+pub(super) struct DownAgent {
+    pub(super) id: String,
+    pub(super) info: AgentInfo,
+    pub(super) address: SocketAddr,
+    /// What of its resources is reserved, with the volumes.
+    pub(super) checkpointed: Vec<Resource>,
+    pub(super) link: AgentLink,
+    /// Executors that were told to end and have not yet, by framework.
+    pub(super) ending: BTreeSet<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -81,17 +99,17 @@ impl Maintenance {
         if self.machines.is_empty() {
             return None;
         }
-        self.machines.get(&Key::from(&machine_of(agent)))?.unavailability
+        self.machines.get(&key_of(agent))?.unavailability
     }
 
-    /// Whether the agent's machine is down: it may not register.
-    pub(super) fn is_down(&self, agent: &Agent) -> bool {
-        self.machines.get(&Key::from(&machine_of(agent))).is_some_and(|machine| machine.mode == Mode::Down)
+    /// Whether the machine is down: its agents may not register.
+    pub(super) fn is_down(&self, machine: &MachineId) -> bool {
+        self.machines.get(&Key::from(machine)).is_some_and(|machine| machine.mode == Mode::Down)
     }
 
     /// The name of the agent's machine, if it is in the schedule.
     pub(super) fn scheduled_machine(&self, agent: &Agent) -> Option<String> {
-        let key = Key::from(&machine_of(agent));
+        let key = key_of(agent);
         let (id, _) = scheduled(&self.schedule).find(|(id, _)| Key::from(*id) == key)?;
         Some(match (&id.hostname, &id.ip) {
             (Some(hostname), Some(ip)) => format!("{hostname} ({ip})"),
@@ -217,9 +235,7 @@ impl State {
 
     /// What was offered of the agent, and asked about it, is void: both are done anew.
     fn availability_changed(&mut self, agent_id: &str, now: Now) {
-        let offers = self.agents.get(agent_id).map(|agent| agent.offers.clone()).unwrap_or_default();
-        self.rescind(offers, now);
-        self.rescind_inverse_offers_of(agent_id);
+        self.rescind_all_of(agent_id, now);
         self.maintenance.forget_answers_of(agent_id);
         self.forget_inverse_filters_of(agent_id);
         self.reconsider(agent_id, now);
@@ -231,7 +247,7 @@ impl State {
         if let Some(machine) = self.maintenance.machines.get(&key) {
             return Ok(machine.mode);
         }
-        let known = self.agents.values().any(|agent| Key::from(&machine_of(agent)) == key);
+        let known = self.agents.values().any(|agent| key_of(agent) == key);
         if known { Ok(Mode::Up) } else { Err(format!("Machine '{}' is not part of a maintenance schedule", described(id))) }
     }
 
@@ -243,10 +259,10 @@ impl State {
                 return Err(format!("Machine '{}' is not in DRAINING mode and cannot be brought down", described(id)));
             }
         }
-        let here = |agent: &&Agent| keys.contains(&Key::from(&machine_of(agent)));
+        let here = |agent: &&Agent| keys.contains(&key_of(agent));
         let agents: Vec<String> = self.agents.values().filter(here).map(|agent| agent.id.clone()).collect();
         for agent in agents {
-            self.shut_down_agent(&agent, now);
+            self.take_down(&agent, now);
         }
         self.set_mode(&keys, Mode::Down);
         Ok(())
@@ -274,22 +290,22 @@ impl State {
         }
         self.set_mode(&keys, Mode::Up);
         self.maintenance.unschedule(&keys);
-        let back = |agent: &&Agent| keys.contains(&Key::from(&machine_of(agent)));
-        let agents: Vec<String> = self.shut_out.values().map(|out| &out.agent).filter(back).map(|agent| agent.id.clone()).collect();
+        let back = |agent: &&DownAgent| keys.contains(&Key::from(&machine_of(&agent.info, agent.address)));
+        let agents: Vec<String> = self.down.values().filter(back).map(|agent| agent.id.clone()).collect();
         for agent in agents {
-            self.let_in_if_over(&agent, now);
+            self.bring_up_if_over(&agent, now);
         }
         Ok(())
     }
 
-    /// Lets an agent in whose machine is up, as soon as nothing is left of what it was told to end: until then what that holds is not
+    /// Brings an agent up whose machine is, as soon as nothing is left of what it was told to end: until then what that holds is not
     /// free, be it a port or a volume.
-    pub(super) fn let_in_if_over(&mut self, agent_id: &str, now: Now) {
-        let is_over = |out: &ShutOut| out.ending.is_empty() && !self.maintenance.is_down(&out.agent);
-        if self.shut_out.get(agent_id).is_some_and(is_over)
-            && let Some(out) = self.shut_out.remove(agent_id)
+    pub(super) fn bring_up_if_over(&mut self, agent_id: &str, now: Now) {
+        let is_over = |agent: &DownAgent| agent.ending.is_empty() && !self.maintenance.is_down(&machine_of(&agent.info, agent.address));
+        if self.down.get(agent_id).is_some_and(is_over)
+            && let Some(agent) = self.down.remove(agent_id)
         {
-            self.let_in(out.agent, now);
+            self.bring_up(agent, now);
         }
     }
 
@@ -305,28 +321,24 @@ impl State {
     }
 
     /// Ends what runs on an agent, takes it out, and waits with it for its machine.
-    pub(super) fn shut_down_agent(&mut self, agent_id: &str, now: Now) {
+    pub(super) fn take_down(&mut self, agent_id: &str, now: Now) {
         let ending = self.agents.get(agent_id).map(|agent| self.executors_on(agent)).unwrap_or_default();
         let Some(agent) = self.remove_agent(agent_id, Departure::MachineDown, now) else { return };
         self.draining.remove(agent_id);
         self.deactivated.remove(agent_id);
         self.unsaved = true;
-        self.shut_out(agent, ending);
+        self.keep_down(agent.down(ending));
         self.catch_up_on_kills(now);
     }
 
-    /// An agent of a machine that is down: what it runs has no place any more.
-    pub(super) fn shut_out(&mut self, mut agent: Agent, ending: BTreeSet<(String, String)>) {
-        let id = agent.id.clone();
-        tracing::info!(agent = id, "the agent's machine is down for maintenance: it is shut out until the machine is up");
-        let frameworks: BTreeSet<String> = ending.iter().map(|(framework, _)| framework.clone()).collect();
-        let waits = frameworks
-            .into_iter()
-            .fold(false, |_, value| agent.must_send(ToAgent::ShutdownFramework { framework_id: FrameworkId { value } }));
-        if waits {
-            self.backlogged.insert(id.clone());
+    /// Keeps an agent whose machine is down, and ends what it runs, which has no place any more.
+    pub(super) fn keep_down(&mut self, mut agent: DownAgent) {
+        tracing::info!(agent = agent.id, "the agent's machine is down for maintenance: it is not offered until the machine is up");
+        let frameworks: BTreeSet<String> = agent.ending.iter().map(|(framework, _)| framework.clone()).collect();
+        if agent.link.shut_down_frameworks(frameworks) {
+            self.backlogged.insert(agent.id.clone());
         }
-        self.shut_out.insert(id, ShutOut { agent, ending });
+        self.down.insert(agent.id.clone(), agent);
     }
 
     /// GET_MAINTENANCE_STATUS.
@@ -334,7 +346,7 @@ impl State {
         let mut answered: BTreeMap<Key, Vec<InverseOfferStatus>> = BTreeMap::new();
         for (agent, answers) in &self.maintenance.answers {
             let Some(agent) = self.agents.get(agent) else { continue };
-            answered.entry(Key::from(&machine_of(agent))).or_default().extend(answers.values().cloned());
+            answered.entry(key_of(agent)).or_default().extend(answers.values().cloned());
         }
         let mut answers = |key: &Key| answered.remove(key).unwrap_or_default();
         let draining = self.maintenance.machines.iter().filter(|(_, machine)| machine.mode == Mode::Draining);

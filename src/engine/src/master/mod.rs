@@ -10,6 +10,7 @@
 //! One task owns [`state::State`]: no locks. Everything that waits for it waits in a bounded channel; it waits for nobody.
 
 mod accept;
+mod agent_link;
 mod agents;
 mod constraints;
 mod draining;

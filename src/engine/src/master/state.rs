@@ -14,11 +14,12 @@ use podium_proto::mesos::v1::scheduler::call;
 use podium_proto::mesos::v1::{Address, MasterInfo, TimeInfo, master_info};
 use tokio::time::Instant;
 
-use super::agents::{Agent, Departed, ShutOut};
+use super::agent_link::AgentLink;
+use super::agents::{Agent, Departed};
 use super::draining::Drain;
 use super::framework::{Completed, Frameworks};
 use super::inverse_offers::InverseOffers;
-use super::maintenance::Maintenance;
+use super::maintenance::{DownAgent, Maintenance};
 use super::offers::{OfferRecord, Scalars};
 
 /// How fast and how much; what a real master takes as flags.
@@ -146,7 +147,7 @@ pub(super) struct State {
     pub(super) deactivated: BTreeSet<String>,
     pub(super) maintenance: Maintenance,
     /// Agents of machines that are down, or were a moment ago.
-    pub(super) shut_out: BTreeMap<String, ShutOut>,
+    pub(super) down: BTreeMap<String, DownAgent>,
     /// By framework: KILLs of tasks that these agents may know.
     pub(super) put_off_kills: Vec<(String, call::Kill)>,
     /// Agents from before the restart that this engine was started without.
@@ -166,6 +167,8 @@ pub(super) struct State {
     pub(super) unsaved: bool,
     /// Agents whose link was full when something had to be sent.
     pub(super) backlogged: BTreeSet<String>,
+    /// To agents that are gone, and have not heard yet what they are to end.
+    pub(super) leaving: Vec<AgentLink>,
     timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
     /// By agent, the key of its one [`Timer::Filter`].
@@ -188,7 +191,7 @@ impl State {
             draining: BTreeMap::new(),
             deactivated: BTreeSet::new(),
             maintenance: Maintenance::default(),
-            shut_out: BTreeMap::new(),
+            down: BTreeMap::new(),
             put_off_kills: Vec::new(),
             dismissed: BTreeSet::new(),
             offers: HashMap::new(),
@@ -201,6 +204,7 @@ impl State {
             last_round: None,
             unsaved: false,
             backlogged: BTreeSet::new(),
+            leaving: Vec::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
             filter_timers: HashMap::new(),
@@ -304,7 +308,7 @@ impl State {
             self.offer_round(now);
         }
         self.flush_links();
-        if !self.backlogged.is_empty() {
+        if !self.backlogged.is_empty() || !self.leaving.is_empty() {
             self.set_timer(now, LINK_RETRY, Timer::Backlog);
         }
     }

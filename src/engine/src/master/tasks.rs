@@ -158,9 +158,9 @@ impl State {
 
     /// An executor has ended: what it used is free, and its framework hears a FAILURE.
     pub(super) fn executor_exited(&mut self, agent_id: &str, framework_id: &str, executor_id: &str, status: i32, now: Now) {
-        if let Some(out) = self.shut_out.get_mut(agent_id) {
-            out.ending.remove(&(framework_id.to_owned(), executor_id.to_owned()));
-            self.let_in_if_over(agent_id, now);
+        if let Some(agent) = self.down.get_mut(agent_id) {
+            agent.ending.remove(&(framework_id.to_owned(), executor_id.to_owned()));
+            self.bring_up_if_over(agent_id, now);
             return;
         }
         let Some(record) = self.agents.get_mut(agent_id).and_then(|agent| agent.remove_executor(framework_id, executor_id)) else { return };
