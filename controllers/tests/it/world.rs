@@ -351,7 +351,9 @@ impl World {
             let well = observed.is_some_and(|seen| seen.tasks.iter().all(|task| task.state == Some(TaskState::TaskRunning as i32)));
             let checked = self.is_checked(held.value.config_ms);
             let confirmed = !checked || observed.is_some_and(|seen| seen.tasks.iter().all(|task| task.healthy == Some(true)));
-            healthy += usize::from(running && well && confirmed && !gone);
+            // Somebody wants its end: whether it still runs is a matter of time.
+            let ordered = held.value.kill_incarnation == held.value.incarnation;
+            healthy += usize::from(running && well && confirmed && !gone && !ordered);
         }
         (occupied, healthy)
     }

@@ -32,6 +32,9 @@ pub enum IdError {
     /// The last segment is a reserved word.
     #[error("must not end with any of the following reserved keywords: restart, tasks, versions, ., ..")]
     Reserved,
+    /// `/a/../b`: which pod it means would depend on who reads it.
+    #[error("must not contain the segments . and ..")]
+    Dots,
     /// A segment has characters that are not allowed.
     #[error(
         "must fully match regular expression '^(([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9])\\.)*([a-z0-9]|[a-z0-9][a-z0-9\\-]*[a-z0-9])|(\\.|\\.\\.)$'"
@@ -67,12 +70,11 @@ impl PodId {
         if path.is_empty() {
             return Err(IdError::Empty);
         }
-        if !path.split('/').all(is_segment) {
-            return Err(IdError::Segment);
-        }
         match path.rsplit('/').next() {
-            Some("restart" | "tasks" | "versions") => Err(IdError::Reserved),
-            _ => Ok(Self(text.to_owned())),
+            Some("restart" | "tasks" | "versions" | "." | "..") => Err(IdError::Reserved),
+            _ if path.split('/').any(|segment| matches!(segment, "." | "..")) => Err(IdError::Dots),
+            _ if path.split('/').all(is_segment) => Ok(Self(text.to_owned())),
+            _ => Err(IdError::Segment),
         }
     }
 
@@ -289,7 +291,8 @@ mod tests {
             ("/a_b", IdError::Segment),
             ("/A", IdError::Segment),
             ("/a//b", IdError::Segment),
-            ("/a/../b", IdError::Segment),
+            ("/a/../b", IdError::Dots),
+            ("/a/.", IdError::Reserved),
             ("/a-", IdError::Segment),
         ] {
             assert_eq!(PodId::new(bad), Err(why), "{bad}");

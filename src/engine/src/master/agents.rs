@@ -8,6 +8,7 @@ use podium_proto::mesos::v1::task_status::Reason;
 use podium_proto::mesos::v1::{AgentInfo, ExecutorId, ExecutorInfo, FrameworkId, Resource, TaskState};
 
 use super::agent_link::AgentLink;
+use super::draining::Drain;
 use super::framework::{Framework, failure, update};
 use super::maintenance::{DownAgent, machine_of};
 use super::reservations::without_volume;
@@ -416,8 +417,11 @@ impl State {
         self.unreachable.remove(agent_id);
         self.recovering.remove(agent_id);
         self.gone.insert(agent_id.to_owned());
-        self.draining.remove(agent_id);
-        self.deactivated.remove(agent_id);
+        // An agent that was drained to be gone stays so for who would reactivate it, as in Mesos.
+        if !self.draining.get(agent_id).is_some_and(Drain::mark_gone) {
+            self.draining.remove(agent_id);
+            self.deactivated.remove(agent_id);
+        }
         self.unsaved = true;
         self.catch_up_on_kills(now);
         true

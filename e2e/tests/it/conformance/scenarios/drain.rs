@@ -145,5 +145,6 @@ pub async fn an_agent_that_is_to_be_gone(stage: &mut Stage) {
     ask_about(stage, &mut framework, &agent, "gone").await;
     let as_shown = shown(stage, &agent).await;
     stage.told("no longer shown", as_shown);
+    tell(stage, "reactivated when gone", "REACTIVATE_AGENT", &agent, json!({})).await;
     framework.teardown().await;
 }

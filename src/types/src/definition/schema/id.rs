@@ -4,8 +4,6 @@ use super::shape::Text;
 use super::{Findings, Object, PodId};
 use crate::id::IdError;
 
-const RESERVED: &str = "must not end with any of the following reserved keywords: restart, tasks, versions, ., ..";
-
 /// Reads the id. Marathon judges its characters with the structure, and what it means as a path by rules.
 pub(super) fn read(pod: &Object<'_>, key: Option<&PodId>, f: &mut Findings) -> PodId {
     let stand_in = || key.cloned().unwrap_or_else(PodId::stand_in);
@@ -23,7 +21,6 @@ pub(super) fn read(pod: &Object<'_>, key: Option<&PodId>, f: &mut Findings) -> P
             }
             return id;
         }
-        Err(IdError::Segment) if given.ends_with("/.") || given.ends_with("/..") => f.rule("/id", RESERVED),
         Err(IdError::Segment) if !of_known_characters(&given) => {
             f.structure("/id", "error.pattern", "must consist of lower-case letters, digits and inner dashes, separated by /");
         }
