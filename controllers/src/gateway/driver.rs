@@ -291,7 +291,7 @@ impl Driver<'_> {
                 self.trouble(&reason);
             }
             Event::Unavailable { reason } => self.trouble(&reason),
-            Event::Offers(offers) => self.core.offered(offers),
+            Event::Offers(offers) => self.core.offered(offers, now),
             Event::Rescind(offer) => self.core.rescinded(&offer),
             Event::Update(status) => self.core.update(&status, now),
             Event::InverseOffers(offers) => self.core.inverse_offered(offers, now),

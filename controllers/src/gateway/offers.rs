@@ -21,10 +21,14 @@ const INVERSE_ANSWER_MS: i64 = 60_000;
 
 impl Core {
     /// Resources to launch on.
-    pub fn offered(&mut self, offers: Vec<Offer>) {
+    pub fn offered(&mut self, offers: Vec<Offer>, now: i64) {
         if self.subscribed {
             for offer in &offers {
-                self.left.remove(&offer.agent_id.value);
+                let agent_id = &offer.agent_id.value;
+                if self.left.remove(agent_id) {
+                    // It is back: what was lost with it has come back too, or is known to be gone.
+                    self.ask_about_agent(agent_id, now);
+                }
             }
             self.offers.extend(offers.into_iter().map(|offer| (offer.id.value.clone(), offer)));
         }

@@ -138,7 +138,7 @@ impl World {
     }
 
     fn offer(&mut self, n: u32) {
-        self.core.offered(vec![offer_of(n, "S1")]);
+        self.core.offered(vec![offer_of(n, "S1")], self.now);
         self.settle();
     }
 
@@ -778,7 +778,7 @@ fn what_cannot_be_built_is_recorded_in_words_and_nothing_is_launched() {
     let mut world = World::subscribed();
     world.instance(1, Some(Goal::Running), 1);
     world.calls();
-    world.core.offered(vec![offer_of(1, "S1")]);
+    world.core.offered(vec![offer_of(1, "S1")], world.now);
     let in_vain = secrets::Known { read: ["s".to_owned()].into(), ..secrets::Known::default() };
     world.core.place(&in_vain, 1, world.now);
     world.settle();
@@ -866,14 +866,14 @@ fn instances_are_listed_by_their_agent_for_as_long_as_they_have_one() {
     let listed = |world: &World| world.core.agents.iter().map(|(agent, all)| (agent.clone(), all.len())).collect::<Vec<_>>();
     assert_eq!(listed(&world), [("S1".to_owned(), 1)]);
     world.instance(2, Some(Goal::Running), 1);
-    world.core.offered(vec![offer_of(2, "S2")]);
+    world.core.offered(vec![offer_of(2, "S2")], world.now);
     world.settle();
     world.commit();
     assert_eq!(listed(&world), [("S1".to_owned(), 1), ("S2".to_owned(), 1)]);
     world.update(&task_id(1, 1), TaskState::TaskFailed, Some(2));
     world.commit();
     world.instance(1, Some(Goal::Running), 2);
-    world.core.offered(vec![offer_of(3, "S2")]);
+    world.core.offered(vec![offer_of(3, "S2")], world.now);
     world.settle();
     assert_eq!(listed(&world), [("S2".to_owned(), 2)], "it is launched elsewhere");
     world.commit();
@@ -897,7 +897,40 @@ fn a_lost_agents_tasks_are_asked_about_at_once() {
     world.core.ask_about_agent("S1", world.now);
     world.settle();
     assert_eq!(world.calls(), [ours]);
+    // Again when it is back, and only then.
+    world.core.agent_left("S1");
+    world.core.offered(vec![offer_of(8, "S2"), offer_of(9, "S1"), offer_of(10, "S1")], world.now);
+    assert_eq!(asked(&mut world), [task_id(1, 1)]);
     world.core.disconnected();
     world.core.ask_about_agent("S1", world.now);
     assert_eq!(world.core.take().len(), 0, "the next subscription asks about everything");
+}
+
+#[test]
+fn a_task_of_which_mesos_knows_nothing_is_asked_about_again_soon() {
+    let mut world = World::running();
+    world.core.agent_left("S1");
+    world.core.ask_about_agent("S1", world.now);
+    assert_eq!(asked(&mut world), [task_id(1, 1)]);
+    world.update(&task_id(1, 1), TaskState::TaskUnknown, None);
+    world.commit();
+    world.calls();
+    for wait in [15_000, 30_000, 60_000] {
+        world.now += wait;
+        world.settle();
+        assert_eq!(asked(&mut world), [task_id(1, 1)], "after {wait}");
+    }
+    world.update(&task_id(1, 1), TaskState::TaskRunning, None);
+    world.commit();
+    world.calls();
+    world.now += 120_000;
+    world.settle();
+    assert_eq!(asked(&mut world), Vec::<String>::new());
+}
+
+/// About what Mesos was asked.
+fn asked(world: &mut World) -> Vec<String> {
+    world.settle();
+    let calls = world.calls().into_iter();
+    calls.flat_map(|call| if let Call::Reconcile(tasks) = call { tasks } else { Vec::new() }).map(|(task, _)| task).collect()
 }

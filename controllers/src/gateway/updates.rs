@@ -17,7 +17,10 @@ impl Core {
     /// A status update.
     pub fn update(&mut self, status: &TaskStatus, now: i64) {
         let task_id = status.task_id.value.as_str();
-        self.reconciliation.heard(task_id);
+        // That nothing is known of it is no answer that lasts: its agent may come back any time.
+        if status.state != i32::from(TaskState::TaskUnknown) {
+            self.reconciliation.heard(task_id);
+        }
         self.survey.heard(task_id);
         if status.reason == Some(Reason::AgentDraining.into())
             && let Some(agent) = &status.agent_id

@@ -41,7 +41,7 @@ impl World {
     }
 
     fn offers(&mut self, offers: impl IntoIterator<Item = (u32, &'static str)>) {
-        self.core.offered(offers.into_iter().map(|(n, agent)| offer_of(n, agent)).collect());
+        self.core.offered(offers.into_iter().map(|(n, agent)| offer_of(n, agent)).collect(), self.now);
     }
 
     fn queue(&mut self) -> Option<Queue> {
@@ -171,7 +171,7 @@ fn an_agent_whose_maintenance_has_begun_is_refused_for_that_reason() {
     let mut world = World::waiting(1);
     let closing = |start_ms: i64| Unavailability { start: TimeInfo { nanoseconds: start_ms * 1_000_000 }, duration: None };
     let begun = Offer { unavailability: Some(closing(NOW)), ..offer_of(1, "S1") };
-    world.core.offered(vec![begun]);
+    world.core.offered(vec![begun], world.now);
     world.settle();
     assert_eq!(declined(&world.calls()), [("O1", 5.0)]);
     world.at(NOW + 2_000);
@@ -179,7 +179,7 @@ fn an_agent_whose_maintenance_has_begun_is_refused_for_that_reason() {
     assert_eq!(queue.refused, [("AgentMaintenance".to_owned(), 1)].into());
     assert_eq!((queue.agents, queue.offers_seen, queue.unused[0].offer_id.as_str()), (1, 1, "O1"));
     let later = Offer { unavailability: Some(closing(NOW + 3_600_000)), ..offer_of(2, "S1") };
-    world.core.offered(vec![later]);
+    world.core.offered(vec![later], world.now);
     world.settle();
     assert!(world.writes.iter().any(|(token, _)| matches!(token, Token::Observed(..))), "until then it is good");
 }

@@ -114,7 +114,7 @@ impl World {
     }
 
     fn offered_with(&mut self, n: u32, agent: &str, held: &[Resource]) {
-        self.core.offered(vec![offer_with(n, agent, held)]);
+        self.core.offered(vec![offer_with(n, agent, held)], self.now);
         self.settle();
     }
 
@@ -220,7 +220,7 @@ fn of_an_instance_whose_record_is_lost_the_newest_volume_is_taken() {
     let (_, used) = World::settled();
     let mut world = World::resident();
     world.instance(1, Some(Goal::Running), 5);
-    world.core.offered(vec![offer_with(2, "S1", &of_launch(4, &used)), offer_with(3, "S2", &used)]);
+    world.core.offered(vec![offer_with(2, "S1", &of_launch(4, &used)), offer_with(3, "S2", &used)], world.now);
     world.settle();
     assert_eq!(world.reservation().map(|one| (one.agent_id, one.incarnation)), Some(("S1".to_owned(), 4)));
 }
@@ -372,7 +372,7 @@ fn another_instance_uses_nothing_of_it() {
     world.instance(2, Some(Goal::Running), 1);
     let mut offer = offer_with(2, "S1", &used);
     offer.resources.retain(|resource| !resource.reservations.is_empty());
-    world.core.offered(vec![offer]);
+    world.core.offered(vec![offer], world.now);
     world.settle();
     assert!(world.writes.is_empty() && !world.gives_back(), "what is reserved is of an instance that runs");
 }
@@ -421,11 +421,11 @@ fn what_an_earlier_launch_had_elsewhere_is_given_back_with_the_rest_and_shortens
     assert!(world.gives_back());
     // The master has dropped the first of the two.
     world.at(world.now + 60_000);
-    world.core.offered(vec![offer_with(6, "S1", &first), offer_with(7, "S2", &[])]);
+    world.core.offered(vec![offer_with(6, "S1", &first), offer_with(7, "S2", &[])], world.now);
     world.settle();
     assert!(world.gives_back() && world.writes.is_empty(), "it is there still");
     world.at(world.now + 5_000);
-    world.core.offered(vec![offer_with(8, "S1", &[]), offer_with(9, "S2", &[])]);
+    world.core.offered(vec![offer_with(8, "S1", &[]), offer_with(9, "S2", &[])], world.now);
     world.settle();
     assert!(world.deletes_its_record());
 }
