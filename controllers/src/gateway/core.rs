@@ -207,6 +207,7 @@ impl Core {
             if let Some(entry) = self.entry_mut(&id, uuid) {
                 entry.kill.next_ms = 0;
                 entry.doubtful = false;
+                entry.give_back.resubscribed(now);
             }
             self.look(&id, uuid, now);
         }

@@ -63,6 +63,11 @@ impl GiveBack {
         }
     }
 
+    /// Over a new subscription: what was sent over the last one may have been lost, and says nothing of what Mesos refuses.
+    pub fn resubscribed(&mut self, now: i64) {
+        *self = Self { since_ms: if self.since_ms == 0 { 0 } else { now }, ..Self::default() };
+    }
+
     /// Whether it is time to send them, again or for what this pass offers beside.
     fn is_due(&self, now: i64) -> bool {
         let pause = self.attempts.checked_sub(1).map_or(0, |doublings| AGAIN_WITHIN_MS.saturating_mul(1 << doublings.min(10)));
@@ -220,7 +225,7 @@ impl Core {
                 "Mesos does not take back what was reserved for an instance that is gone: may our principal destroy volumes and unreserve?"
             );
         } else {
-            tracing::info!(%instance, agent = slot.agent_id, "what was reserved for an instance that is gone is given back");
+            tracing::info!(%instance, agent = slot.agent_id, "Mesos is asked to take back what was reserved for an instance that is gone");
         }
         if entry.note_asked(holding, slot, in_vain.then_some(attempts)) {
             self.look(&instance.pod, instance.uuid, now);

@@ -462,6 +462,29 @@ fn what_a_gone_instance_had_is_given_back_before_its_record_goes() {
 }
 
 #[test]
+fn what_was_asked_over_a_subscription_that_broke_is_asked_again_at_once_and_not_taken_for_done() {
+    let (mut world, used) = World::settled();
+    world.goes();
+    for n in 0..6 {
+        // Each is lost with its subscription.
+        world.offered_with(2 + n, "S1", &used);
+        assert!(world.gives_back(), "attempt {n}");
+        world.core.disconnected();
+        world.at(world.now + 1_000);
+        world.subscribe(&[]);
+        world.calls();
+    }
+    world.at(world.now + 10_000);
+    world.offered_with(10, "S1", &[]);
+    assert!(world.writes.is_empty(), "that offer may be older than what is reserved, and nothing was asked over this subscription");
+    world.offered_with(11, "S1", &used);
+    assert!(world.gives_back());
+    world.at(world.now + 5_000);
+    world.offered_with(12, "S1", &[]);
+    assert!(world.deletes_its_record());
+}
+
+#[test]
 fn offers_are_asked_for_as_long_as_something_is_to_be_given_back() {
     let (mut world, used) = World::settled();
     world.instance(1, Some(Goal::Decommissioned), 1);
