@@ -144,28 +144,42 @@ async fn read(mut body: Incoming, report: mpsc::Sender<Incident>, _sender: SendR
 
 /// Sends calls one after another, in order: updates of one task must arrive as they happened.
 async fn write(agent: Endpoint, mut queue: mpsc::UnboundedReceiver<Bytes>, report: mpsc::Sender<Incident>) {
-    while let Some(call) = queue.recv().await {
-        if let Err(error) = burst(&agent, call, &mut queue).await {
-            let _ = report.send(Incident::Lost(error.to_string())).await;
-            return;
-        }
+    let mut next = queue.recv().await;
+    while let Some(call) = next {
+        next = match burst(&agent, call, &mut queue).await {
+            Ok(Some(unsent)) => Some(unsent),
+            Ok(None) => queue.recv().await,
+            Err(error) => {
+                let _ = report.send(Incident::Lost(error.to_string())).await;
+                return;
+            }
+        };
     }
 }
 
-/// One connection's worth of calls: until none has come for a moment.
-async fn burst(agent: &Endpoint, first: Bytes, queue: &mut mpsc::UnboundedReceiver<Bytes>) -> Result<(), Error> {
+/// One connection's worth of calls: until none has come for a moment, or the agent has closed it, which it may whenever it likes.
+/// Returns the call that found it closed; had the agent heard that after all, it would know the update again by its uuid.
+async fn burst(agent: &Endpoint, first: Bytes, queue: &mut mpsc::UnboundedReceiver<Bytes>) -> Result<Option<Bytes>, Error> {
     const IDLE: Duration = Duration::from_millis(200);
     let mut tasks = JoinSet::new();
     let mut sender = connect(&agent.address, &mut tasks).await?;
-    let mut next = Some(first);
-    while let Some(call) = next {
-        sender.ready().await?;
-        let response = timeout(PATIENCE, sender.send_request(request(agent, call)?)).await??;
-        if !response.status().is_success() {
-            return Err(refusal(response).await);
+    carry(agent, first, &mut sender).await?;
+    while let Some(call) = timeout(IDLE, queue.recv()).await.ok().flatten() {
+        match carry(agent, call.clone(), &mut sender).await {
+            Ok(()) => {}
+            Err(Error::Http(_)) => return Ok(Some(call)),
+            Err(error) => return Err(error),
         }
-        response.into_body().collect().await?;
-        next = timeout(IDLE, queue.recv()).await.ok().flatten();
     }
+    Ok(None)
+}
+
+async fn carry(agent: &Endpoint, call: Bytes, sender: &mut SendRequest<Full<Bytes>>) -> Result<(), Error> {
+    sender.ready().await?;
+    let response = timeout(PATIENCE, sender.send_request(request(agent, call)?)).await??;
+    if !response.status().is_success() {
+        return Err(refusal(response).await);
+    }
+    response.into_body().collect().await?;
     Ok(())
 }

@@ -177,6 +177,16 @@ async fn without_checkpointing_the_end_of_the_agent_is_the_end() {
     assert!(container(&folder).is_empty());
 }
 
+/// The connection for calls is closed as soon as an update has come that was awaited: the agent itself is still there.
+#[tokio::test]
+async fn an_executor_that_is_told_to_end_says_so_of_its_tasks_with_updates_unacknowledged_and_calls_cut_off() {
+    let (folder, listener, mut stream, _executor) = running_script("touch ready; exec sleep 1000", &[]).await;
+    send(&mut stream, &of(event::Type::Shutdown)).await;
+    until(&listener, TaskState::TaskKilling).await;
+    until(&listener, TaskState::TaskKilled).await;
+    assert!(container(&folder).is_empty());
+}
+
 /// The processes that an executor in this folder consists of.
 fn own(folder: &TempDir) -> Vec<i32> {
     let wanted = format!("MESOS_DIRECTORY={}", folder.path().display());
