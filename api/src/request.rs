@@ -42,6 +42,12 @@ fn parameter(pair: &str) -> Option<(String, String)> {
     Some((decode(key)?, decode(&value.replace('+', " "))?))
 }
 
+/// So much of a body is read at most, though it is refused, in bytes.
+const MAX_DRAINED: usize = 16 * MAX_BODY;
+
+/// How long the next piece of such a body is waited for.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
+
 /// Characters of a content coding that an answer repeats.
 const LONGEST_CODING: usize = 40;
 
@@ -131,7 +137,7 @@ impl Head {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let announced = self.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).unwrap_or(0);
-        if announced > MAX_BODY as u64 {
+        if announced > MAX_DRAINED as u64 {
             return Err(too_large());
         }
         match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
@@ -145,12 +151,23 @@ async fn collect(mut body: Body) -> Result<Bytes, Problem> {
     let mut collected = BytesMut::new();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "the body broke off"))?;
-        if collected.len() + chunk.len() > MAX_BODY {
+        let size = collected.len() + chunk.len();
+        if size > MAX_BODY {
+            drain(body, size).await;
             return Err(too_large());
         }
         collected.extend_from_slice(&chunk);
     }
     Ok(collected.freeze())
+}
+
+/// Reads the rest of a body that is too large, and throws it away: many clients hear no answer before they have sent all.
+async fn drain(mut body: Body, mut size: usize) {
+    while size <= MAX_DRAINED
+        && let Ok(Some(Ok(chunk))) = tokio::time::timeout(DRAIN_PAUSE, body.next()).await
+    {
+        size += chunk.len();
+    }
 }
 
 fn too_large() -> Problem {

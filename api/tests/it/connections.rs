@@ -78,6 +78,18 @@ async fn a_chunked_body_over_the_limit_is_refused_too() {
 }
 
 #[tokio::test]
+async fn a_client_that_sends_all_of_a_large_body_before_it_listens_hears_that_it_is_too_large() {
+    let world = World::new().await;
+    let size = 5 << 20;
+    let head = "POST /v2/pods HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close";
+    for _ in 0..3 {
+        let mut stream = connect(&world, &format!("{head}\r\nContent-Length: {size}\r\n\r\n")).await;
+        timeout(SOON, stream.write_all(&vec![b' '; size])).await.unwrap().expect("all of it is taken");
+        assert!(to_the_end(stream).await.starts_with("HTTP/1.1 413"));
+    }
+}
+
+#[tokio::test]
 async fn connections_beyond_the_limit_wait_for_their_turn() {
     let world = World::with(1, podium_api::Limits { connections: 1, ..limits() }).await;
     let idle = connect(&world, "").await;
