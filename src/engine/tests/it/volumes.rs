@@ -21,7 +21,7 @@ use podium_proto::{
 use tokio::net::TcpListener;
 
 use crate::{
-    agent::rig::eventually,
+    agent::wait::appears,
     client::{Client, ROLE, info_with_id},
 };
 
@@ -74,7 +74,7 @@ async fn create(folder: &Path, client: &mut Client, offer: &Offer, id: &str, meg
     };
     client.accept(&[offer], vec![reserve, create], 0.0).await;
     let path = folder.join("agent/volumes/roles").join(ROLE).join(id);
-    eventually("the volume's folder", || path.is_dir().then_some(())).await;
+    appears(&path).await;
     path
 }
 

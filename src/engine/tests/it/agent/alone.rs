@@ -18,7 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::rig::{PATIENCE, all, environment, eventually, executor, framework, state, task};
+use super::{
+    rig::{all, environment, executor, framework, state, task},
+    wait::{PATIENCE, appears, ended, eventually},
+};
 
 /// One connection of the executor's, with the call that it brought.
 async fn accept(listener: &TcpListener) -> (TcpStream, Call) {
@@ -107,8 +110,8 @@ impl Executor {
 
     /// Its exit code.
     async fn end(&mut self) -> i32 {
-        let child = &mut self.0;
-        eventually("the executor ends", || child.try_wait().unwrap()).await.code().unwrap_or(-1)
+        ended([self.0.id().cast_signed()]).await;
+        self.0.wait().unwrap().code().unwrap_or(-1)
     }
 }
 
@@ -134,8 +137,7 @@ async fn running_script(script: &str, more: &[(&str, &str)]) -> (TempDir, TcpLis
     welcome(&mut stream).await;
     launch(&mut stream, vec![task("t", script)]).await;
     until(&listener, TaskState::TaskRunning).await;
-    let ready = folder.path().join("tasks/t/ready");
-    eventually("the container is ready", || ready.exists().then_some(())).await;
+    appears(&folder.path().join("tasks/t/ready")).await;
     (folder, listener, stream, executor)
 }
 
@@ -199,11 +201,12 @@ async fn what_a_killed_executor_leaves_is_ended_without_its_agent() {
     let script = "(setsid sh -c \"trap '' TERM; sleep 1111; true\" &) ; (sh -c 'sleep 2222; true' &); touch ready; sleep 3333; true";
     let (folder, _listener, _stream, mut executor) = running_script(script, &[("MESOS_CHECKPOINT", "1")]).await;
     eventually("a shell, and two with a sleep each and one more", || (container(&folder).len() == 6).then_some(())).await;
-    assert_eq!(own(&folder).len(), 2, "the executor and its guardian");
+    let (left, both) = (container(&folder), own(&folder));
+    assert_eq!(both.len(), 2, "the executor and its guardian");
     executor.0.kill().unwrap();
-    eventually("nothing of its containers is left", || container(&folder).is_empty().then_some(())).await;
-    executor.0.wait().unwrap();
-    eventually("nor is its guardian", || own(&folder).is_empty().then_some(())).await;
+    ended(left).await;
+    ended(both).await;
+    assert!(container(&folder).is_empty(), "nor have they started others");
 }
 
 /// A Mesos agent that runs in a container of ours hands on that container's variable, and frameworks use executors' ids again.
@@ -215,10 +218,10 @@ async fn the_guardian_of_one_run_touches_no_other_of_the_same_executor() {
     let (old_folder, _old_listener, _old_stream, mut old) = running_script(script, &more).await;
     let (folder, _listener, _stream, _executor) = running_script(script, &more).await;
     let running = container(&folder);
-    assert_eq!(own(&old_folder).len(), 2, "the executor and its guardian");
+    let both = own(&old_folder);
+    assert_eq!(both.len(), 2, "the executor and its guardian");
     old.0.kill().unwrap();
-    old.0.wait().unwrap();
-    eventually("the guardian of the old run has done its work", || own(&old_folder).is_empty().then_some(())).await;
+    ended(both).await;
     assert!(container(&old_folder).is_empty());
     assert_eq!(container(&folder), running, "those of the new run");
 }
@@ -227,11 +230,12 @@ async fn the_guardian_of_one_run_touches_no_other_of_the_same_executor() {
 async fn a_guarded_executor_that_ends_by_itself_leaves_neither_orphans_nor_its_guardian() {
     let script = "(setsid sh -c \"trap '' TERM; sleep 1111; true\" &); touch ready; exec sleep 3333";
     let (folder, listener, stream, mut executor) = running_script(script, &[]).await;
-    assert_eq!(own(&folder).len(), 2, "the executor and its guardian");
+    let both = own(&folder);
+    assert_eq!(both.len(), 2, "the executor and its guardian");
     drop((listener, stream));
     assert_eq!(executor.end().await, 0);
     assert!(container(&folder).is_empty());
-    eventually("its guardian ends", || own(&folder).is_empty().then_some(())).await;
+    ended(both).await;
 }
 
 #[tokio::test]

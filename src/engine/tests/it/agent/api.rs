@@ -11,7 +11,10 @@ use tokio::{
 
 use podium_proto::mesos::v1::TaskState;
 
-use super::rig::{PATIENCE, Rig, state, task};
+use super::{
+    rig::{Rig, state, task},
+    wait::{PATIENCE, eventually_at},
+};
 
 /// An agent whose executors do nothing: the test subscribes in their place.
 async fn idle_executor() -> (Rig, SocketAddr) {
@@ -177,7 +180,8 @@ async fn an_operator_reads_the_health_the_state_and_the_files_of_sandboxes_only(
     rig.launch("e", vec![task("t", "echo hello; exec sleep 1000")]).await;
     rig.until("t", TaskState::TaskRunning).await;
     let sandbox = rig.task_sandbox("e", "t");
-    super::rig::eventually("the output", || (std::fs::read_to_string(sandbox.join("stdout")).unwrap() == "hello\n").then_some(())).await;
+    let output = sandbox.join("stdout");
+    eventually_at(&output, "the output", || (std::fs::read_to_string(&output).unwrap() == "hello\n").then_some(())).await;
 
     let (status, body) = post(address, "/api/v1", &json!({ "type": "GET_HEALTH" })).await;
     assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()["get_health"]["healthy"].clone()), (200, json!(true)));

@@ -10,7 +10,10 @@ use std::{
 
 use podium_proto::mesos::v1::{TaskInfo, TaskState, command_info::Uri};
 
-use super::rig::{Rig, eventually, state, task};
+use super::{
+    rig::{Rig, state, task},
+    wait::PATIENCE,
+};
 
 /// Answers GETs of its files; asked for `/moved/…`, it sends the client to `/…`. All else is 404.
 struct Server {
@@ -114,11 +117,10 @@ async fn what_cannot_be_fetched_or_extracted_fails_the_group_in_plain_words() {
 async fn a_group_killed_while_it_fetches_ends_at_once() {
     let mut rig = Rig::new().await;
     // Takes connections and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = Uri { value: format!("http://{}/x", silent.local_addr().unwrap()), ..Uri::default() };
     rig.launch("e", vec![fetching(task("a", "true"), vec![uri]), task("b", "true")]).await;
-    silent.set_nonblocking(true).unwrap();
-    let connection = eventually("the executor asks", || silent.accept().ok()).await;
+    let connection = tokio::time::timeout(PATIENCE, silent.accept()).await.expect("the executor does not ask").unwrap();
     rig.kill("b", None).await;
     for end in rig.ends(&["a", "b"]).await {
         assert_eq!(state(&end), TaskState::TaskKilled, "{end:?}");

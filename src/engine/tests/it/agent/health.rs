@@ -1,6 +1,6 @@
 //! Health checks against real containers and a real listener.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use podium_proto::mesos::v1::{CommandInfo, HealthCheck, TaskInfo, TaskState, TaskStatus, health_check, task_status::Reason};
 use tokio::{
@@ -8,7 +8,10 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::rig::{Rig, state, task};
+use super::{
+    rig::{Rig, state, task},
+    wait::eventually_at,
+};
 
 fn check(kind: health_check::Type) -> HealthCheck {
     HealthCheck {
@@ -50,8 +53,8 @@ async fn a_command_in_the_tasks_own_surroundings_decides_and_too_many_failures_k
     let good = verdict(&mut rig).await;
     assert_eq!((good.healthy, state(&good)), (Some(true), TaskState::TaskRunning));
     let sandbox = rig.task_sandbox("e", "t");
-    let said = || (fs::read_to_string(sandbox.join("containers/check/stdout")).unwrap() == "probing\n").then_some(());
-    super::rig::eventually("the latest check's output", said).await;
+    let log = sandbox.join("containers/check/stdout");
+    eventually_at(&log, "the latest check's output", || (fs::read_to_string(&log).unwrap() == "probing\n").then_some(())).await;
     fs::write(sandbox.join("sick"), "").unwrap();
     assert_eq!(verdict(&mut rig).await.healthy, Some(false));
     let second = verdict(&mut rig).await;
@@ -124,8 +127,9 @@ async fn failures_within_the_grace_period_are_not_reported() {
     rig.launch("e", vec![checked("t", patient)]).await;
     rig.until("t", TaskState::TaskRunning).await;
     let sandbox = rig.task_sandbox("e", "t");
-    let tries = |sandbox: &Path| fs::read_to_string(sandbox.join("tries")).unwrap_or_default().lines().count();
-    super::rig::eventually("it has failed more than once", || (tries(&sandbox) > 2).then_some(())).await;
+    let tries = sandbox.join("tries");
+    let often = || (fs::read_to_string(&tries).unwrap_or_default().lines().count() > 2).then_some(());
+    eventually_at(&tries, "it has failed more than once", often).await;
     fs::write(sandbox.join("well"), "").unwrap();
     assert_eq!(verdict(&mut rig).await.healthy, Some(true), "the first word about its health");
 }

@@ -8,15 +8,17 @@ use podium_proto::mesos::v1::{
 };
 use rustix::process::Signal;
 
-use super::rig::{Rig, eventually, executor, framework, kill, policy, state, task, with_grace};
+use super::{
+    rig::{Rig, executor, framework, kill, policy, state, task, with_grace},
+    wait::{appears, eventually},
+};
 
 /// Ignores SIGTERM, and says when it does.
 const DEAF: &str = "trap '' TERM; touch ready; while :; do sleep 0.05; done";
 
 async fn ready(rig: &mut Rig, executor: &str, name: &str) {
     rig.until(name, TaskState::TaskRunning).await;
-    let file = rig.task_sandbox(executor, name).join("ready");
-    eventually("the script is ready", || file.exists().then_some(())).await;
+    appears(&rig.task_sandbox(executor, name).join("ready")).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,10 @@ use std::{
 
 use podium_proto::mesos::v1::{CommandInfo, HealthCheck, TaskInfo, TaskState, command_info::Uri, health_check};
 
-use super::rig::{Rig, eventually, state, task};
+use super::{
+    rig::{Rig, state, task},
+    wait::eventually_at,
+};
 
 /// An agent whose folder may be passed, and a folder of files of the executor's user.
 async fn ground() -> (Rig, PathBuf) {
@@ -80,7 +83,7 @@ async fn a_link_in_the_place_of_a_probes_log_is_replaced() {
     rig.until("file", TaskState::TaskRunning).await;
     let log = rig.task_sandbox("file", "file").join("containers/check/stdout");
     let printed = || (fs::read_to_string(&log).ok()? == "probing\n" && fs::symlink_metadata(&log).ok()?.is_file()).then_some(());
-    eventually("the probe's output in a file of its own", printed).await;
+    eventually_at(&log, "the probe's output in a file of its own", printed).await;
     untouched(&outside);
 }
 
@@ -112,7 +115,7 @@ async fn a_link_in_the_place_of_a_probes_folder_is_refused_and_the_reason_told_a
     rig.launch("early", vec![linked("early")]).await;
     rig.until("early", TaskState::TaskRunning).await;
     let log = rig.sandbox("early").join("stderr");
-    eventually("the reason", || (told(&log, "early") == 1).then_some(())).await;
+    eventually_at(&log, "the reason", || (told(&log, "early") == 1).then_some(())).await;
     untouched(&outside);
 }
 

@@ -9,3 +9,4 @@ mod kills;
 mod links;
 mod recovery;
 pub(crate) mod rig;
+pub(crate) mod wait;

@@ -6,7 +6,10 @@ use podium_engine::{agent::Retention, link::FromAgent};
 use podium_proto::mesos::v1::{TaskState, TaskStatus, task_status::Reason};
 use rustix::process::Signal;
 
-use super::rig::{Rig, eventually, kill, state, task};
+use super::{
+    rig::{Rig, kill, state, task},
+    wait::{appears, ended, eventually, eventually_at},
+};
 
 const EXECUTOR: &[&str] = &[env!("CARGO_BIN_EXE_podium-executor")];
 
@@ -74,8 +77,9 @@ async fn what_ended_meanwhile_and_what_ends_later_are_reported_with_their_exit_c
     rig.until("early", TaskState::TaskRunning).await;
     rig.until("late", TaskState::TaskRunning).await;
     rig.crash().await;
+    let early = rig.processes().into_iter().filter(|(_, line)| line.contains("exit 5")).map(|(pid, _)| pid);
     fs::write(&gate, "").unwrap();
-    eventually("the container has ended", || rig.processes().iter().all(|(_, line)| !line.contains("exit 5")).then_some(())).await;
+    ended(early).await;
     rig.restart().await;
     let end = rig.ends(&["early"]).await.remove(0);
     assert_eq!((state(&end), end.message.as_deref()), (TaskState::TaskFailed, Some("Command exited with status 5")));
@@ -176,12 +180,12 @@ impl Moment {
                     tokio::task::yield_now().await;
                 }
             }
-            Moment::Sandbox => eventually("a sandbox", || rig.runs("e").exists().then_some(())).await,
+            Moment::Sandbox => appears(&rig.runs("e")).await,
             Moment::Process => eventually("an executor", || (!rig.processes().is_empty()).then_some(())).await,
             Moment::Starting => {
                 rig.until("t", TaskState::TaskStarting).await;
             }
-            Moment::Written => eventually("the container runs", || witness.exists().then_some(())).await,
+            Moment::Written => appears(witness).await,
             Moment::Running => {
                 let starting = rig.until("t", TaskState::TaskStarting).await;
                 rig.acknowledge(&starting).await;
@@ -313,11 +317,12 @@ async fn sandboxes_of_a_crash_looping_pod_are_removed_and_those_of_what_runs_are
         names.sort();
         names
     };
-    eventually("all but the two newest of those that ended are removed", || (left() == [id(1), id(4), id(5)]).then_some(())).await;
+    let two_newest = || (left() == [id(1), id(4), id(5)]).then_some(());
+    eventually_at(&executors, "all but the two newest of those that ended are removed", two_newest).await;
     // The next start finds by the folders what has ended, and what it has to keep.
     rig.retention = Retention { gc_delay: Duration::ZERO, ..Retention::default() };
     rig.crash().await;
     rig.restart().await;
-    eventually("all that have ended are removed", || (left() == [id(1)]).then_some(())).await;
+    eventually_at(&executors, "all that have ended are removed", || (left() == [id(1)]).then_some(())).await;
     assert!(running.join("tasks/runs/stdout").exists());
 }

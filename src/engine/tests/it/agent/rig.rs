@@ -15,8 +15,7 @@ use podium_proto::mesos::v1::{
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 
-/// Longer than anything takes; a test that waits so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use super::wait::PATIENCE;
 
 pub struct Rig {
     pub folder: TempDir,
@@ -356,18 +355,4 @@ fn marked(prefix: &str) -> Vec<(i32, String)> {
 fn command_line(pid: i32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
-}
-
-/// Waits for something that no message announces, such as a process that nobody is told of. It is looked for again and again:
-/// Linux tells nobody but root that a process has begun, and what a container writes it writes in pieces.
-pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let found = timeout(PATIENCE, async {
-        loop {
-            if let Some(found) = look() {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    });
-    found.await.unwrap_or_else(|_| panic!("never: {what}"))
 }
