@@ -172,7 +172,8 @@ fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
         }
         _ => {
             let known = api.index.read(unknown::Readiness::of);
-            let mut text = readiness(&api.gateway.borrow(), known);
+            let refusal = api.store.refusal();
+            let mut text = readiness(&api.gateway.borrow(), refusal, known);
             if !head.caller.may_read_all() {
                 text.truncate(text.find('\n').map_or(text.len(), |end| end + 1));
             }
@@ -182,8 +183,9 @@ fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
 }
 
 /// `ok`, or `degraded` and a line for each reason.
-fn readiness(gateway: &GatewayState, known: unknown::Readiness) -> String {
+fn readiness(gateway: &GatewayState, refusal: Option<String>, known: unknown::Readiness) -> String {
     let mut reasons: Vec<String> = Vec::new();
+    reasons.extend(refusal.map(|reason| format!("the store refuses to be written to: {reason}")));
     reasons.extend(gateway.trouble.as_ref().map(|trouble| format!("Mesos: {trouble}")));
     reasons.extend(gateway.unchecked.as_ref().map(|reason| format!("nothing is killed until Mesos tells which tasks run: {reason}")));
     reasons.extend(known.quarantine);
@@ -336,7 +338,9 @@ mod tests {
     #[test]
     fn readiness_names_quarantine_trouble_and_every_unknown_task_up_to_a_bound() {
         let fine = GatewayState { leads: true, subscribed: true, ..GatewayState::default() };
-        assert_eq!(readiness(&fine, unknown::Readiness::default()), "ok\n");
+        assert_eq!(readiness(&fine, None, unknown::Readiness::default()), "ok\n");
+        let full = readiness(&fine, Some("mvcc: database space exceeded".to_owned()), unknown::Readiness::default());
+        assert_eq!(full, "degraded\nthe store refuses to be written to: mvcc: database space exceeded\n");
         let task = |n| UnknownTask { task_id: format!("t{n}"), agent_id: None, state: "TASK_RUNNING".to_owned() };
         let gateway = GatewayState {
             trouble: Some("no master answers".to_owned()),
@@ -349,7 +353,7 @@ mod tests {
             more: 49,
             ..unknown::Readiness::default()
         };
-        let text = readiness(&gateway, known);
+        let text = readiness(&gateway, None, known);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..4], ["degraded", "Mesos: no master answers", "quarantine since then", "unknown task: of a pod"]);
         assert!(lines[4].starts_with("unknown task: t0 on an unknown agent (TASK_RUNNING)"), "{}", lines[4]);

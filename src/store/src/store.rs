@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, LeaseClient, TlsOptions, Txn, WatchClient};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tonic::Code;
 
@@ -16,6 +17,9 @@ use crate::writer::{Group, Outcome};
 
 /// The largest answer that is read, in bytes. tonic's own limit of 4 MiB is less than a page of definitions.
 const MAX_ANSWER: usize = 64 << 20;
+
+/// What etcd says when it is busy for the moment; by the same code as when its disk quota is used up.
+const BUSY: &str = "too many requests";
 
 /// How to reach the store.
 #[derive(Clone)]
@@ -100,6 +104,8 @@ pub struct Store {
 struct Inner {
     config: StoreConfig,
     client: OnceCell<Client>,
+    /// See [`Store::refusal`].
+    refusal: Mutex<Option<String>>,
     keys: Keyspace,
     endpoints: String,
 }
@@ -108,7 +114,7 @@ impl Store {
     /// A store that is connected to when it is first asked something, and as long as that fails, the next time.
     pub fn open(config: StoreConfig) -> Self {
         let (keys, endpoints) = (Keyspace::new(&config.prefix), config.endpoints.join(","));
-        Self { inner: Arc::new(Inner { config, client: OnceCell::new(), keys, endpoints }) }
+        Self { inner: Arc::new(Inner { config, client: OnceCell::new(), refusal: Mutex::default(), keys, endpoints }) }
     }
 
     /// Connects, and proves it by one read that a majority of the members stands behind.
@@ -160,7 +166,31 @@ impl Store {
 
     pub(crate) async fn transact(&self, txn: Txn) -> Result<Answer, StoreError> {
         let mut kv = self.kv().await?;
-        Ok(Answer::read(self.answer(kv.txn(txn)).await?))
+        let call = async {
+            kv.txn(txn).await.inspect_err(|error| {
+                if let Some(reason) = of_every_write(error) {
+                    self.note_refusal(Some(reason));
+                }
+            })
+        };
+        let answer = Answer::read(self.answer(call).await?);
+        self.note_refusal(None);
+        Ok(answer)
+    }
+
+    /// Why the store refuses whatever this process writes, as when its disk quota is used up; `None`: it took the last write.
+    pub fn refusal(&self) -> Option<String> {
+        self.inner.refusal.lock().clone()
+    }
+
+    fn note_refusal(&self, reason: Option<&str>) {
+        let mut last = self.inner.refusal.lock();
+        match (&*last, reason) {
+            (None, Some(reason)) => tracing::error!(reason, "the store refuses to be written to"),
+            (Some(_), None) => tracing::info!("the store takes writes again"),
+            _ => {}
+        }
+        *last = reason.map(str::to_owned);
     }
 
     pub(crate) async fn kv(&self) -> Result<KvClient, StoreError> {
@@ -237,6 +267,13 @@ fn timed_out(endpoints: &str, after: Duration) -> StoreError {
     StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: format!("none within {after:?}; does it run there?") }
 }
 
+/// What a refusal says, if it is not about one write alone.
+fn of_every_write(error: &etcd_client::Error) -> Option<&str> {
+    let etcd_client::Error::GRpcStatus(status) = error else { return None };
+    let everything = matches!(status.code(), Code::ResourceExhausted | Code::PermissionDenied | Code::Unauthenticated);
+    (everything && !status.message().contains(BUSY)).then(|| status.message())
+}
+
 /// Sorts an error by what the caller can do: try again, ask otherwise, or give up.
 fn explain(endpoints: &str, error: &etcd_client::Error) -> StoreError {
     let status = match error {
@@ -248,8 +285,7 @@ fn explain(endpoints: &str, error: &etcd_client::Error) -> StoreError {
     match status.code() {
         Code::OutOfRange if message.contains("compacted") => StoreError::Compacted,
         Code::OutOfRange if message.contains("too large") => StoreError::TooLarge(message),
-        // etcd says this both when it is busy for the moment and when its disk quota is used up.
-        Code::ResourceExhausted if !message.contains("too many requests") => StoreError::Refused(message),
+        Code::ResourceExhausted if !message.contains(BUSY) => StoreError::Refused(message),
         Code::InvalidArgument
         | Code::PermissionDenied
         | Code::Unauthenticated

@@ -76,7 +76,7 @@ pub(super) fn fill_roles(resources: &mut [Resource], role: &str) {
 fn check_task(task: &TaskInfo, place: &Place<'_>) -> Result<(), String> {
     check_common(task, place)?;
     task_rules::check_nested(task)?;
-    task_rules::check_limits(task)
+    task_rules::check_limits(task, true)
 }
 
 /// Of a task, however it is launched.

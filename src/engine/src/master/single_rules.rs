@@ -36,7 +36,7 @@ pub(super) fn check(mut task: TaskInfo, place: &Place<'_>) -> Result<Single, Str
         return Err(format!("Total resources {needed} required by task and its executor is more than available {available}"));
     }
     task_rules::check_nested(&task)?;
-    task_rules::check_limits(&task)?;
+    task_rules::check_limits(&task, false)?;
     Ok(Single { executor: command_executor(&task, &place.framework.id), needed: Stock::of(&task.resources), task })
 }
 

@@ -210,8 +210,8 @@ fn check_volume(volume: &Volume) -> Result<(), String> {
     if given { Ok(()) } else { Err(format!("'source.{field}' is not set for {kind} volume")) }
 }
 
-/// Limits above the request. This engine's agents enforce none, and so take none.
-pub(super) fn check_limits(task: &TaskInfo) -> Result<(), String> {
+/// Limits above the request; of a task in a group also that it shares no cgroup. This engine's agents enforce none, and so take none.
+pub(super) fn check_limits(task: &TaskInfo, in_group: bool) -> Result<(), String> {
     if task.limits.is_empty() {
         return Ok(());
     }
@@ -219,7 +219,7 @@ pub(super) fn check_limits(task: &TaskInfo) -> Result<(), String> {
         return Err("Only cpus and mem may be included in a task's resource limits".to_owned());
     }
     let linux = task.container.as_ref().and_then(|container| container.linux_info.as_ref());
-    if linux.and_then(|linux| linux.share_cgroups) != Some(false) {
+    if in_group && linux.and_then(|linux| linux.share_cgroups) != Some(false) {
         return Err(
             "Resource limits may only be set for tasks within a task group when the 'share_cgroups' field is set to 'false'.".to_owned()
         );

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions};
+use etcd_client::{AlarmAction, AlarmType, Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions};
+use podium_store::writer::Outcome;
 use podium_store::{Election, Store, StoreConfig, StoreError, StoreTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
@@ -161,6 +162,23 @@ async fn a_leader_whose_password_was_changed_lets_go_and_another_leads() {
     within(leadership.resign()).await;
     within(successor.campaign()).await;
     within(session.close()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_nothing_can_be_written_is_known_until_something_is() {
+    let etcd = Etcd::start().await;
+    let store = within(Store::connect(etcd.config())).await.unwrap();
+    let write = |n| store.commit(create(&pod("/a"), n));
+    commit(&store, create(&pod("/a"), 1)).await;
+    assert_eq!(store.refusal(), None);
+    let mut maintenance = within(etcd.root()).await.maintenance_client();
+    // As when its disk quota is used up.
+    maintenance.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await.unwrap();
+    assert!(matches!(write(2).await, Outcome::Refused(_)));
+    assert!(store.refusal().is_some_and(|reason| reason.contains("space exceeded")), "{:?}", store.refusal());
+    maintenance.alarm(AlarmAction::Deactivate, AlarmType::Nospace, None).await.unwrap();
+    commit(&store, create(&pod("/a"), 2)).await;
+    assert_eq!(store.refusal(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

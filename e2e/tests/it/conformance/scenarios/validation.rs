@@ -384,6 +384,8 @@ pub async fn launches(stage: &mut Stage) {
         ("a variable without a value", |task| variable(task, json!({ "name": "A" }))),
         ("a bad amount", |task| task["resources"][0] = scalar("cpus", -1.0)),
         ("allocated to another role", |task| task["resources"][0]["allocation_info"] = json!({ "role": "another" })),
+        ("limits below the request", |task| task["limits"] = json!({ "cpus": { "value": 0.01 } })),
+        ("limits of an unknown kind", |task| task["limits"] = json!({ "disk": { "value": 1.0 } })),
     ];
     let (mut framework, offer) = start(stage).await;
     let mut all = Vec::new();
