@@ -144,7 +144,7 @@ impl Listener {
             // Nothing was missed: of that revision and later ones the news bring everything.
             return Ok(());
         }
-        let mut replay = match Replay::start(&shared.store, last.revision, &shared.room).await {
+        let mut replay = match Replay::start(&shared.store, &shared.index, last.revision, &shared.room).await {
             Ok(replay) => replay,
             Err(error) => return self.broken(error, after, last).await,
         };

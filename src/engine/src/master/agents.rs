@@ -232,6 +232,8 @@ impl State {
         };
         if self.gone.contains(&id) {
             tracing::warn!(agent = id, "an agent that an operator marked as gone came back: it is ignored");
+            // Kept and silent: one whose link ends takes the master for a new one, and is back at once.
+            self.ignored.insert(id, link);
             return;
         }
         // As an agent that is not back, if it was away: it is here when its machine is up.
@@ -497,5 +499,39 @@ impl State {
                 .is_some_and(AgentLink::flush)
         });
         self.leaving.retain_mut(AgentLink::flush);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use podium_proto::mesos::v1::AgentId;
+    use tokio::sync::mpsc;
+    use tokio::time::Instant;
+
+    use super::super::Settings;
+    use super::*;
+    use crate::link::ToAgent;
+
+    fn register(state: &mut State, now: Now) -> mpsc::Receiver<ToAgent> {
+        let (link, messages) = mpsc::channel(10);
+        let info = AgentInfo { id: Some(AgentId { value: "S1".to_owned() }), hostname: "h".to_owned(), ..AgentInfo::default() };
+        let address = state.address;
+        let register = FromAgent::Register { info: Box::new(info), address, executors: Vec::new(), checkpointed: Vec::new(), link };
+        state.agent_message(register, now);
+        messages
+    }
+
+    #[test]
+    fn an_agent_that_is_gone_and_comes_back_keeps_its_link_and_hears_nothing() {
+        let now = Now { instant: Instant::now(), wall: Duration::from_secs(1_700_000_000) };
+        let mut state = State::new(Settings::default(), "master".to_owned(), "127.0.0.1:5050".parse().unwrap(), now);
+        let first = register(&mut state, now);
+        assert!(state.mark_gone("S1", now) && first.is_closed());
+        let again = register(&mut state, now);
+        assert!(!again.is_closed() && again.is_empty() && state.agents.is_empty());
+        let third = register(&mut state, now);
+        assert!(again.is_closed() && !third.is_closed(), "one an agent");
     }
 }

@@ -169,6 +169,8 @@ pub(super) struct State {
     pub(super) backlogged: BTreeSet<String>,
     /// To agents that are gone, and have not heard yet what they are to end.
     pub(super) leaving: Vec<AgentLink>,
+    /// To agents that are gone and came back, by id.
+    pub(super) ignored: BTreeMap<String, AgentLink>,
     timers: BTreeMap<(Instant, u64), Timer>,
     next_timer: u64,
     /// By agent, the key of its one [`Timer::Filter`].
@@ -205,6 +207,7 @@ impl State {
             unsaved: false,
             backlogged: BTreeSet::new(),
             leaving: Vec::new(),
+            ignored: BTreeMap::new(),
             timers: BTreeMap::new(),
             next_timer: 0,
             filter_timers: HashMap::new(),

@@ -16,7 +16,7 @@ use podium_retry::Backoff;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::state::{Changed, IndexState};
+use super::state::{Changed, IndexState, Mark};
 use super::turns::{Told, Touched, Turn};
 use crate::key::Key;
 use crate::store::{Store, StoreError};
@@ -124,7 +124,8 @@ impl Feed {
         if header.revision < revision {
             return Ok(Standing::Replaced(format!("it stands at revision {}, it stood at {revision}", header.revision)));
         }
-        let Some((key, seen)) = mark else { return Ok(Standing::Same) };
+        let Some(mark) = mark else { return Ok(Standing::Same) };
+        let (key, seen) = (mark.key, if mark.is_deletion { 0 } else { mark.revision });
         // A restored backup may have been written to since, beyond our revision; but then its past is not ours.
         let then = GetOptions::new().with_revision(revision).with_keys_only();
         match self.store.answer(kv.get(key.clone(), Some(then))).await {
@@ -272,7 +273,7 @@ impl Feed {
                 if let Some(key) = self.store.keyspace().parse(&kv.key) {
                     state.delete(&key, changed);
                 }
-                state.mark = Some((kv.key, 0));
+                state.mark = Some(Mark { key: kv.key, revision: kv.mod_revision, is_deletion: true });
             }
             other => tracing::warn!(other, "an event of an unknown type is passed over"),
         }
@@ -284,8 +285,8 @@ impl Feed {
             None => self.name_unknown(&kv.key),
         }
         // Lists come in the order of keys, events in that of revisions.
-        if state.mark.as_ref().is_none_or(|(_, seen)| kv.mod_revision >= *seen) {
-            state.mark = Some((kv.key, kv.mod_revision));
+        if kv.mod_revision >= state.newest_event() {
+            state.mark = Some(Mark { key: kv.key, revision: kv.mod_revision, is_deletion: false });
         }
     }
 

@@ -10,6 +10,7 @@ use etcd_client::{GetOptions, Txn, TxnOp, WatchOptions, WatchStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
+use super::Index;
 use super::feed::{Part, revision_of};
 use super::state::{Changed, IndexState};
 use super::turns::{Touched, Turn};
@@ -28,15 +29,41 @@ const QUIET: Duration = Duration::from_secs(1);
 /// The id of a watch's answer to that.
 const PROGRESS: i64 = -1;
 
+/// How far the store has told, by its own word.
+///
+/// An etcd before 3.4.25 answers ahead of events that it has yet to send, and, where many ask for long histories, for seconds. So
+/// its word counts only once it has told the newest event that is known from elsewhere; and then the word before the last, for
+/// events that nobody here knows of: deletions before the index was listed.
+#[derive(Debug)]
+struct Progress {
+    /// It has told all events up to this revision.
+    reached: i64,
+    /// What it said last, since the last event; 0: nothing.
+    said: i64,
+}
+
+impl Progress {
+    fn event(&mut self, revision: i64) {
+        (self.reached, self.said) = (revision, 0);
+    }
+
+    /// It says that it has told all up to a revision; that up to which this is certain.
+    fn answer(&mut self, revision: i64, newest_event: i64) -> Option<i64> {
+        let before = std::mem::replace(&mut self.said, revision);
+        (before > 0 && self.reached >= newest_event).then_some(before)
+    }
+}
+
 /// A walk through the store's history.
 pub struct Replay {
     store: Store,
     stream: WatchStream,
     part: Part,
+    /// What is known of the present.
+    index: Index,
     /// When the store is asked how far it has told.
     ask_at: Instant,
-    /// How far it said it was when it was last asked.
-    said: i64,
+    progress: Progress,
     /// Holds the keys that were touched so far, as of the revision that was told last.
     state: IndexState,
     known: HashSet<Key>,
@@ -48,8 +75,8 @@ pub struct Replay {
 
 impl Replay {
     /// Begins at a revision, with it. It goes on into the present and never ends by itself. `room` is what all walks together may
-    /// keep, in keys.
-    pub async fn start(store: &Store, revision: i64, room: &Arc<Semaphore>) -> Result<Self, StoreError> {
+    /// keep, in keys; `index` is of the same store.
+    pub async fn start(store: &Store, index: &Index, revision: i64, room: &Arc<Semaphore>) -> Result<Self, StoreError> {
         let options = WatchOptions::new().with_prefix().with_start_revision(revision).with_fragment();
         let mut watches = store.watches().await?;
         let stream = store.answer(watches.watch(store.keyspace().root(), Some(options))).await?;
@@ -58,8 +85,9 @@ impl Replay {
             store: store.clone(),
             stream,
             part,
+            index: index.clone(),
             ask_at: Instant::now() + QUIET,
-            said: 0,
+            progress: Progress { reached: revision - 1, said: 0 },
             state,
             known: HashSet::new(),
             ready: VecDeque::new(),
@@ -81,18 +109,17 @@ impl Replay {
                 continue;
             }
             if response.watch_id == PROGRESS {
-                // An etcd before 3.4.25 may answer this ahead of events that it has yet to send: so what it said the last time counts.
-                let told = std::mem::replace(&mut self.said, response.header.map_or(0, |header| header.revision));
-                if told > 0 && !self.part.is_open() {
-                    return Ok(Turn { revision: told, pods: Vec::new() });
+                let newest = self.index.read(IndexState::newest_event);
+                let told = self.progress.answer(response.header.map_or(0, |header| header.revision), newest);
+                if let Some(revision) = told.filter(|_| !self.part.is_open()) {
+                    return Ok(Turn { revision, pods: Vec::new() });
                 }
                 continue;
             }
-            // What it said before these is no word about what follows.
-            self.said = 0;
             let step = self.part.take(response);
             for events in step.events.chunk_by(|a, b| revision_of(a) == revision_of(b)) {
                 self.revision(events).await?;
+                self.progress.event(events.first().map_or(0, revision_of));
             }
         }
     }
@@ -182,5 +209,25 @@ impl Replay {
 
     fn put(&mut self, key: Key, kv: PbKeyValue) {
         self.state.put(key, Bytes::from(kv.value), kv.mod_revision, kv.create_revision, &mut Changed::default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stores_word_counts_only_behind_the_newest_known_event_and_only_when_it_was_said_before() {
+        let mut progress = Progress { reached: 4, said: 0 };
+        for _ in 0..5 {
+            assert_eq!(progress.answer(90, 80), None, "the event at 80 is yet to come");
+        }
+        progress.event(79);
+        assert_eq!((progress.answer(90, 80), progress.answer(91, 80)), (None, None));
+        progress.event(80);
+        assert_eq!((progress.answer(91, 80), progress.answer(95, 80)), (None, Some(91)));
+        assert_eq!(progress.answer(96, 96), None, "another event has become known");
+        let mut from_now = Progress { reached: 80, said: 0 };
+        assert_eq!((from_now.answer(90, 80), from_now.answer(90, 80)), (None, Some(90)), "of nothing but revisions of others");
     }
 }

@@ -29,8 +29,16 @@ pub struct IndexState {
     pub(super) revision: i64,
     pub(super) generation: u64,
     pub(super) cluster_id: u64,
-    /// The key of the last event and its revision, 0 for a deletion: by it the history is known again.
-    pub(super) mark: Option<(Vec<u8>, i64)>,
+    pub(super) mark: Option<Mark>,
+}
+
+/// The newest event under the prefix that is known, other people's keys included: by it the history is known again.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub key: Vec<u8>,
+    /// Of the event. After a list nothing is known of deletions: the newest one may be later.
+    pub revision: i64,
+    pub is_deletion: bool,
 }
 
 /// Specs under names that are no pod ids, of which the index takes note; there are none but by mistake.
@@ -166,6 +174,11 @@ impl IndexState {
     /// The revision that all of this is of. Other people's keys do not move it.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// The revision of the newest event under the prefix that is known; 0: of none.
+    pub fn newest_event(&self) -> i64 {
+        self.mark.as_ref().map_or(0, |mark| mark.revision)
     }
 
     /// Grows when the store was found to be another one, or an older state of the same (a restored backup).

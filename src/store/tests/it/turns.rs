@@ -103,13 +103,13 @@ async fn the_past_is_told_as_it_was_when_it_happened(flavour: Flavour) {
     let live = followed(&mut turns, last).await;
     assert!(live.len() > 20, "{} revisions", live.len());
     for from in [before + 1, live[live.len() / 2].revision, live[live.len() - 1].revision] {
-        let mut replay = within(Replay::start(&store, from, &room(1_000))).await.unwrap();
+        let mut replay = within(Replay::start(&store, &index, from, &room(1_000))).await.unwrap();
         for expected in live.iter().filter(|turn| turn.revision >= from) {
             assert_eq!(&touching(&mut replay).await, expected, "from {from}");
         }
     }
     // A past that reaches the present goes on with it.
-    let mut replay = within(Replay::start(&store, last + 1, &room(1_000))).await.unwrap();
+    let mut replay = within(Replay::start(&store, &index, last + 1, &room(1_000))).await.unwrap();
     let next = commit(&store, create(&pod("/new"), 1)).await;
     assert_eq!(within(replay.next()).await.unwrap().revision, next);
     // What touches nothing of interest is passed as well, be it no key of ours: who waits for a revision sees it come.
@@ -126,11 +126,11 @@ fn room(keys: usize) -> Arc<Semaphore> {
 }
 
 async fn a_past_without_room_for_its_keys_is_refused_and_gives_its_room_back(flavour: Flavour) {
-    let (_server, store, _index) = start(flavour).await;
+    let (_server, store, index) = start(flavour).await;
     let first = commit(&store, create(&pod("/a"), 1)).await;
     commit(&store, create(&pod("/b"), 1)).await;
     let walk = async |room: &Arc<Semaphore>| {
-        let mut replay = within(Replay::start(&store, first, room)).await?;
+        let mut replay = within(Replay::start(&store, &index, first, room)).await?;
         for _ in 0..2 {
             within(replay.next()).await?;
         }
@@ -150,12 +150,12 @@ async fn a_past_without_room_for_its_keys_is_refused_and_gives_its_room_back(fla
 }
 
 async fn a_past_that_is_compacted_is_said_to_be(flavour: Flavour) {
-    let (server, store, _index) = start(flavour).await;
+    let (server, store, index) = start(flavour).await;
     let first = commit(&store, create(&pod("/a"), 1)).await;
     commit(&store, create(&pod("/a"), 2)).await;
     commit(&store, create(&pod("/a"), 3)).await;
     server.compact().await;
-    let mut replay = within(Replay::start(&store, first, &room(1_000))).await.unwrap();
+    let mut replay = within(Replay::start(&store, &index, first, &room(1_000))).await.unwrap();
     assert!(matches!(within(replay.next()).await, Err(StoreError::Compacted)));
 }
 
