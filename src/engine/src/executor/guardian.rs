@@ -2,63 +2,88 @@
 //!
 //! A container's first process dies with the executor, by the kernel's hand; what that had started has no such bond. Our own agent
 //! looks for it by its marker. Mesos' agent with the posix launcher looks in the executor's session, where no container is. So an
-//! executor of Mesos' has a guardian: a process split off before anything else, which sleeps until the executor's end of a pipe is
-//! closed and then kills all that carries the marker. What has made itself an environment without the marker is not found.
+//! executor of Mesos' is two processes: the one that the agent has started is the guardian, and its child the executor. Both adopt
+//! orphans, so that nothing leaves the tree below them, whatever it makes of its session and its environment. If one is killed, the
+//! other kills all that is left below it, and ends.
 
 use std::{
-    io::{PipeReader, PipeWriter, Read as _, Write as _, pipe},
+    io::{PipeReader, PipeWriter, pipe},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
-use super::{
-    processes, say,
-    spawn::{self, Side},
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait},
 };
+use tokio::net::unix::pipe::Receiver;
+
+use super::{processes, say, spawn};
 
 /// How long the killing is tried. Only a process that the kernel itself holds can take so long.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two readings of `/proc`.
+/// Between two looks at what is left.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The executor's end of the pipe.
-pub(super) struct Guardian(PipeWriter);
+/// The executor's end of a pipe whose other end only the guardian has.
+pub(super) struct Guardian(PipeReader);
 
 impl Guardian {
-    /// Splits it off. It is no child of this process: an agent that kills executor and children together finishes the work itself.
-    pub fn start(marker: &str) -> std::io::Result<Guardian> {
+    /// Makes this process the guardian, which ends when the executor has, and as it did. Returns in the executor.
+    pub fn start() -> std::io::Result<Guardian> {
+        processes::become_subreaper()?;
         let (watch, life) = pipe()?;
-        match spawn::split_off()? {
-            Side::Old => Ok(Guardian(life)),
-            Side::New => {
-                // Else it would wait for itself.
-                drop(life);
-                guard(watch, marker);
-                std::process::exit(0)
+        match spawn::fork()? {
+            None => Ok(Guardian(watch)),
+            Some(executor) => {
+                drop(watch);
+                guard(executor, life)
             }
         }
     }
 
-    /// Nothing is left behind.
-    pub fn dismiss(mut self) {
-        // If it has been killed, it can't be told.
-        let _ = self.0.write_all(b".");
+    /// Waits until the guardian is no more, and kills what is below this process then.
+    pub async fn outlive(self) -> std::io::Error {
+        let waited = async { Receiver::from_owned_fd(OwnedFd::from(self.0))?.readable().await };
+        match waited.await {
+            Ok(()) => {
+                end_descendants();
+                std::io::Error::other("the process that an agent knew this executor by has ended")
+            }
+            Err(error) => error,
+        }
     }
 }
 
-fn guard(mut watch: PipeReader, marker: &str) {
-    // Nothing that is meant for the executor's session shall reach it, and no folder be held.
-    let _ = rustix::process::setsid();
+fn guard(executor: Pid, _life: PipeWriter) -> ! {
+    // No folder shall be held.
     let _ = rustix::process::chdir("/");
-    if watch.read_exact(&mut [0]).is_err() {
-        end_all(marker);
-    }
+    let status = loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((ended, status))) if ended == executor => break Some(status),
+            // Orphans end as well.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => break None,
+        }
+    };
+    end_descendants();
+    end_as(status)
 }
 
-fn end_all(marker: &str) {
+/// As the executor, whom an agent takes this process for.
+fn end_as(status: Option<WaitStatus>) -> ! {
+    if let Some(signal) = status.and_then(WaitStatus::terminating_signal).and_then(Signal::from_named_raw) {
+        let _ = rustix::process::kill_process(getpid(), signal);
+    }
+    std::process::exit(status.and_then(WaitStatus::exit_status).unwrap_or(1))
+}
+
+fn end_descendants() {
     let give_up = Instant::now() + PATIENCE;
     let mut killed = 0_usize;
     loop {
-        let left: Vec<_> = processes::marked().into_iter().filter(|(_, value)| processes::covers(marker, value)).collect();
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        let left = processes::descendants(getpid());
         if left.is_empty() {
             break;
         }
@@ -66,7 +91,7 @@ fn end_all(marker: &str) {
             return say(&format!("the executor has ended before its containers, and {} of their processes cannot be killed", left.len()));
         }
         killed = killed.max(left.len());
-        left.into_iter().for_each(|(pid, _)| processes::kill(pid));
+        left.into_iter().for_each(processes::kill);
         std::thread::sleep(PAUSE);
     }
     if killed > 0 {

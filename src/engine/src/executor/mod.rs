@@ -62,21 +62,29 @@ fn say(words: &str) {
 fn start() -> Result<(), Box<dyn std::error::Error>> {
     let settings = settings::Settings::from_env()?;
     settings.restore_open_files();
-    // Before this process is everybody's parent, so that nobody is the guardian's.
-    let guardian = if settings.guarded { guard(&settings.marker) } else { None };
+    // Before there is anything that two processes can't share.
+    let guardian = if settings.guarded { guard() } else { None };
     processes::become_subreaper()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(driver::run(settings))?;
+    let ended = runtime.block_on(async {
+        let outlived = async {
+            match guardian {
+                Some(guardian) => guardian.outlive().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = driver::run(settings) => ended,
+            error = outlived => Err(error),
+        }
+    });
     // Nothing is waited for: a blocked file copy must not keep a finished executor.
     runtime.shutdown_background();
-    if let Some(guardian) = guardian {
-        guardian.dismiss();
-    }
-    Ok(())
+    Ok(ended?)
 }
 
 /// Without one the containers run all the same.
-fn guard(marker: &str) -> Option<guardian::Guardian> {
-    let started = guardian::Guardian::start(marker);
+fn guard() -> Option<guardian::Guardian> {
+    let started = guardian::Guardian::start();
     started.map_err(|error| say(&format!("no guardian, containers may outlive a killed executor: {error}"))).ok()
 }

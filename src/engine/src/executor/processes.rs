@@ -1,5 +1,5 @@
 //! Finds and ends processes by what the kernel says of them in `/proc`: descent, session, and the marker
-//! in their environment. Used by the executor for its own descendants, by the agent and an executor's guardian for survivors.
+//! in their environment. Used by the executor and its guardian for their own descendants, by the agent for survivors.
 
 use std::{fs, io};
 

@@ -7,8 +7,7 @@ use podium_proto::mesos::v1::{ExecutorId, FrameworkId};
 use super::{connection::Endpoint, processes};
 
 /// The variable by which every process of an instance is found in `/proc/*/environ`: its value is
-/// `<agent id>/<framework id>/<executor id>`, with `/<container id>` behind it in a container's processes. Where the agent is Mesos' own,
-/// the run stands between them: frameworks use an executor's id again, and each run's [`super::guardian`] ends its own.
+/// `<agent id>/<framework id>/<executor id>`, with `/<container id>` behind it in a container's processes.
 pub const MARKER: &str = "PODIUM_INSTANCE";
 /// Names the file that holds the agent's current `ip:port`; it changes when the agent starts again.
 pub(crate) const ADDRESS_FILE: &str = "PODIUM_AGENT_ADDRESS_FILE";
@@ -68,10 +67,7 @@ impl Settings {
         let agent = text("MESOS_SLAVE_ID").unwrap_or_default();
         let given = text(MARKER).filter(|marker| text(ADDRESS_FILE).is_some() && is_of(marker, &agent));
         let guarded = given.is_none();
-        let marker = given.unwrap_or_else(|| {
-            let run = sandbox.file_name().unwrap_or_default().to_string_lossy();
-            format!("{agent}/{framework}/{executor}/{run}")
-        });
+        let marker = given.unwrap_or_else(|| format!("{agent}/{framework}/{executor}"));
         Ok(Settings {
             framework_id: FrameworkId { value: framework },
             executor_id: ExecutorId { value: executor },

@@ -91,33 +91,17 @@ fn default_signals() {
     unblock_signals();
 }
 
-/// Which of two processes one is.
-pub(crate) enum Side {
-    Old,
-    New,
-}
-
-/// Makes a second process of this one: no child of it, and with all that it has just now. Nothing may run here beside the caller:
-/// another thread's locks would be held in the new process for ever.
+/// Makes a child of this process, with all that it has just now: its id, or nothing in the child. Nothing may run here beside the
+/// caller: another thread's locks would be held in the child for ever.
 #[allow(unsafe_code)]
-pub(crate) fn split_off() -> io::Result<Side> {
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other("a process with several threads can't be split"));
     }
-    // SAFETY: this is the only thread, so that the new process has all of it: memory, and no lock that is held.
+    // SAFETY: this is the only thread, so that the child has all of it: memory, and no lock that is held.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        // SAFETY: as above; of the process in between nothing is wanted but its end, which leaves the third without a parent.
-        0 => match unsafe { libc::fork() } {
-            0 => Ok(Side::New),
-            // SAFETY: ends the process at once, without what the first one wants done at its own end.
-            failed => unsafe { libc::_exit(i32::from(failed < 0)) },
-        },
-        child => {
-            let ended = rustix::process::waitpid(Pid::from_raw(child), rustix::process::WaitOptions::empty())?;
-            let well = ended.is_some_and(|(_, status)| status.exit_status() == Some(0));
-            well.then_some(Side::Old).ok_or_else(|| io::Error::other("there can be no more processes"))
-        }
+        child => Ok(Pid::from_raw(child)),
     }
 }
 

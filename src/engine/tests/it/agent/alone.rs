@@ -1,7 +1,7 @@
 //! The executor without its agent: a listener that speaks just enough of the protocol stands in, as a real
 //! Mesos agent would, in protobuf.
 
-use std::{path::Path, process::Child, time::Duration};
+use std::{os::unix::process::ExitStatusExt as _, path::Path, process::Child, time::Duration};
 
 use podium_proto::{
     mesos::v1::{
@@ -11,6 +11,7 @@ use podium_proto::{
     wire::recordio,
 };
 use prost::Message as _;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    rig::{all, environment, executor, framework, state, task},
+    rig::{all, environment, executor, framework, kill, state, task},
     wait::{PATIENCE, appears, ended, eventually},
 };
 
@@ -197,16 +198,25 @@ fn own(folder: &TempDir) -> Vec<i32> {
 
 /// Of a killed executor's containers the kernel ends the first processes, and an agent that is not ours nothing.
 #[tokio::test]
-async fn what_a_killed_executor_leaves_is_ended_without_its_agent() {
-    let script = "(setsid sh -c \"trap '' TERM; sleep 1111; true\" &) ; (sh -c 'sleep 2222; true' &); touch ready; sleep 3333; true";
-    let (folder, _listener, _stream, mut executor) = running_script(script, &[("MESOS_CHECKPOINT", "1")]).await;
-    eventually("a shell, and two with a sleep each and one more", || (container(&folder).len() == 6).then_some(())).await;
-    let (left, both) = (container(&folder), own(&folder));
-    assert_eq!(both.len(), 2, "the executor and its guardian");
-    executor.0.kill().unwrap();
-    ended(left).await;
-    ended(both).await;
-    assert!(container(&folder).is_empty(), "nor have they started others");
+async fn what_a_killed_executor_or_guardian_leaves_is_ended_without_their_agent() {
+    let daemon = "(env -i setsid sh -c \"trap '' TERM; sleep 1111; true\" &)";
+    let script = format!("{daemon}; (sh -c 'sleep 2222; true' &); touch ready; sleep 3333; true");
+    for killed in ["executor", "guardian"] {
+        let (folder, _listener, _stream, mut guardian) = running_script(&script, &[("MESOS_CHECKPOINT", "1")]).await;
+        eventually("a shell, and two with a sleep each and one more", || (container(&folder).len() == 6).then_some(())).await;
+        let (left, both) = (container(&folder), own(&folder));
+        assert_eq!(both.len(), 2, "the executor and its guardian");
+        let executor = both.iter().copied().find(|pid| pid.cast_unsigned() != guardian.0.id()).unwrap();
+        if killed == "executor" {
+            kill(executor, Signal::KILL)
+        } else {
+            guardian.0.kill().unwrap()
+        }
+        ended(left).await;
+        ended(both).await;
+        assert!(container(&folder).is_empty(), "nor have they started others");
+        assert_eq!(guardian.0.wait().unwrap().signal(), Some(9), "an agent hears how the {killed} ended");
+    }
 }
 
 /// A Mesos agent that runs in a container of ours hands on that container's variable, and frameworks use executors' ids again.
