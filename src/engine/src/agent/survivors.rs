@@ -1,7 +1,12 @@
-//! Ends what an instance has left without its executor: every process that carries its marker. All of
-//! `/proc` has to be read for that, so whatever is asked for meanwhile shares the next reading.
+//! Ends an instance: every process that carries its marker, its executor among them if that still runs, and all that descends from
+//! one. All of `/proc` has to be read for that, so whatever is asked for meanwhile shares the next reading.
+//!
+//! What has cleared its environment is found as long as its executor runs, which adopts orphans; or another process that started it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -76,11 +81,15 @@ async fn serve(mut queue: mpsc::Receiver<(String, oneshot::Sender<()>)>) {
 /// One reading: kills what is found, and says how many of each there were.
 fn round(markers: Vec<String>) -> HashMap<String, usize> {
     let mut found = HashMap::new();
+    let mut doomed = HashSet::new();
     for (pid, value) in processes::marked() {
         for marker in markers.iter().filter(|marker| processes::covers(marker, &value)) {
-            processes::kill(pid);
+            doomed.insert(pid);
+            doomed.extend(processes::descendants(pid));
             *found.entry(marker.clone()).or_insert(0) += 1;
         }
     }
+    // Not before all are known: what has lost its parent is found no more.
+    doomed.into_iter().for_each(processes::kill);
     found
 }

@@ -13,7 +13,7 @@ use podium_proto::mesos::v1::{
     volume::source::{HostPath, SandboxPath, sandbox_path},
 };
 
-use super::rig::{Rig, state, task, with_variable};
+use super::rig::{Rig, executor, state, task, with_variable};
 
 fn with_volume(mut task: TaskInfo, container_path: &str, source: volume::Source) -> TaskInfo {
     let plain = || ContainerInfo { r#type: container_info::Type::Mesos.into(), ..ContainerInfo::default() };
@@ -279,7 +279,7 @@ async fn a_group_whose_executor_id_is_still_in_use_is_refused_together_with_its_
     let end = rig.until("again", TaskState::TaskDropped).await;
     assert_eq!(end.executor_id.map(|id| id.value).as_deref(), Some("e"));
     rig.exits.clear();
-    rig.launch_under("unknown", false, vec![task("lost", "true")]).await;
+    rig.launch_under(executor("unknown"), false, vec![task("lost", "true")]).await;
     let end = rig.until("lost", TaskState::TaskDropped).await;
     assert_eq!(end.message.as_deref(), Some("No executor is expected to launch and there is none running"));
     assert_eq!(rig.exits, [], "it was none of the master's new ones");

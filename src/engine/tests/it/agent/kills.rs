@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::{
     rig::{Rig, executor, framework, kill, policy, state, task, with_grace},
-    wait::{appears, eventually},
+    wait::{appears, ended, eventually},
 };
 
 /// Ignores SIGTERM, and says when it does.
@@ -183,6 +183,21 @@ async fn a_shutdown_of_the_executor_ends_all_its_tasks_within_its_grace() {
     }
     rig.exited("e").await;
     assert_eq!(rig.processes(), []);
+}
+
+/// There is no time for the executor to do it.
+#[tokio::test]
+async fn the_agent_ends_what_has_cleared_its_environment_together_with_its_executor() {
+    let mut rig = Rig::new().await;
+    let daemon = "(env -i setsid sh -c \"trap '' TERM; echo \\$\\$ > pid; mv pid ready; sleep 1111; true\" &)";
+    let hasty = ExecutorInfo { shutdown_grace_period: Some(DurationInfo { nanoseconds: 0 }), ..executor("e") };
+    rig.launch_under(hasty, true, vec![task("t", &format!("trap '' TERM; {daemon}; sleep 3333; true"))]).await;
+    ready(&mut rig, "e", "t").await;
+    let daemon = fs::read_to_string(rig.task_sandbox("e", "t").join("ready")).unwrap().trim().parse().unwrap();
+    assert_eq!(descendants(rig.executor_pid("e")).iter().filter(|(pid, _)| *pid == daemon).count(), 1);
+    rig.send(ToAgent::ShutdownExecutor { framework_id: framework().id.unwrap(), executor_id: executor("e").executor_id }).await;
+    rig.exited("e").await;
+    ended([daemon]).await;
 }
 
 #[tokio::test]

@@ -166,12 +166,12 @@ impl Rig {
     }
 
     pub async fn launch(&self, id: &str, tasks: Vec<TaskInfo>) {
-        self.launch_under(id, true, tasks).await;
+        self.launch_under(executor(id), true, tasks).await;
     }
 
     /// As [`Rig::launch`]; the executor may be one that this master believes to be running.
-    pub async fn launch_under(&self, id: &str, launch_executor: bool, tasks: Vec<TaskInfo>) {
-        let (framework, executor) = (Box::new(framework()), Box::new(executor(id)));
+    pub async fn launch_under(&self, executor: ExecutorInfo, launch_executor: bool, tasks: Vec<TaskInfo>) {
+        let (framework, executor) = (Box::new(framework()), Box::new(executor));
         self.send(ToAgent::RunTaskGroup { framework, executor, launch_executor, group: TaskGroupInfo { tasks } }).await;
     }
 
