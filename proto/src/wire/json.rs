@@ -115,7 +115,7 @@ pub fn from_protobuf<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, Err
     M::decode(bytes).map_err(bad)
 }
 
-fn descriptor(name: &str) -> Result<MessageDescriptor, Error> {
+pub(super) fn descriptor(name: &str) -> Result<MessageDescriptor, Error> {
     let unusable = |problem: String| Error::Message { name: name.to_owned(), problem };
     let pool = POOL.as_ref().map_err(|problem| unusable(problem.clone()))?;
     pool.get_message_by_name(name).ok_or_else(|| unusable("not among the compiled descriptors".to_owned()))

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use podium_http::{Client, ClientConfig, Credentials, Method, Trust, Url};
 use podium_proto::mesos::v1;
 use podium_proto::mesos::v1::master::{Call, Response, call};
+use podium_proto::wire::text;
 use prost::Message as _;
 
 use crate::client::{Candidates, ConfigError, MAX_REDIRECTS, Masters, PROTOBUF};
@@ -139,7 +140,7 @@ impl Operator {
 
     async fn pick<T>(&self, kind: call::Type, pick: impl Fn(Response) -> Option<T>) -> Result<T, OperatorError> {
         let (url, body) = self.ask(kind).await?;
-        Response::decode(body).ok().and_then(pick).ok_or(OperatorError::Malformed(url))
+        text::decode(&body).ok().and_then(pick).ok_or(OperatorError::Malformed(url))
     }
 
     /// An answer, and whose it is.
@@ -221,7 +222,7 @@ fn tasks_of(answer: Bytes, framework_id: &str) -> Option<Vec<v1::Task>> {
     let mut tasks = Vec::new();
     for task in unread.tasks.into_iter().chain(unread.unreachable_tasks) {
         if Whose::decode(task.clone()).ok()?.framework_id.is_some_and(|whose| whose.value == framework_id) {
-            tasks.push(v1::Task::decode(task).ok()?);
+            tasks.push(text::decode(&task).ok()?);
         }
     }
     Some(tasks)

@@ -15,7 +15,6 @@ mod candidates;
 mod masters;
 mod run;
 mod session;
-mod text;
 mod zookeeper;
 
 use std::time::Duration;

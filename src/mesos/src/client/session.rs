@@ -9,12 +9,12 @@ use podium_http::{Body, Client, Method, Response, Url};
 use podium_proto::mesos::v1;
 use podium_proto::mesos::v1::scheduler::{self, Call, call};
 use podium_proto::wire::recordio::Codec;
+use podium_proto::wire::text;
 use prost::Message as _;
 use tokio::time::timeout;
 use tokio_util::codec::Decoder as _;
 
 use super::calls::PROTOBUF;
-use super::text;
 
 /// Why an attempt or a subscription ended. All of it is retried; the words are for people.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +107,7 @@ impl Stream {
     pub async fn next(&mut self) -> Result<scheduler::Event, SessionError> {
         let patience = self.patience;
         let record = timeout(patience, self.record()).await.map_err(|_| SessionError::Stalled(patience))??;
-        Ok(text::event(&record)?)
+        Ok(text::decode(&record)?)
     }
 
     async fn record(&mut self) -> Result<Bytes, SessionError> {
