@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{Certificate, Client, ConnectOptions, GetOptions, Identity, KvClient, LeaseClient, TlsOptions, Txn, WatchClient};
-use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 use tonic::Code;
 
 use crate::key::{DEFAULT_PREFIX, Key, Keyspace};
@@ -20,6 +19,17 @@ const MAX_ANSWER: usize = 64 << 20;
 
 /// What etcd says when it is busy for the moment; by the same code as when its disk quota is used up.
 const BUSY: &str = "too many requests";
+
+/// A refusal that lasts so long is none that passes by itself, as while etcd's users are being changed.
+const LASTING: Duration = Duration::from_secs(3);
+
+/// Why whatever this process writes is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refusal {
+    reason: String,
+    /// The store does not let us in; it may let others.
+    is_of_us: bool,
+}
 
 /// How to reach the store.
 #[derive(Clone)]
@@ -105,7 +115,7 @@ struct Inner {
     config: StoreConfig,
     client: OnceCell<Client>,
     /// See [`Store::refusal`].
-    refusal: Mutex<Option<String>>,
+    refusal: watch::Sender<Option<Refusal>>,
     keys: Keyspace,
     endpoints: String,
 }
@@ -114,7 +124,7 @@ impl Store {
     /// A store that is connected to when it is first asked something, and as long as that fails, the next time.
     pub fn open(config: StoreConfig) -> Self {
         let (keys, endpoints) = (Keyspace::new(&config.prefix), config.endpoints.join(","));
-        Self { inner: Arc::new(Inner { config, client: OnceCell::new(), refusal: Mutex::default(), keys, endpoints }) }
+        Self { inner: Arc::new(Inner { config, client: OnceCell::new(), refusal: watch::Sender::default(), keys, endpoints }) }
     }
 
     /// Connects, and proves it by one read that a majority of the members stands behind.
@@ -168,29 +178,58 @@ impl Store {
         let mut kv = self.kv().await?;
         let call = async {
             kv.txn(txn).await.inspect_err(|error| {
-                if let Some(reason) = of_every_write(error) {
-                    self.note_refusal(Some(reason));
+                if let Some(refusal) = Refusal::of_every_write(error) {
+                    self.note_refusal(Some(refusal));
                 }
             })
         };
         let answer = Answer::read(self.answer(call).await?);
-        self.note_refusal(None);
+        if answer.put {
+            self.note_refusal(None);
+        }
         Ok(answer)
     }
 
-    /// Why the store refuses whatever this process writes, as when its disk quota is used up; `None`: it took the last write.
+    /// Why the store refused the last write of this process that it answered, if it would refuse any: its disk quota is used up, or
+    /// it does not let us in any more. `None`: it took that write.
     pub fn refusal(&self) -> Option<String> {
-        self.inner.refusal.lock().clone()
+        self.inner.refusal.borrow().as_ref().map(|refusal| refusal.reason.clone())
     }
 
-    fn note_refusal(&self, reason: Option<&str>) {
-        let mut last = self.inner.refusal.lock();
-        match (&*last, reason) {
-            (None, Some(reason)) => tracing::error!(reason, "the store refuses to be written to"),
-            (Some(_), None) => tracing::info!("the store takes writes again"),
-            _ => {}
+    /// Waits until the store does not let us write any more, though it may let others, and that has lasted for a time in which
+    /// refusals that pass by themselves have passed; why.
+    pub(crate) async fn locked_out(&self) -> String {
+        let mut refusals = self.inner.refusal.subscribe();
+        // What stood before is known to whoever waits.
+        refusals.mark_unchanged();
+        loop {
+            if refusals.changed().await.is_err() {
+                // The sender lives as long as `self`.
+                std::future::pending::<()>().await;
+            }
+            let ours = refusals.borrow_and_update().as_ref().is_some_and(|refusal| refusal.is_of_us);
+            if !ours {
+                continue;
+            }
+            tokio::time::sleep(LASTING).await;
+            // Reads are refused as well, then.
+            if let Err(StoreError::Refused(reason)) = self.get(&Key::Framework).await {
+                return reason;
+            }
         }
-        *last = reason.map(str::to_owned);
+    }
+
+    fn note_refusal(&self, refusal: Option<Refusal>) {
+        self.inner.refusal.send_if_modified(|last| {
+            match (&*last, &refusal) {
+                (None, Some(refusal)) => tracing::error!(reason = refusal.reason, "the store refuses to be written to"),
+                (Some(_), None) => tracing::info!("the store takes writes again"),
+                _ => {}
+            }
+            let changed = *last != refusal;
+            *last = refusal;
+            changed
+        });
     }
 
     pub(crate) async fn kv(&self) -> Result<KvClient, StoreError> {
@@ -267,11 +306,20 @@ fn timed_out(endpoints: &str, after: Duration) -> StoreError {
     StoreError::Unavailable { endpoints: endpoints.to_owned(), reason: format!("none within {after:?}; does it run there?") }
 }
 
-/// What a refusal says, if it is not about one write alone.
-fn of_every_write(error: &etcd_client::Error) -> Option<&str> {
-    let etcd_client::Error::GRpcStatus(status) = error else { return None };
-    let everything = matches!(status.code(), Code::ResourceExhausted | Code::PermissionDenied | Code::Unauthenticated);
-    (everything && !status.message().contains(BUSY)).then(|| status.message())
+impl Refusal {
+    /// That of an error, if it is not about one write alone.
+    fn of_every_write(error: &etcd_client::Error) -> Option<Self> {
+        let etcd_client::Error::GRpcStatus(status) = error else { return None };
+        let message = status.message();
+        let is_of_us = match status.code() {
+            Code::PermissionDenied | Code::Unauthenticated => true,
+            // etcd's code for a wrong name or password.
+            Code::InvalidArgument => message.contains("authentication failed"),
+            _ => false,
+        };
+        let is_full = status.code() == Code::ResourceExhausted && !message.contains(BUSY);
+        (is_of_us || is_full).then(|| Self { reason: message.to_owned(), is_of_us })
+    }
 }
 
 /// Sorts an error by what the caller can do: try again, ask otherwise, or give up.

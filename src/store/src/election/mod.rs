@@ -189,7 +189,7 @@ impl Leadership {
         &self.reign.lost
     }
 
-    /// Gives it up, and returns when the key is deleted or its lease is gone.
+    /// Gives it up, and returns when the key is deleted, its lease is gone, or, where the store refuses us, nothing keeps it alive.
     pub async fn resign(self) {
         if let Some(deletion) = self.candidacy.withdraw() {
             // Aborted only when the runtime shuts down.
@@ -279,16 +279,23 @@ impl Drop for Candidacy {
     }
 }
 
+/// After so many the store's refusals to delete a key are taken for its last word.
+const REFUSALS: u32 = 4;
+
 /// A key that stays would lead, and nobody behind it: so it is deleted, however long that takes, or goes with its lease. A store that
 /// refuses us, as after a change of our password, would keep the key for as long as the lease is kept alive.
 async fn delete(store: Store, group: Group, lease: Lease) {
     let mut backoff = Backoff::reconnect();
+    let mut refusals = 0;
     loop {
         match store.commit(group.clone()).await {
             Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::NotLeader => return,
             Outcome::Refused(reason) => {
-                tracing::warn!(reason, "the store refuses to delete our election key: it is left to end with its lease");
-                lease.given_up.cancel();
+                refusals += 1;
+                tracing::warn!(reason, refusals, "the store refuses to delete our election key");
+                if refusals >= REFUSALS {
+                    lease.given_up.cancel();
+                }
             }
             Outcome::Unknown { .. } => {}
         }

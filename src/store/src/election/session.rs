@@ -107,8 +107,10 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken, _ended: DropGuard) {
             shared.lease.send_replace(Some(lease.clone()));
             let stopped = tokio::select! {
                 () = stop.cancelled() => true,
-                () = lease.given_up.cancelled() => {
-                    tracing::warn!(lease = format!("{:x}", lease.id), "the lease is given up, and every leadership with it");
+                () = lease.given_up.cancelled() => false,
+                reason = shared.store.locked_out() => {
+                    tracing::error!(reason, "the store lets us write no more: who leads here can do nothing, and others may");
+                    lease.given_up.cancel();
                     false
                 }
                 reason = keep(&shared, held) => {
@@ -118,6 +120,9 @@ async fn run(shared: Arc<Shared>, stop: CancellationToken, _ended: DropGuard) {
             };
             lease.lost.cancel();
             shared.lease.send_replace(None);
+            if lease.given_up.is_cancelled() {
+                tracing::warn!(lease = format!("{:x}", lease.id), "the lease is given up, and every leadership with it");
+            }
             if stopped || lease.given_up.is_cancelled() {
                 revoke(&shared.store, lease.id).await;
             }

@@ -139,6 +139,8 @@ pub(crate) struct Answer {
     pub revision: i64,
     /// Whether any key was changed.
     pub wrote: bool,
+    /// Whether any was put: a store whose disk quota is used up still deletes.
+    pub put: bool,
     /// The newest revision among the keys read.
     pub newest: i64,
     /// The first key read: its create and its mod revision.
@@ -157,7 +159,7 @@ impl Answer {
         let mut answer = Self { succeeded: response.succeeded, revision, ..Self::default() };
         for response in response.responses {
             match response.response {
-                Some(PbTxnOpResponse::ResponsePut(_)) => answer.wrote = true,
+                Some(PbTxnOpResponse::ResponsePut(_)) => (answer.wrote, answer.put) = (true, true),
                 Some(PbTxnOpResponse::ResponseDeleteRange(delete)) => answer.wrote |= delete.deleted > 0,
                 Some(PbTxnOpResponse::ResponseRange(range)) => {
                     for kv in range.kvs {
@@ -168,6 +170,7 @@ impl Answer {
                 Some(PbTxnOpResponse::ResponseTxn(nested)) => {
                     let nested = Self::walk(nested, revision);
                     answer.wrote |= nested.wrote;
+                    answer.put |= nested.put;
                     answer.nested.push(nested);
                 }
                 None => {}

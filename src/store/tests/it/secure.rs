@@ -165,6 +165,28 @@ async fn a_leader_whose_password_was_changed_lets_go_and_another_leads() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_may_write_no_more_makes_way_and_a_refusal_that_passes_costs_nothing() {
+    let etcd = Etcd::start().await;
+    let store = within(Store::connect(etcd.config())).await.unwrap();
+    let session = session(&store, "old password");
+    let leadership = within(Election::new(&session, &indexed(&store).await, "scaling").campaign()).await;
+    let password = async |password: &str| {
+        // Anew each time: its token runs out, too.
+        let mut auth = within(etcd.root()).await.auth_client();
+        auth.user_change_password("podium", password).await.unwrap();
+    };
+    let write = |n| store.commit(create(&pod("/a"), n));
+    password("new horse").await;
+    assert!(matches!(write(1).await, Outcome::Refused(_)));
+    password("correct horse").await;
+    assert!(tokio::time::timeout(Duration::from_secs(4), leadership.lost().cancelled()).await.is_err(), "it passed in time");
+    commit(&store, create(&pod("/a"), 2)).await;
+    password("new horse").await;
+    assert!(matches!(write(3).await, Outcome::Refused(_)));
+    within(leadership.lost().cancelled()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn that_nothing_can_be_written_is_known_until_something_is() {
     let etcd = Etcd::start().await;
     let store = within(Store::connect(etcd.config())).await.unwrap();
