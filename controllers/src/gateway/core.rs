@@ -18,7 +18,7 @@ use super::entry::{Entry, Writing};
 use super::framework::Identity;
 use super::kills::longest_grace_ms;
 use super::output::{Call, Output, Token};
-use super::pod::{Pod, Ready};
+use super::pod::Pod;
 use super::quarantine::Custody;
 use super::queue::QueueWrite;
 use super::reconcile::Reconciliation;
@@ -323,7 +323,14 @@ impl Core {
             old.map(|old| self.wakes.remove(&(old, id.clone(), uuid)));
             wake.map(|wake| self.wakes.insert((wake, id.clone(), uuid)));
         }
-        let config = entry.instance.as_ref().map(|held| held.value.config_ms);
+        let waiting = entry.instance.as_ref().filter(|_| waits).map(|held| {
+            let config = held.value.config_ms;
+            let definition = pod.definitions.get(&config).map(AsRef::as_ref);
+            let reserved = entry.observed.as_ref().filter(|one| one.reservation.is_some());
+            let role = reserved.map(|one| residents::role(one, definition, &self.settings.default_role));
+            let role = role.or_else(|| definition?.role.as_deref()).unwrap_or(&self.settings.default_role);
+            (config, role.to_owned())
+        });
         let releasing = entry.observed.as_ref().filter(|_| due.release).map(|one| {
             let definition = pod.definitions.get(&one.config_ms).map(AsRef::as_ref);
             residents::role(one, definition, &self.settings.default_role).to_owned()
@@ -334,30 +341,29 @@ impl Core {
             pod.entries.remove(&uuid);
         }
         self.set_releasing(id, uuid, releasing);
-        self.set_ready(id, uuid, config.filter(|_| waits), now);
+        self.set_ready(id, uuid, waiting, now);
     }
 
-    /// An instance waits, as of this config, or does not.
-    fn set_ready(&mut self, id: &PodId, uuid: Uuid, config: Option<i64>, now: i64) {
+    /// An instance waits, as of this config and in this role, or does not.
+    fn set_ready(&mut self, id: &PodId, uuid: Uuid, waits: Option<(i64, String)>, now: i64) {
         let Some(pod) = self.pods.get_mut(id) else { return };
-        let known = pod.ready.iter().find(|(_, ready)| ready.uuids.contains(&uuid)).map(|(config, _)| *config);
-        if known == config {
+        let known = pod.ready.iter().find(|(_, uuids)| uuids.contains(&uuid)).map(|(waited, _)| waited.clone());
+        if known == waits {
             return;
         }
-        if let Some(role) = known.and_then(|known| pod.no_longer_ready(known, uuid)) {
-            let left = self.ready_roles.get(&role).copied().unwrap_or(0).saturating_sub(1);
-            self.ready_roles.insert(role, left);
+        if let Some(known) = known.filter(|known| pod.no_longer_ready(known, uuid)) {
+            let left = self.ready_roles.get(&known.1).copied().unwrap_or(0).saturating_sub(1);
+            self.ready_roles.insert(known.1, left);
             self.ready_roles.retain(|_, count| *count > 0);
         }
-        if let Some(config) = config {
-            if let Some(definition) = pod.definitions.get(&config) {
-                let ready = pod.ready.entry(config).or_insert_with(|| {
-                    let role = definition.role.as_ref().unwrap_or(&self.settings.default_role).clone();
-                    *self.ready_roles.entry(role.clone()).or_default() += 1;
-                    Ready { role, uuids: BTreeSet::new() }
-                });
-                ready.uuids.insert(uuid);
-                self.demand.ask(&ready.role);
+        if let Some((config, role)) = waits {
+            if pod.definitions.contains_key(&config) {
+                self.demand.ask(&role);
+                let ready = pod.ready.entry((config, role.clone())).or_default();
+                if ready.is_empty() {
+                    *self.ready_roles.entry(role).or_default() += 1;
+                }
+                ready.insert(uuid);
             } else {
                 tracing::error!(pod = %id, config, "an instance can't be launched: its definition is gone or can't be read");
             }
@@ -424,7 +430,7 @@ impl Core {
             let Some(pod) = self.pods.get_mut(&id) else { continue };
             let count = pod.ready_count();
             let key = Key::Queue(id.clone());
-            let refusal = pod.ready.values().find_map(|ready| self.roles.refusal(&ready.role));
+            let refusal = pod.ready.keys().find_map(|(_, role)| self.roles.refusal(role));
             let op = pod.waiting.write(count, refusal, now).map(|write| match write {
                 QueueWrite::Put(record) => Op::leased_record(key, record, self.identity.lease),
                 QueueWrite::Delete => Op::Delete(key),

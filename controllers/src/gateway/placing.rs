@@ -104,24 +104,24 @@ impl Core {
     fn batches(&self, slots: &[Slot]) -> Vec<Batch> {
         let shown = self.shown_holdings(slots);
         let pods = self.ready.iter().filter_map(|id| Some((id, self.pods.get(id)?)));
-        let configs = pods.flat_map(|(id, pod)| pod.ready.iter().map(move |(config, ready)| (id, pod, config, ready)));
+        let configs = pods.flat_map(|(id, pod)| pod.ready.iter().map(move |((config, role), ready)| (id, pod, config, role, ready)));
         // As many fewer as run unknown: nothing is to run twice.
         let mut beside: Option<(&PodId, usize)> = None;
         configs
-            .filter_map(|(id, pod, config, ready)| {
+            .filter_map(|(id, pod, config, role, ready)| {
                 let (_, beside) = match &mut beside {
                     Some(known) if known.0 == id => known,
                     other => other.insert((id, self.unknown_beside(id, pod))),
                 };
-                let held_back = ready.uuids.len().min(*beside);
+                let held_back = ready.len().min(*beside);
                 *beside -= held_back;
                 let definition = pod.definitions.get(config)?.clone();
-                let waiting = ready.uuids.iter().skip(held_back).filter_map(|uuid| pod.next_launch(*uuid)).collect();
+                let waiting = ready.iter().skip(held_back).filter_map(|uuid| pod.next_launch(*uuid)).collect();
                 let (bound, waiting) = if definition.is_resident() { part(id, pod, waiting, &shown) } else { (Vec::new(), waiting) };
                 let constrained = !definition.scheduling.placement.constraints.is_empty();
                 Some(Batch {
                     pod: id.clone(),
-                    role: ready.role.clone(),
+                    role: role.clone(),
                     waiting,
                     bound,
                     counted: if constrained { counted(pod) } else { Vec::new() },

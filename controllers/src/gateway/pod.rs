@@ -28,8 +28,8 @@ pub(super) struct Pod {
     pub definitions: BTreeMap<i64, Arc<PodDefinition>>,
     /// Those of its definitions.
     pub roles: BTreeSet<String>,
-    /// Instances that wait for an offer, by config.
-    pub ready: BTreeMap<i64, Ready>,
+    /// Instances that wait for an offer, by config and role. What has reserved resources waits in their role, whatever is defined now.
+    pub ready: BTreeMap<(i64, String), BTreeSet<Uuid>>,
     pub waiting: Waiting,
     /// Records that were deleted, and at which revision: an older index still shows them.
     pub deleted: HashMap<Uuid, i64>,
@@ -37,16 +37,9 @@ pub(super) struct Pod {
     pub frozen: bool,
 }
 
-/// Instances of one config that wait for an offer.
-#[derive(Debug, Default)]
-pub(super) struct Ready {
-    pub role: String,
-    pub uuids: BTreeSet<Uuid>,
-}
-
 impl Pod {
     pub fn ready_count(&self) -> usize {
-        self.ready.values().map(|ready| ready.uuids.len()).sum()
+        self.ready.values().map(BTreeSet::len).sum()
     }
 
     /// What is to be launched next of an instance.
@@ -55,11 +48,11 @@ impl Pod {
         Some(matching::Waiting { instance: uuid, incarnation: held.value.incarnation })
     }
 
-    /// An instance waits no more as of this config; the role in which nothing of this config waits any more.
-    pub fn no_longer_ready(&mut self, config: i64, uuid: Uuid) -> Option<String> {
-        let ready = self.ready.get_mut(&config)?;
-        ready.uuids.remove(&uuid);
-        if ready.uuids.is_empty() { self.ready.remove(&config).map(|ready| ready.role) } else { None }
+    /// An instance waits no more as of this config in this role; whether it was the last one.
+    pub fn no_longer_ready(&mut self, waited: &(i64, String), uuid: Uuid) -> bool {
+        let Some(ready) = self.ready.get_mut(waited) else { return false };
+        ready.remove(&uuid);
+        ready.is_empty() && self.ready.remove(waited).is_some()
     }
 
     /// Takes over what the index shows; names the instances that are not what they were. `all` of them are looked at where

@@ -41,7 +41,7 @@ impl Pace {
         let longest = millis(backoff.max_launch_delay);
         let next = match self.delay_ms {
             None => millis(backoff.backoff),
-            Some(delay) => (delay as f64 * backoff.backoff_factor.max(1.0)) as i64,
+            Some(delay) => (delay as f64 * backoff.backoff_factor) as i64,
         };
         self.delay_ms = Some(next.clamp(0, longest));
         self.reference_ms = now;
@@ -96,6 +96,8 @@ mod tests {
         assert_eq!(ended(200, &BACKOFF).delay_ms, 3_600_000);
         assert_eq!(ended(1, &Backoff { backoff: 5.0, max_launch_delay: 2.0, ..BACKOFF }).delay_ms, 2_000);
         assert_eq!(ended(9, &Backoff { backoff: 0.0, ..BACKOFF }).delay_ms, 0);
+        let ever_less = Backoff { backoff: 4.0, backoff_factor: 0.25, ..BACKOFF };
+        assert_eq!([1, 2, 3].map(|times| ended(times, &ever_less).delay_ms), [4_000, 1_000, 250]);
     }
 
     #[test]

@@ -51,17 +51,22 @@ impl World {
     fn resident() -> Self {
         let settings = Settings { principal: Some("somebody".to_owned()), ..Settings::default() };
         let mut world = World::new(settings);
-        let json = br#"{"id":"/a","role":"db","volumes":[{"name":"v","persistent":{"size":64}}],"containers":[{"name":"c",
-            "exec":{"command":{"shell":"x"}},"resources":{"cpus":0.1,"mem":32},"endpoints":[{"name":"e","hostPort":0}],
-            "volumeMounts":[{"name":"v","mountPath":"v"}]}]}"#;
-        let reading = Reading { default_role: ROLE.to_owned(), ..Reading::default() };
-        let definition = read(json, &reading).unwrap().definition;
-        let stored = StoredDefinition::known(Bytes::from_static(json), Arc::new(definition));
-        world.view.versions.insert(Version::from_millis(CONFIG), held(stored, 1));
+        world.define(CONFIG, ROLE);
         world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
         world.subscribe(&[]);
         world.calls.clear();
         world
+    }
+
+    /// The same but for its role.
+    fn define(&mut self, config: i64, role: &str) {
+        let json = br#"{"id":"/a","volumes":[{"name":"v","persistent":{"size":64}}],"containers":[{"name":"c",
+            "exec":{"command":{"shell":"x"}},"resources":{"cpus":0.1,"mem":32},"endpoints":[{"name":"e","hostPort":0}],
+            "volumeMounts":[{"name":"v","mountPath":"v"}]}]}"#;
+        let reading = Reading { default_role: role.to_owned(), ..Reading::default() };
+        let definition = read(json, &reading).unwrap().definition;
+        let stored = StoredDefinition::known(Bytes::from_static(json), Arc::new(definition));
+        self.view.versions.insert(Version::from_millis(config), held(stored, 1));
     }
 
     /// Its only instance is launched on S1; what it uses from then on.
@@ -188,6 +193,28 @@ fn relabelled(key: &str, value: &str, used: &[Resource]) -> Vec<Resource> {
 /// The same, as another launch reserved it.
 fn of_launch(incarnation: u32, used: &[Resource]) -> Vec<Resource> {
     relabelled("podium.incarnation", &incarnation.to_string(), used)
+}
+
+#[test]
+fn an_instance_goes_on_in_the_role_of_what_it_has_whatever_role_its_pod_has_now() {
+    let (mut world, used) = World::settled();
+    world.define(CONFIG + 1, "other");
+    world.update(&task_id(1, 1), TaskState::TaskKilled, Some(7));
+    world.commit();
+    world.revision += 1;
+    let next = Instance { config_ms: CONFIG + 1, goal: Goal::Running.into(), incarnation: 2, ..Instance::default() };
+    world.view.instances.insert(uuid(1), held(next, world.revision));
+    world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
+    world.settle();
+    world.calls();
+    assert!(world.core.role_waits(ROLE) && !world.core.role_waits("other"));
+    world.offered_with(2, "S1", &used);
+    world.commit();
+    let operations = operations(world.calls());
+    assert_eq!(kinds(&operations), [operation::Type::LaunchGroup], "on what it has");
+    let record = &world.view.observed[&uuid(1)].value;
+    assert_eq!((record.role.as_str(), record.config_ms, record.incarnation), (ROLE, CONFIG + 1, 2));
+    assert!(!world.core.role_waits(ROLE));
 }
 
 #[test]
