@@ -200,10 +200,15 @@ fn plan(
         // Seen or not: the pod is back, and its history ages no more.
         group = group.then(Op::Delete(Key::Deleted(view.id.clone())));
     }
+    let rest = rest_of_deployment(view);
+    if rest.is_some() && matches!(change, Change::SettingsOnly | Change::ScaleOnly) {
+        // Should it end meanwhile, nothing is left to do.
+        group = group.when(Compare::as_seen(Key::Deployment(view.id.clone()), view.deployment.as_ref()));
+    }
     let kind = match (change, &in_force) {
         (Change::Nothing, _) => None,
-        (Change::SettingsOnly, _) => rest_of_deployment(view),
-        (Change::ScaleOnly, _) => rest_of_deployment(view).or(Some(DeploymentKind::Scale)),
+        (Change::SettingsOnly, _) => rest,
+        (Change::ScaleOnly, _) => rest.or(Some(DeploymentKind::Scale)),
         (Change::Config, Some(in_force)) if !in_force.deleting => Some(DeploymentKind::Restart),
         (Change::Config, _) => Some(DeploymentKind::Start),
     };
@@ -218,11 +223,11 @@ fn plan(
 /// What is left to do of the running deployment for one that takes its place without another config: what is being replaced
 /// still is; of a pod that is being started, instances are still to come.
 fn rest_of_deployment(view: &PodView) -> Option<DeploymentKind> {
-    let running = view.deployment.as_ref()?;
-    Some(match DeploymentKind::try_from(running.value.kind) {
-        Ok(DeploymentKind::Restart) => DeploymentKind::Restart,
-        _ => DeploymentKind::Scale,
-    })
+    let running = view.deployment.as_ref().filter(|held| !held.value.dropped)?;
+    match DeploymentKind::try_from(running.value.kind).ok()? {
+        DeploymentKind::Restart => Some(DeploymentKind::Restart),
+        DeploymentKind::Start | DeploymentKind::Scale | DeploymentKind::Stop => Some(DeploymentKind::Scale),
+    }
 }
 
 /// The definition is in force already: only that this spec was judged is new, and not even that if it is the same text.
