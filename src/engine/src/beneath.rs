@@ -92,10 +92,17 @@ impl Folder {
         Ok(rustix::fs::fchmod(&*self.0, PASSABLE)?)
     }
 
-    /// Gives this folder to the account, unless it is somebody's already.
+    /// Gives this folder to the account (`None` is who we are), unless it is somebody's already: its sticky bit says that it is not.
     pub fn give(&self, account: Option<Account>) -> io::Result<()> {
-        let ours = rustix::fs::fstat(&*self.0)?.st_uid == rustix::process::geteuid().as_raw();
-        if ours { own(&*self.0, account) } else { Ok(()) }
+        let data = rustix::fs::fstat(&*self.0)?;
+        let mode = Mode::from_raw_mode(data.st_mode & 0o7777);
+        let ours = data.st_uid == rustix::process::geteuid().as_raw();
+        if !ours || !mode.contains(Mode::SVTX) {
+            return Ok(());
+        }
+        // First, since afterwards it is not ours to change, unless we are root; the last step makes it theirs.
+        rustix::fs::fchmod(&*self.0, mode - Mode::SVTX)?;
+        own(&*self.0, account)
     }
 
     /// Where the account (`None` is who we are) can't look into this folder: whose it is, and its mode.
@@ -172,7 +179,7 @@ mod tests {
     use std::{
         fs,
         io::{Read as _, Write as _},
-        os::unix::fs::{PermissionsExt as _, symlink},
+        os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
         path::PathBuf,
     };
 
@@ -194,6 +201,28 @@ mod tests {
         assert_eq!(fs::read_to_string(precious).unwrap(), "precious");
         let names: Vec<_> = fs::read_dir(precious.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["precious"]);
+    }
+
+    #[test]
+    fn a_folder_that_is_nobodys_is_given_once_also_to_who_we_are() {
+        let (_around, folder, sandbox, _) = place();
+        let mode = |mode: u32| fs::set_permissions(&sandbox, fs::Permissions::from_mode(mode)).unwrap();
+        let found = || {
+            let data = fs::metadata(&sandbox).unwrap();
+            (data.uid(), data.permissions().mode() & 0o7777)
+        };
+        let us = rustix::process::geteuid().as_raw();
+        mode(0o1700);
+        folder.give(None).unwrap();
+        assert_eq!(found(), (us, 0o700), "ours now");
+        let other = Account { uid: 65_534, gid: 65_534 };
+        folder.give(Some(other)).unwrap();
+        assert_eq!(found(), (us, 0o700), "and nobody else's");
+        if us == 0 {
+            mode(0o1700);
+            folder.give(Some(other)).unwrap();
+            assert_eq!(found(), (other.uid, 0o700));
+        }
     }
 
     #[test]

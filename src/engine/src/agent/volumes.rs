@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink},
     path::{Path, PathBuf},
 };
 
@@ -36,6 +36,9 @@ const ROLES: &str = "volumes/roles";
 const AROUND: u32 = 0o711;
 /// Of a volume: its owner's, who may open it to others.
 const OWN: u32 = 0o700;
+/// Of a volume that nobody was given yet: the sticky bit, which says nothing else of a folder that is one user's, tells it from one
+/// that was given to who we are.
+const NOBODYS: u32 = OWN | 0o1000;
 /// Of a volume that an earlier podium made, and its owner left so.
 const LEFT_OPEN: u32 = 0o755;
 /// All others' rights.
@@ -122,9 +125,12 @@ impl Folder {
         Some(Self { role: resources::role(resource).to_owned(), id, disk: Disk::of(disk)? })
     }
 
-    /// Whether it is the root of a MOUNT in which there is nothing to be seen.
+    /// Whether it is the root of a MOUNT that nobody owns yet and in which there is nothing to be seen.
     fn is_unused_mount(&self) -> io::Result<bool> {
         let Disk::Mount(root) = &self.disk else { return Ok(false) };
+        if fs::metadata(root)?.uid() != rustix::process::geteuid().as_raw() {
+            return Ok(false);
+        }
         let of_nobody = ["lost+found", GONE_FROM_MOUNT];
         for entry in fs::read_dir(root)? {
             if !of_nobody.iter().any(|name| entry.as_ref().is_ok_and(|entry| entry.file_name() == *name)) {
@@ -217,7 +223,9 @@ fn make(folder: &Folder, path: &Path) -> io::Result<()> {
     }
     match fs::DirBuilder::new().mode(OWN).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => made,
+        Err(error) => Err(error),
+        // Not every mkdir takes that bit.
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(NOBODYS)),
     }
 }
 
@@ -227,7 +235,7 @@ fn take_mount(folder: &Folder) -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
         chown(root, Some(0), Some(0))?;
     }
-    fs::set_permissions(root, Permissions::from_mode(OWN))
+    fs::set_permissions(root, Permissions::from_mode(NOBODYS))
 }
 
 /// Closes what an earlier podium made: folders, and volumes in them, that are open to everybody. That is so once, and as long as the
@@ -341,8 +349,6 @@ mod tests {
     use podium_proto::mesos::v1::resource::{DiskInfo, ReservationInfo, disk_info::Persistence, disk_info::Source};
     use podium_proto::mesos::v1::{Volume, volume};
     use podium_proto::wire::resources::scalar_entry;
-
-    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 
