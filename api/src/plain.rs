@@ -161,7 +161,6 @@ const MOST_TASKS: usize = 100;
 /// Details are for who may see everything, since anyone may ask.
 fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
     match api.index.position().revision {
-        0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
         _ if let Some(silence) = api.pulse.silence() => {
             let since = silence.lasts.as_secs();
             let mut message = format!("the store has not answered for {since} s: writes are refused, and what is read may be old");
@@ -170,6 +169,7 @@ fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
             }
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, message))
         }
+        0 => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store has not been read yet: is it reachable?")),
         _ => {
             let known = api.index.read(unknown::Readiness::of);
             let refusal = api.store.refusal();
@@ -185,8 +185,9 @@ fn readyz(api: &Api, head: &Head) -> Result<Answer, Problem> {
 /// `ok`, or `degraded` and a line for each reason.
 fn readiness(gateway: &GatewayState, refusal: Option<String>, known: unknown::Readiness) -> String {
     let mut reasons: Vec<String> = Vec::new();
-    reasons.extend(refusal.map(|reason| format!("the store refuses to be written to: {reason}")));
-    reasons.extend(gateway.trouble.as_ref().map(|trouble| format!("Mesos: {trouble}")));
+    reasons.extend(refusal.map(|reason| format!("the store refused the last write: {reason}")));
+    let silent = (gateway.leads && !gateway.subscribed).then(|| "no master has answered yet".to_owned());
+    reasons.extend(gateway.trouble.clone().or(silent).map(|trouble| format!("Mesos: {trouble}")));
     reasons.extend(gateway.unchecked.as_ref().map(|reason| format!("nothing is killed until Mesos tells which tasks run: {reason}")));
     reasons.extend(known.quarantine);
     reasons.extend(known.unreadable);
@@ -340,7 +341,7 @@ mod tests {
         let fine = GatewayState { leads: true, subscribed: true, ..GatewayState::default() };
         assert_eq!(readiness(&fine, None, unknown::Readiness::default()), "ok\n");
         let full = readiness(&fine, Some("mvcc: database space exceeded".to_owned()), unknown::Readiness::default());
-        assert_eq!(full, "degraded\nthe store refuses to be written to: mvcc: database space exceeded\n");
+        assert_eq!(full, "degraded\nthe store refused the last write: mvcc: database space exceeded\n");
         let task = |n| UnknownTask { task_id: format!("t{n}"), agent_id: None, state: "TASK_RUNNING".to_owned() };
         let gateway = GatewayState {
             trouble: Some("no master answers".to_owned()),

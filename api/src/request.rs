@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::access::Caller;
@@ -137,10 +137,19 @@ impl Head {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
         let announced = self.header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).unwrap_or(0);
-        if announced > MAX_DRAINED as u64 {
+        // Who asks first hears it first.
+        let most = if self.headers.contains_key(EXPECT) { MAX_BODY } else { MAX_DRAINED };
+        if announced > most as u64 {
             return Err(too_large());
         }
-        match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
+        let collected = async {
+            if announced > MAX_BODY as u64 {
+                drain(body, 0).await;
+                return Err(too_large());
+            }
+            collect(body).await
+        };
+        match tokio::time::timeout(BODY_TIMEOUT, collected).await {
             Ok(collected) => collected,
             Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive in {} s", BODY_TIMEOUT.as_secs()))),
         }

@@ -124,7 +124,8 @@ impl Listener {
         beat: &mut Interval,
     ) -> Result<(), Ended> {
         let shared = Arc::clone(&self.events.shared);
-        let known = last.revision - 1;
+        // Who has an event of a revision knows that revision; a place before its first event says nothing of it.
+        let known = if last.number > 0 { last.revision } else { last.revision - 1 };
         if shared.index.position().revision < known {
             // Is it this server that is behind, or has the store gone back? That is asked at once, before its writes go past the id.
             let newest = shared.store.revision().await.unwrap_or(known);

@@ -1,6 +1,7 @@
 //! The JSON of a definition as it was written: its value, and which members were given twice. JSON leaves open what that
 //! means; here the last one counts, as in Marathon, and the author is told.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -8,6 +9,12 @@ use serde_json::{Map, Number, Value};
 
 /// Members given twice that are told of, at most.
 const MAX_TWICE: usize = 64;
+
+/// Characters of a name that a path repeats.
+const MAX_NAME: usize = 80;
+
+/// The longest path that is told, in bytes and but for one name.
+const MAX_PATH: usize = 1_000;
 
 /// A document, and the paths of the members that it gives more than once: `/containers(0)/name`.
 #[derive(Debug)]
@@ -83,7 +90,9 @@ impl<'de> Visitor<'de> for Part<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
         let (mut list, here) = (Vec::new(), self.path.len());
         loop {
-            self.path.push_str(&format!("({})", list.len()));
+            if here < MAX_PATH {
+                self.path.push_str(&format!("({})", list.len()));
+            }
             let item = items.next_element_seed(self.inner())?;
             self.path.truncate(here);
             match item {
@@ -94,15 +103,19 @@ impl<'de> Visitor<'de> for Part<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
-        let (mut map, here) = (Map::new(), self.path.len());
+        let (mut map, mut told, here) = (Map::new(), HashSet::new(), self.path.len());
         while let Some(name) = members.next_key::<String>()? {
-            self.path.push('/');
-            self.path.push_str(&name);
-            let value = members.next_value_seed(self.inner())?;
-            if map.insert(name, value).is_some() && self.twice.len() < MAX_TWICE && !self.twice.contains(self.path) {
-                self.twice.push(self.path.clone());
+            if here < MAX_PATH {
+                self.path.push('/');
+                self.path.extend(name.chars().take(MAX_NAME));
             }
+            if self.twice.len() < MAX_TWICE && map.contains_key(&name) && !told.contains(&name) {
+                self.twice.push(self.path.clone());
+                told.insert(name.clone());
+            }
+            let value = members.next_value_seed(self.inner())?;
             self.path.truncate(here);
+            map.insert(name, value);
         }
         Ok(Value::Object(map))
     }
@@ -126,6 +139,11 @@ mod tests {
     fn what_is_told_is_bounded() {
         let members: Vec<String> = (0..1_000).map(|n| format!("\"{n}\":0,\"{n}\":1")).collect();
         assert_eq!(parse(format!("{{{}}}", members.join(",")).as_bytes()).unwrap().twice.len(), MAX_TWICE);
+        // However deep and long the names are, a path is short.
+        let name = "n".repeat(3_000);
+        let deep = format!("{}1{}", format!("{{\"{name}\":0,\"{name}\":").repeat(100), "}".repeat(100));
+        let twice = parse(deep.as_bytes()).unwrap().twice;
+        assert!(twice.len() == MAX_TWICE && twice.iter().all(|path| path.len() <= MAX_PATH + 4 * MAX_NAME + 1), "{twice:?}");
     }
 
     fn any_json() -> impl Strategy<Value = Value> {
