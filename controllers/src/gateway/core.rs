@@ -63,6 +63,8 @@ pub(super) struct Core {
     pub agents: BTreeMap<String, BTreeSet<(PodId, Uuid)>>,
     /// Agents that left, and offered nothing since.
     pub left: BTreeSet<String>,
+    /// Agents of which tasks are away: those are asked about when it offers something.
+    pub missed: BTreeSet<String>,
     /// Agents that may be taken down by our word, and until when that holds.
     pub spared: BTreeMap<String, i64>,
     wakes: BTreeSet<(i64, PodId, Uuid)>,
@@ -98,6 +100,7 @@ impl Core {
             subscribed: false,
             agents: BTreeMap::new(),
             left: BTreeSet::new(),
+            missed: BTreeSet::new(),
             spared: BTreeMap::new(),
             wakes: BTreeSet::new(),
             queue_wakes: BTreeSet::new(),
@@ -218,6 +221,7 @@ impl Core {
         self.subscribed = false;
         self.offers.clear();
         self.left.clear();
+        self.missed.clear();
         self.spared.clear();
         self.survey.stop();
         self.reconciliation.stop();

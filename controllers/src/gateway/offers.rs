@@ -25,8 +25,9 @@ impl Core {
         if self.subscribed {
             for offer in &offers {
                 let agent_id = &offer.agent_id.value;
-                if self.left.remove(agent_id) {
-                    // It is back: what was lost with it has come back too, or is known to be gone.
+                let is_back = self.left.remove(agent_id) | self.missed.remove(agent_id);
+                if is_back {
+                    // What was lost with it has come back too, or is known to be gone.
                     self.ask_about_agent(agent_id, now);
                 }
             }

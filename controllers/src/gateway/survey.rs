@@ -118,6 +118,7 @@ impl Survey {
         self.done |= shown.is_ok() && self.seen_whole;
         let failure = match shown {
             Ok(Shown { away: 0, .. }) => None,
+            Ok(Shown { away: 1, .. }) => Some("one agent has not come back to the new leading master yet".to_owned()),
             Ok(Shown { away, .. }) => Some(format!("{away} agents have not come back to the new leading master yet")),
             Err(trouble) => Some(trouble.reason.clone()),
         };

@@ -897,7 +897,11 @@ fn a_lost_agents_tasks_are_asked_about_at_once() {
     world.core.ask_about_agent("S1", world.now);
     world.settle();
     assert_eq!(world.calls(), [ours]);
-    // Again when it is back, and only then.
+    // Again when it is back, and only then; also for who has only heard that its tasks are away.
+    world.update(&task_id(1, 1), TaskState::TaskUnreachable, None);
+    world.commit();
+    world.core.offered(vec![offer_of(6, "S2"), offer_of(7, "S1")], world.now);
+    assert_eq!(asked(&mut world), [task_id(1, 1)]);
     world.core.agent_left("S1");
     world.core.offered(vec![offer_of(8, "S2"), offer_of(9, "S1"), offer_of(10, "S1")], world.now);
     assert_eq!(asked(&mut world), [task_id(1, 1)]);

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::core::Core;
 use super::entry::{Ack, Writing};
 use super::output::Call;
+use super::reconcile;
 use super::residents;
 use super::status::{self, Applied};
 
@@ -92,11 +93,14 @@ impl Core {
         let task = tasks.into_iter().find(|task| task.task_id == status.task_id.value);
         let changed = task.is_some_and(|task| status::apply(task, status, now) == Applied::Changed);
         entry.dirty |= changed;
+        let is_away = matches!(status.state(), TaskState::TaskUnknown | TaskState::TaskUnreachable | TaskState::TaskLost);
+        let missed = entry.observed.as_ref().filter(|_| is_away).and_then(|observed| reconcile::agent_id(&observed.agent_id));
         match (&mut entry.writing, entry.dirty) {
             (_, true) => entry.acks.extend(ack),
             (Some(Writing::Update { acks }), false) => acks.extend(ack),
             (_, false) => self.acknowledge(ack),
         }
+        self.missed.extend(missed);
         self.look(id, uuid, now);
     }
 

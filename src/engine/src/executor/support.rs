@@ -49,9 +49,9 @@ fn container_features(container: &ContainerInfo) -> Result<(), String> {
     Ok(())
 }
 
-/// One sentence for everything that waits for the engine to grow.
+/// One sentence for everything that this executor does not do, under the embedded agent or a real one.
 pub(crate) fn cannot(what: &str) -> String {
-    format!("the embedded engine cannot {what} yet; use a Mesos cluster for this")
+    format!("Podium's own executor cannot {what} yet; use a Mesos cluster with its stock executor for this")
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ pub struct DevArgs {
     #[arg(long, env = "PODIUM_MESOS_ALLOCATION_INTERVAL", default_value = "0", value_name = "TIME", value_parser = crate::cli::parse_duration)]
     pub mesos_allocation_interval: Duration,
 
-    /// Simulated agents: nothing is run, timers take the place of processes.
+    /// Simulated agents: nothing is run, timers take the place of processes. They keep nothing over a restart: what ran is launched
+    /// again, and what was reserved for a pod with persistent volumes is gone (DELETE its instances with `?wipe=true`).
     #[arg(long, env = "PODIUM_SIMULATE")]
     pub simulate: bool,
 
