@@ -229,7 +229,12 @@ impl Core {
     /// For pods that still wait: why these agents are of no use.
     fn explain(&mut self, slots: &[Slot], batches: &[Batch], users: &HashSet<(usize, usize)>, rules: &Rules, now: i64) {
         let waits = |pod: &&Pod| !pod.ready.is_empty() && pod.waiting.is_remarkable(now.saturating_add(2_000));
-        let waiting = batches.iter().enumerate().filter_map(|(group, batch)| Some((group, self.pods.get(&batch.pod).filter(waits)?)));
+        let offered: HashSet<&str> = slots.iter().map(|slot| slot.role.as_str()).collect();
+        let waiting = batches.iter().enumerate().filter_map(|(group, batch)| {
+            let pod = self.pods.get(&batch.pod).filter(waits)?;
+            // Offers to other roles alone say less than what is known already.
+            (offered.contains(batch.role.as_str()) || pod.waiting.explained_ms() == 0).then_some((group, pod))
+        });
         let mut turns: Vec<(i64, usize)> = waiting.map(|(group, pod)| (pod.waiting.explained_ms(), group)).collect();
         turns.sort_unstable();
         for (_, group) in turns.into_iter().take(MOST_EXPLAINED) {

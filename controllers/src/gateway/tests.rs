@@ -662,7 +662,7 @@ fn a_gateway_that_has_not_seen_what_runs_on_every_agent_kills_nothing() {
     world.instance(1, Some(Goal::Decommissioned), 1);
     let ours = vec![shown(&task_id(1, 1), Some(("C", 1)))];
     world.survey_with(Ok(Shown { tasks: ours.clone(), away: 1 }));
-    assert!(world.state().unchecked.unwrap().contains("1 agent"));
+    assert!(world.state().unchecked.unwrap().contains("one agent has not"));
     world.at(NOW + 1_000);
     assert_eq!(kills(&world.calls()).len(), 0);
     world.survey(Ok(ours.clone()));

@@ -83,6 +83,28 @@ fn a_launch_whose_offer_is_rescinded_while_it_is_recorded_is_sent_for_mesos_to_s
 }
 
 #[test]
+fn offers_to_other_roles_do_not_hide_why_those_to_its_own_were_of_no_use() {
+    let mut world = World::waiting(1);
+    world.at(world.now + 60_000);
+    world.commit();
+    let poor = Offer { resources: Vec::new(), ..offer_of(1, "S1") };
+    world.core.offered(vec![poor], world.now);
+    world.at(world.now + 10_000);
+    let refused = world.queue().unwrap().refused;
+    assert_eq!(refused.get("InsufficientCpus"), Some(&1), "{refused:?}");
+    world.commit();
+    for n in 2..10 {
+        let role = Some(v1::resource::AllocationInfo { role: Some("other".to_owned()) });
+        let mut foreign = Offer { allocation_info: role.clone(), ..offer_of(n, "S1") };
+        foreign.resources.iter_mut().for_each(|resource| resource.allocation_info = role.clone());
+        world.core.offered(vec![foreign], world.now);
+        world.at(world.now + 10_000);
+    }
+    let now = world.queue().map_or_else(|| refused.clone(), |queue| queue.refused);
+    assert_eq!(now, refused);
+}
+
+#[test]
 fn nothing_is_launched_on_offers_of_a_lost_agent() {
     let mut world = World::waiting(1);
     world.offers([(1, "S1"), (2, "S2"), (3, "S1")]);
