@@ -97,6 +97,9 @@ impl Owner {
         let names = [&key.framework, &key.executor].into_iter().chain(keys.iter().map(|key| &key.task));
         if names.into_iter().any(|name| !names_a_folder(name)) {
             tracing::error!(executor = key.executor, "the master sent a task group with an id that it should have refused");
+            if launch_executor {
+                self.tell_exited(&key, -1);
+            }
             for task in keys {
                 let verdict = Verdict::new(TaskState::TaskError, Reason::TaskGroupInvalid, "an id of the group cannot name a folder");
                 self.refuse(task, None, &verdict);
