@@ -23,6 +23,9 @@ const BUSY: &str = "too many requests";
 /// A refusal that lasts so long is none that passes by itself, as while etcd's users are being changed.
 const LASTING: Duration = Duration::from_secs(3);
 
+/// So often that is looked at before it is believed without another sign.
+const MOST_LOOKS: u32 = 4;
+
 /// Why whatever this process writes is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
@@ -197,7 +200,8 @@ impl Store {
     }
 
     /// Waits until the store does not let us write any more, though it may let others, and that has lasted for a time in which
-    /// refusals that pass by themselves have passed; why.
+    /// refusals that pass by themselves have passed; why. Where we may still read, it is only after a longer time without a write
+    /// that was taken that nobody can tell the difference: who leads then stands again, which is a write.
     pub(crate) async fn locked_out(&self) -> String {
         let mut refusals = self.inner.refusal.subscribe();
         // What stood before is known to whoever waits.
@@ -207,16 +211,19 @@ impl Store {
                 // The sender lives as long as `self`.
                 std::future::pending::<()>().await;
             }
-            let ours = refusals.borrow_and_update().as_ref().is_some_and(|refusal| refusal.is_of_us);
-            if !ours {
-                continue;
-            }
-            tokio::time::sleep(LASTING).await;
-            // Reads are refused as well, then.
-            if let Err(StoreError::Refused(reason)) = self.get(&Key::Framework).await {
-                return reason;
+            let mut looks = 0;
+            while let Some(reason) = self.refusal_of_us() {
+                if looks > 0 && matches!(self.get(&Key::Framework).await, Err(StoreError::Refused(_))) || looks >= MOST_LOOKS {
+                    return reason;
+                }
+                looks += 1;
+                tokio::time::sleep(LASTING).await;
             }
         }
+    }
+
+    fn refusal_of_us(&self) -> Option<String> {
+        self.inner.refusal.borrow().as_ref().filter(|refusal| refusal.is_of_us).map(|refusal| refusal.reason.clone())
     }
 
     fn note_refusal(&self, refusal: Option<Refusal>) {

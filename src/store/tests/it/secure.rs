@@ -187,6 +187,19 @@ async fn a_leader_that_may_write_no_more_makes_way_and_a_refusal_that_passes_cos
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_may_only_read_any_more_makes_way_too() {
+    let etcd = Etcd::start().await;
+    let store = within(Store::connect(etcd.config())).await.unwrap();
+    let session = session(&store, "reader");
+    let leadership = within(Election::new(&session, &indexed(&store).await, "scaling").campaign()).await;
+    let mut auth = within(etcd.root()).await.auth_client();
+    let read_only = Permission::new(PermissionType::Read, "/podium/").with_prefix();
+    auth.role_grant_permission("podium", read_only).await.unwrap();
+    assert!(matches!(store.commit(create(&pod("/a"), 1)).await, Outcome::Refused(_)));
+    within(leadership.lost().cancelled()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn that_nothing_can_be_written_is_known_until_something_is() {
     let etcd = Etcd::start().await;
     let store = within(Store::connect(etcd.config())).await.unwrap();
