@@ -25,6 +25,9 @@ use crate::executor::Account;
 const PASSABLE: Mode = Mode::from_raw_mode(0o751);
 /// What reading a folder takes of its owner's, group's or others' bits.
 const LOOK_INTO: u32 = 0o5;
+/// Of a folder that nobody was given yet: the sticky bit, which says nothing else of a folder that is one user's, tells it from one
+/// that was given to who we are.
+pub(crate) const NOBODYS: u32 = 0o1700;
 const PRIVATE: Mode = Mode::from_raw_mode(0o750);
 
 /// An open folder. Paths are relative to it, and consist of names.
@@ -92,17 +95,27 @@ impl Folder {
         Ok(rustix::fs::fchmod(&*self.0, PASSABLE)?)
     }
 
-    /// Gives this folder to the account (`None` is who we are), unless it is somebody's already: its sticky bit says that it is not.
-    pub fn give(&self, account: Option<Account>) -> io::Result<()> {
+    /// Gives this folder to the account (`None` is who we are), unless it is somebody's already. Where nobody's folders are `marked`,
+    /// by [`NOBODYS`], others are ours; elsewhere whatever belongs to who we are is nobody's yet. What is empty can be given anyhow.
+    pub fn give(&self, account: Option<Account>, marked: bool) -> io::Result<()> {
         let data = rustix::fs::fstat(&*self.0)?;
-        let mode = Mode::from_raw_mode(data.st_mode & 0o7777);
-        let ours = data.st_uid == rustix::process::geteuid().as_raw();
-        if !ours || !mode.contains(Mode::SVTX) {
+        if data.st_uid != rustix::process::geteuid().as_raw() {
             return Ok(());
         }
-        // First, since afterwards it is not ours to change, unless we are root; the last step makes it theirs.
-        rustix::fs::fchmod(&*self.0, mode - Mode::SVTX)?;
-        own(&*self.0, account)
+        let is_marked = data.st_mode & 0o7777 == NOBODYS;
+        if is_marked || !marked || self.is_empty()? {
+            own(&*self.0, account)?;
+        }
+        // Last: should it not come to that, the mark says nothing of a folder that is another's.
+        if is_marked {
+            rustix::fs::fchmod(&*self.0, Mode::from_raw_mode(NOBODYS & 0o777))?;
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> io::Result<bool> {
+        let mut entries = rustix::fs::Dir::read_from(&*self.0)?;
+        Ok(!entries.any(|entry| entry.is_ok_and(|entry| !matches!(entry.file_name().to_bytes(), b"." | b".."))))
     }
 
     /// Where the account (`None` is who we are) can't look into this folder: whose it is, and its mode.
@@ -212,16 +225,26 @@ mod tests {
             (data.uid(), data.permissions().mode() & 0o7777)
         };
         let us = rustix::process::geteuid().as_raw();
-        mode(0o1700);
-        folder.give(None).unwrap();
+        mode(NOBODYS);
+        folder.give(None, true).unwrap();
         assert_eq!(found(), (us, 0o700), "ours now");
+        fs::write(sandbox.join("ours"), "").unwrap();
         let other = Account { uid: 65_534, gid: 65_534 };
-        folder.give(Some(other)).unwrap();
-        assert_eq!(found(), (us, 0o700), "and nobody else's");
+        for open in [0o700, 0o1777, 0o1770] {
+            mode(open);
+            folder.give(Some(other), true).unwrap();
+            folder.give(None, true).unwrap();
+            assert_eq!(found(), (us, open), "and nobody else's");
+        }
         if us == 0 {
-            mode(0o1700);
-            folder.give(Some(other)).unwrap();
+            mode(NOBODYS);
+            folder.give(Some(other), true).unwrap();
             assert_eq!(found(), (other.uid, 0o700));
+            // As Mesos' own agent leaves them.
+            std::os::unix::fs::chown(&sandbox, Some(0), Some(0)).unwrap();
+            mode(0o755);
+            folder.give(Some(other), false).unwrap();
+            assert_eq!(found(), (other.uid, 0o755));
         }
     }
 

@@ -23,6 +23,7 @@ use super::{
     owner::{Effect, Owner},
     record::CheckpointRecord,
 };
+use crate::beneath::NOBODYS;
 use crate::executor::inside;
 
 /// Where the folders of destroyed volumes wait for their end.
@@ -36,9 +37,6 @@ const ROLES: &str = "volumes/roles";
 const AROUND: u32 = 0o711;
 /// Of a volume: its owner's, who may open it to others.
 const OWN: u32 = 0o700;
-/// Of a volume that nobody was given yet: the sticky bit, which says nothing else of a folder that is one user's, tells it from one
-/// that was given to who we are.
-const NOBODYS: u32 = OWN | 0o1000;
 /// Of a volume that an earlier podium made, and its owner left so.
 const LEFT_OPEN: u32 = 0o755;
 /// All others' rights.
@@ -221,11 +219,9 @@ fn make(folder: &Folder, path: &Path) -> io::Result<()> {
     if let Some(role) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(AROUND).create(role)?;
     }
-    match fs::DirBuilder::new().mode(OWN).create(path) {
+    match fs::DirBuilder::new().mode(NOBODYS).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(error) => Err(error),
-        // Not every mkdir takes that bit.
-        Ok(()) => fs::set_permissions(path, Permissions::from_mode(NOBODYS)),
+        made => made,
     }
 }
 

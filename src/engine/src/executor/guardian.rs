@@ -34,7 +34,8 @@ impl Guardian {
         processes::become_subreaper()?;
         let (watch, life) = pipe()?;
         match spawn::fork()? {
-            None => Ok(Guardian(watch)),
+            // In a process group of its own: what is sent to one of them does not reach the other, which has work to do then.
+            None => rustix::process::setpgid(None, None).map(|()| Guardian(watch)).map_err(Into::into),
             Some(executor) => {
                 drop(watch);
                 guard(executor, life)
@@ -44,13 +45,26 @@ impl Guardian {
 
     /// Waits until the guardian is no more, and kills what is below this process then.
     pub async fn outlive(self) -> std::io::Error {
-        let waited = async { Receiver::from_owned_fd(OwnedFd::from(self.0))?.readable().await };
-        match waited.await {
-            Ok(()) => {
-                end_descendants();
-                std::io::Error::other("the process that an agent knew this executor by has ended")
-            }
-            Err(error) => error,
+        if let Err(error) = ended(self.0).await {
+            // The containers run all the same.
+            say(&format!("the process that an agent knows this executor by can't be watched: {error}"));
+            std::future::pending::<()>().await;
+        }
+        end_descendants();
+        std::io::Error::other("the process that an agent knew this executor by has ended")
+    }
+}
+
+/// Waits until nobody holds the other end any more.
+async fn ended(pipe: PipeReader) -> std::io::Result<()> {
+    let pipe = Receiver::from_owned_fd(OwnedFd::from(pipe))?;
+    loop {
+        pipe.readable().await?;
+        match pipe.try_read(&mut [0]) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Err(error),
+            // Woken without cause.
+            _ => {}
         }
     }
 }

@@ -124,6 +124,7 @@ impl Driver {
         Ground {
             sandbox: &self.settings.sandbox,
             executor: self.executor.as_ref(),
+            marks_volumes: !self.settings.guarded,
             marker: &self.settings.marker,
             framework_user: self.framework.as_ref().map_or("", |framework| framework.user.as_str()),
             ip: self.settings.host_ip(),

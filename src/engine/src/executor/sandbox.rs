@@ -30,6 +30,8 @@ pub(crate) struct Ground<'a> {
     pub sandbox: &'a Path,
     /// What it is, once the agent has said so: its resources name persistent volumes.
     pub executor: Option<&'a ExecutorInfo>,
+    /// The agent is Podium's own, and marks volumes that nobody was given yet.
+    pub marks_volumes: bool,
     /// The value of [`MARKER`] for the instance.
     pub marker: &'a str,
     /// Whom tasks run as when they do not say.
@@ -201,7 +203,7 @@ fn mount(ground: &Ground<'_>, sandbox: &Folder, folder: &Folder, volume: &Volume
             if is_persistent(ground.executor, &path) {
                 // The agent has linked it into the executor's sandbox, where no container may write.
                 let volume = Folder::open(&at).map_err(failed)?;
-                volume.give(account).map_err(failed)?;
+                volume.give(account, ground.marks_volumes).map_err(failed)?;
                 tell_if_closed(&volume, name, folder, account).map_err(failed)?;
             } else {
                 sandbox.make(&path, account).map_err(failed)?;

@@ -220,7 +220,10 @@ impl State {
             FromAgent::ExecutorExited { agent_id, framework_id, executor_id, status } => {
                 self.executor_exited(&agent_id.value, &framework_id.value, &executor_id.value, status, now);
             }
-            FromAgent::Lost { agent_id } => self.lose_agent(&agent_id.value, now),
+            FromAgent::Lost { agent_id } => {
+                self.ignored.remove(&agent_id.value);
+                self.lose_agent(&agent_id.value, now);
+            }
         }
     }
 
@@ -232,7 +235,10 @@ impl State {
         };
         if self.gone.contains(&id) {
             tracing::warn!(agent = id, "an agent that an operator marked as gone came back: it is ignored");
-            // Kept and silent: one whose link ends takes the master for a new one, and is back at once.
+            // What runs there is to end. The link is kept: one whose link ends takes the master for a new one, and is back at once.
+            let mut link = link;
+            let frameworks: BTreeSet<String> = known.executors.into_iter().filter_map(|known| Some(known.framework.id?.value)).collect();
+            link.shut_down_frameworks(frameworks);
             self.ignored.insert(id, link);
             return;
         }
@@ -524,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_is_gone_and_comes_back_keeps_its_link_and_hears_nothing() {
+    fn an_agent_that_is_gone_and_comes_back_keeps_its_link() {
         let now = Now { instant: Instant::now(), wall: Duration::from_secs(1_700_000_000) };
         let mut state = State::new(Settings::default(), "master".to_owned(), "127.0.0.1:5050".parse().unwrap(), now);
         let first = register(&mut state, now);
