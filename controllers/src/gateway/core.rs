@@ -9,7 +9,9 @@ use podium_proto::records::unknown_instance::Why;
 use podium_store::Key;
 use podium_store::view::PodView;
 use podium_store::writer::{Group, Op};
+use podium_types::definition::PodDefinition;
 use podium_types::id::{PodId, TaskId};
+use podium_types::residence;
 use uuid::Uuid;
 
 use super::Settings;
@@ -330,7 +332,10 @@ impl Core {
         let waiting = entry.instance.as_ref().filter(|_| waits).map(|held| {
             let config = held.value.config_ms;
             let definition = pod.definitions.get(&config).map(AsRef::as_ref);
-            let reserved = entry.observed.as_ref().filter(|one| one.reservation.is_some());
+            // What is not reserved for sure may begin anew, as it is defined now.
+            let stays = |one: &&Observed| residence::of(one).is_some_and(|residence| residence.is_made);
+            let resident = definition.is_some_and(PodDefinition::is_resident);
+            let reserved = entry.observed.as_ref().filter(stays).filter(|_| resident);
             let role = reserved.map(|one| residents::role(one, definition, &self.settings.default_role));
             let role = role.or_else(|| definition?.role.as_deref()).unwrap_or(&self.settings.default_role);
             (config, role.to_owned())

@@ -79,6 +79,8 @@ impl Waiting {
         for (slot, reason) in offers {
             self.offers_seen = self.offers_seen.saturating_add(1);
             match self.latest.get_mut(&slot.agent_id) {
+                // The agent is offered to several roles, and what another role is offered says nothing of ours.
+                Some(Some(_)) if reason == Some(Reason::UnfulfilledRole) => {}
                 Some(latest) => *latest = reason,
                 None => drop(self.latest.insert(slot.agent_id.clone(), reason)),
             }

@@ -7,6 +7,9 @@ use podium_proto::records::Delay;
 use podium_types::condition::Condition;
 use podium_types::definition::Backoff;
 
+/// No factor makes a delay shorter than this, if the first is not.
+const SHORTEST_MS: i64 = 1_000;
+
 /// Whether an end in this condition slows the pod down. `Finished` does: a pod is meant to run on.
 pub fn slows_down(condition: Condition) -> bool {
     use Condition::{Dropped, Error, Failed, Finished, Gone};
@@ -41,7 +44,8 @@ impl Pace {
         let longest = millis(backoff.max_launch_delay);
         let next = match self.delay_ms {
             None => millis(backoff.backoff),
-            Some(delay) => (delay as f64 * backoff.backoff_factor) as i64,
+            // By a factor below 1 it would come to nothing, and to launches without a pause.
+            Some(delay) => ((delay as f64 * backoff.backoff_factor) as i64).max(millis(backoff.backoff).min(SHORTEST_MS)),
         };
         self.delay_ms = Some(next.clamp(0, longest));
         self.reference_ms = now;
@@ -96,8 +100,9 @@ mod tests {
         assert_eq!(ended(200, &BACKOFF).delay_ms, 3_600_000);
         assert_eq!(ended(1, &Backoff { backoff: 5.0, max_launch_delay: 2.0, ..BACKOFF }).delay_ms, 2_000);
         assert_eq!(ended(9, &Backoff { backoff: 0.0, ..BACKOFF }).delay_ms, 0);
-        let ever_less = Backoff { backoff: 4.0, backoff_factor: 0.25, ..BACKOFF };
-        assert_eq!([1, 2, 3].map(|times| ended(times, &ever_less).delay_ms), [4_000, 1_000, 250]);
+        let ever_less = Backoff { backoff: 4.0, backoff_factor: 0.5, ..BACKOFF };
+        assert_eq!([1, 2, 3, 9].map(|times| ended(times, &ever_less).delay_ms), [4_000, 2_000, 1_000, 1_000]);
+        assert_eq!(ended(9, &Backoff { backoff: 0.5, backoff_factor: 0.0, ..BACKOFF }).delay_ms, 500);
     }
 
     #[test]

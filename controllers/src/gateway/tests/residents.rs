@@ -218,6 +218,24 @@ fn an_instance_goes_on_in_the_role_of_what_it_has_whatever_role_its_pod_has_now(
 }
 
 #[test]
+fn an_instance_for_which_nothing_was_reserved_for_sure_begins_anew_in_its_pods_role() {
+    let mut world = World::resident();
+    world.instance(1, Some(Goal::Running), 1);
+    world.core.roles_answered(Ok(()), world.now);
+    world.offered_with(1, "S1", &[]);
+    world.commit();
+    world.update(&task_id(1, 1), TaskState::TaskError, None);
+    world.commit();
+    world.define(CONFIG + 1, "other");
+    world.revision += 1;
+    let next = Instance { config_ms: CONFIG + 1, goal: Goal::Running.into(), incarnation: 2, ..Instance::default() };
+    world.view.instances.insert(uuid(1), held(next, world.revision));
+    world.core.pod_changed(&pod(), Some(&world.view), world.revision, world.now);
+    world.settle();
+    assert!(world.core.role_waits("other") && !world.core.role_waits(ROLE));
+}
+
+#[test]
 fn it_finds_what_is_its_own_on_an_agent_that_is_back_under_another_id() {
     let (mut world, used) = World::settled();
     world.ends(1);
