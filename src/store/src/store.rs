@@ -21,7 +21,7 @@ const MAX_ANSWER: usize = 64 << 20;
 const BUSY: &str = "too many requests";
 
 /// A refusal that lasts so long is none that passes by itself, as while etcd's users are being changed.
-const LASTING: Duration = Duration::from_secs(3);
+pub(crate) const LASTING: Duration = Duration::from_secs(3);
 
 /// So often that is looked at before it is believed without another sign.
 const MOST_LOOKS: u32 = 4;
@@ -320,8 +320,8 @@ impl Refusal {
         let message = status.message();
         let is_of_us = match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => true,
-            // etcd's code for a wrong name or password.
-            Code::InvalidArgument => message.contains("authentication failed"),
+            // etcd's code for a wrong name or password, and for a token of before they were changed.
+            Code::InvalidArgument => message.contains("authentication failed") || message.contains("auth store is old"),
             _ => false,
         };
         let is_full = status.code() == Code::ResourceExhausted && !message.contains(BUSY);

@@ -24,7 +24,7 @@ pub use session::{Lease, Session, SessionConfig};
 
 use crate::index::{Index, Kinds};
 use crate::key::{Key, Kind};
-use crate::store::{Store, StoreError};
+use crate::store::{LASTING, Store, StoreError};
 use crate::writer::batch::Answer;
 use crate::writer::{Compare, Group, Op, Outcome};
 
@@ -279,21 +279,17 @@ impl Drop for Candidacy {
     }
 }
 
-/// After so many the store's refusals to delete a key are taken for its last word.
-const REFUSALS: u32 = 4;
-
 /// A key that stays would lead, and nobody behind it: so it is deleted, however long that takes, or goes with its lease. A store that
 /// refuses us, as after a change of our password, would keep the key for as long as the lease is kept alive.
 async fn delete(store: Store, group: Group, lease: Lease) {
     let mut backoff = Backoff::reconnect();
-    let mut refusals = 0;
+    let mut refused_since: Option<tokio::time::Instant> = None;
     loop {
         match store.commit(group.clone()).await {
             Outcome::Committed { .. } | Outcome::Conflict { .. } | Outcome::NotLeader => return,
             Outcome::Refused(reason) => {
-                refusals += 1;
-                tracing::warn!(reason, refusals, "the store refuses to delete our election key");
-                if refusals >= REFUSALS {
+                tracing::warn!(reason, "the store refuses to delete our election key");
+                if refused_since.get_or_insert_with(tokio::time::Instant::now).elapsed() >= LASTING {
                     lease.given_up.cancel();
                 }
             }
