@@ -151,6 +151,7 @@ impl Head {
         };
         match tokio::time::timeout(BODY_TIMEOUT, collected).await {
             Ok(collected) => collected,
+            Err(_) if announced > MAX_BODY as u64 => Err(too_large()),
             Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive in {} s", BODY_TIMEOUT.as_secs()))),
         }
     }

@@ -212,11 +212,16 @@ async fn what_cannot_be_repeated_is_said_to_be_missing() {
     let mut etcd = world.etcd_client().await;
     etcd.compact(last, None).await.unwrap();
     let mut now = Stream::open(&world, 0, "?event_type=pod_created_event", &[]).await;
-    world.push(Method::POST, "/v2/pods", &pod("/now", 1)).await;
+    let newest: i64 = world.push(Method::POST, "/v2/pods", &pod("/now", 1)).await.header("x-podium-revision").parse().unwrap();
     let id = now.next().await.unwrap().id.unwrap();
     let store = id.rsplit('-').next().unwrap();
     let other = format!("{:08x}", !u32::from_str_radix(store, 16).unwrap());
-    for id in [format!("{revision}-1-{store}"), format!("{}-1-{store}", last + 1_000), format!("{last}-1-{other}")] {
+    for id in [
+        format!("{}-1-{store}", newest + 1),
+        format!("{revision}-1-{store}"),
+        format!("{}-1-{store}", last + 1_000),
+        format!("{last}-1-{other}"),
+    ] {
         // A gap is told whatever kinds are asked for.
         let asked = format!("?event_type={}", CREATED.join("&event_type="));
         let mut stream = Stream::open(&world, 0, &asked, &[("last-event-id", &id)]).await;
