@@ -340,6 +340,9 @@ mod tests {
     fn readiness_names_quarantine_trouble_and_every_unknown_task_up_to_a_bound() {
         let fine = GatewayState { leads: true, subscribed: true, ..GatewayState::default() };
         assert_eq!(readiness(&fine, None, unknown::Readiness::default()), "ok\n");
+        let silent = GatewayState { leads: true, ..GatewayState::default() };
+        let told = "degraded\nMesos: no master has answered yet\n";
+        assert_eq!(readiness(&silent, None, unknown::Readiness::default()), told);
         let full = readiness(&fine, Some("mvcc: database space exceeded".to_owned()), unknown::Readiness::default());
         assert_eq!(full, "degraded\nthe store refused the last write: mvcc: database space exceeded\n");
         let task = |n| UnknownTask { task_id: format!("t{n}"), agent_id: None, state: "TASK_RUNNING".to_owned() };

@@ -57,6 +57,8 @@ async fn start<'a>(settings: &Settings, state: &'a watch::Sender<GatewayState>, 
             tracing::warn!("the index has not reached the gateway's election yet");
         }
     }
+    // From here on it is ours to say what lies between us and Mesos.
+    state.send_modify(|state| state.leads = true);
     let operator = operator(settings)?;
     let identity = identity(&term, settings, &operator, state).await?;
     state.send_replace(GatewayState {

@@ -56,8 +56,11 @@ fn a_volume_outlives_its_containers_and_not_its_instance_on_the_embedded_agent()
 
 /// Each launch adds its task's id to a file in the volume, and prints what is there.
 fn definition(instances: u32, value: &str) -> Value {
+    // Volumes are made by agents that are root, and have to be given away.
+    let user = rustix::process::geteuid().is_root().then_some("nobody");
     json!({
         "id": POD,
+        "user": user,
         "role": "db",
         "scaling": { "kind": "fixed", "instances": instances },
         "volumes": [{ "name": "data", "persistent": { "size": 64 } }],
