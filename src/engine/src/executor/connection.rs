@@ -14,7 +14,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use podium_proto::{
     mesos::v1::executor::{Call, Event},
-    wire::recordio,
+    wire::{recordio, text},
 };
 use prost::Message as _;
 use tokio::{net::TcpStream, sync::mpsc, task::JoinSet, time::timeout};
@@ -130,7 +130,8 @@ async fn read(mut body: Incoming, report: mpsc::Sender<Incident>, _sender: SendR
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error.to_string()),
             };
-            let Ok(event) = Event::decode(record) else { break Err("the agent sent an event that cannot be read".to_owned()) };
+            // An agent tells of itself, and its attributes are whatever somebody typed.
+            let Ok(event) = text::decode::<Event>(&record) else { break Err("the agent sent an event that cannot be read".to_owned()) };
             if report.send(Incident::Event(Box::new(event))).await.is_err() {
                 return;
             }
