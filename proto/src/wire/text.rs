@@ -111,6 +111,22 @@ mod tests {
     }
 
     #[test]
+    fn an_executor_reads_what_its_agent_tells_of_itself() {
+        use v1::executor::{Event, event};
+        let told = |attribute: &str| {
+            let attributes = offer(attribute).offers.unwrap().offers.remove(0).attributes;
+            let agent_info = v1::AgentInfo { hostname: "h".to_owned(), attributes, ..v1::AgentInfo::default() };
+            let subscribed = event::Subscribed { agent_info, ..event::Subscribed::default() };
+            Event { r#type: Some(event::Type::Subscribed.into()), subscribed: Some(subscribed), ..Event::default() }
+        };
+        let mut record = told("M#nchen").encode_to_vec();
+        let at = record.windows(7).position(|window| window == b"M#nchen").unwrap();
+        record[at + 1] = 0xfc;
+        assert!(Event::decode(record.as_slice()).is_err());
+        assert_eq!(decode(&record), Ok(told("M?nchen")));
+    }
+
+    #[test]
     fn what_is_no_event_is_none() {
         for record in [&[0xff; 4][..], &[0x2a, 0x7f, 0x0a], &[0x2a, 0x02, 0x0a, 0x7f], &update("x").encode_to_vec()[..9]] {
             assert_eq!(decode::<Event>(record), Event::decode(record), "{record:?}");
