@@ -128,9 +128,8 @@ impl Listener {
         let known = if last.number > 0 { last.revision } else { last.revision - 1 };
         if shared.index.position().revision < known {
             // Is it this server that is behind, or has the store gone back? That is asked at once, before its writes go past the id.
-            let newest = shared.store.revision().await.unwrap_or(known);
-            if newest < known {
-                return self.gap(last, after, &format!("the store is at revision {newest}: was it restored?")).await;
+            if let Some(reason) = self.gone_back(known).await {
+                return self.gap(last, after, &reason).await;
             }
         }
         if let Err(behind) = shared.index.wait_for(known, shared.catch_up).await {
@@ -149,6 +148,11 @@ impl Listener {
             Ok(replay) => replay,
             Err(error) => return self.broken(error, after, last).await,
         };
+        // The index may be yet to hear that another store, or an older state of it, is in the place of the one that it knows. Asked
+        // behind the start of the replay, which breaks with the store that it is of.
+        if let Some(reason) = self.gone_back(known).await {
+            return self.gap(last, after, &reason).await;
+        }
         // The first of the present that the past has to reach; until one was heard, what had been told at the start.
         let mut ahead: Option<Place> = None;
         loop {
@@ -188,6 +192,15 @@ impl Listener {
                 return Ok(());
             }
         }
+    }
+
+    /// Why the store is not the one that has told a revision; `None`: it is, as far as it answers.
+    async fn gone_back(&self, known: i64) -> Option<String> {
+        let standing = self.events.shared.store.standing().await.ok()?;
+        if !self.events.named().is_of(standing.cluster_id) {
+            return Some("the store is another one".to_owned());
+        }
+        (standing.revision < known).then(|| format!("the store is at revision {}: was it restored?", standing.revision))
     }
 
     async fn broken(&mut self, error: StoreError, after: Id, last: &mut Place) -> Result<(), Ended> {

@@ -38,6 +38,11 @@ impl Named {
         Self { etcd: index.cluster_id(), ours }
     }
 
+    /// Whether this is etcd's id of the cluster.
+    pub(super) fn is_of(&self, cluster_id: u64) -> bool {
+        self.etcd == cluster_id
+    }
+
     /// The id of an event. Every replica that knows a revision gives its events the same.
     pub(super) fn id(&self, place: Place) -> Id {
         // A place before the first event of a revision is where the one before it ended.

@@ -13,5 +13,5 @@ pub mod writer;
 pub use election::{Election, Leadership, Session, SessionConfig};
 pub use index::Index;
 pub use key::{Key, Keyspace, Kind};
-pub use store::{Store, StoreConfig, StoreError, StoreTls};
+pub use store::{Standing, Store, StoreConfig, StoreError, StoreTls};
 pub use writer::Writer;

@@ -83,6 +83,15 @@ impl StoreConfig {
     }
 }
 
+/// Where a store stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// etcd's own id of its cluster.
+    pub cluster_id: u64,
+    /// The newest revision.
+    pub revision: i64,
+}
+
 /// Why the store did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -153,12 +162,14 @@ impl Store {
         }))
     }
 
-    /// The revision of the store itself, as a majority of the members knows it now: an index may be behind.
-    pub async fn revision(&self) -> Result<i64, StoreError> {
+    /// Where the store itself stands, as a majority of the members knows it now: an index may be behind, or of what was there before
+    /// a backup was restored.
+    pub async fn standing(&self) -> Result<Standing, StoreError> {
         let mut kv = self.kv().await?;
         let options = GetOptions::new().with_count_only();
         let response = self.answer(kv.get(self.inner.keys.encode(&Key::Framework), Some(options))).await?;
-        Ok(response.header().map_or(0, etcd_client::ResponseHeader::revision))
+        let header = response.0.header.unwrap_or_default();
+        Ok(Standing { cluster_id: header.cluster_id, revision: header.revision })
     }
 
     /// Commits one group at once and by itself, fenced by nothing but its own conditions: for the API's writes.
