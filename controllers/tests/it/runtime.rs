@@ -181,6 +181,7 @@ async fn a_former_leader_writes_nothing() {
     put(&store, Key::Spec(pod("/a")), "spec".to_owned()).await;
     arrivals.recv().await.unwrap();
     // It leads by its own view, which stands still while it decides. The store knows better.
+    until(&own, "its candidacy", |state| state.leader("copier").is_some()).await;
     let former = own.read(|state| state.leader("copier").unwrap().clone());
     delete(&store, Key::Election("copier".to_owned(), former.lease)).await;
     let marker = put(&store, Key::Spec(pod("/b")), "later".to_owned()).await;
