@@ -389,3 +389,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn cut_off_from_the_store_offers_are_declined_and_nothing_is_killed() {
+    let mut world = World::running();
+    world.core.cut_off = true;
+    world.instance(1, Some(Goal::Decommissioned), 1);
+    world.instance(2, Some(Goal::Running), 1);
+    world.calls();
+    world.offer(5);
+    let calls = world.calls();
+    assert!(matches!(calls.as_slice(), [Call::Decline { .. }]), "{calls:?}");
+    assert!(world.writes.is_empty());
+    world.core.cut_off = false;
+    world.at(NOW + 2_000);
+    assert_eq!(kills(&world.calls()), [task_id(1, 1)]);
+}
+
+#[test]
+fn offers_are_declined_for_long_when_nothing_waits_and_briefly_when_something_does_not_fit() {
+    let mut world = World::subscribed();
+    world.offer(1);
+    assert!(matches!(world.calls().as_slice(), [Call::Decline { refuse_seconds, .. }] if *refuse_seconds == 120.0));
+    for n in 1..=9 {
+        world.instance(n, Some(Goal::Running), 1);
+    }
+    world.calls();
+    world.offer(2);
+    assert_eq!(world.writes.len(), 5, "of 0.2 cpus each");
+    world.offer(3);
+    assert_eq!(world.writes.len(), 9);
+}
