@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use etcd_client::{AlarmAction, AlarmType, Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions};
 use podium_store::writer::Outcome;
-use podium_store::{Election, Store, StoreConfig, StoreError, StoreTls};
+use podium_store::{Election, Leadership, Session, Store, StoreConfig, StoreError, StoreTls};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::harness::{LONG, Log, commit, create, indexed, pod, session, short_session, within};
+
+/// A lease that is over soon when nobody keeps it alive.
+const SOON_OVER: Duration = Duration::from_secs(3);
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -122,6 +125,21 @@ impl Etcd {
         config
     }
 
+    /// Somebody with our password who leads.
+    async fn leading(&self, ttl: Duration) -> (Store, Session, Leadership) {
+        let store = within(Store::connect(self.config())).await.unwrap();
+        let session = short_session(&store, "leader", ttl);
+        let leadership = within(Election::new(&session, &indexed(&store).await, "scaling").campaign()).await;
+        (store, session, leadership)
+    }
+
+    /// Changes our password.
+    async fn password(&self, password: &str) {
+        // By another login each time: its token runs out, too.
+        let mut auth = within(self.root()).await.auth_client();
+        auth.user_change_password("podium", password).await.unwrap();
+    }
+
     async fn refusal(&self, change: impl FnOnce(&mut StoreConfig)) -> StoreError {
         let mut config = self.config();
         change(&mut config);
@@ -149,15 +167,12 @@ async fn everything_works_with_certificates_and_a_user_whose_token_runs_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_whose_password_was_changed_lets_go_and_another_leads() {
     let etcd = Etcd::start().await;
-    let store = within(Store::connect(etcd.config())).await.unwrap();
-    let session = short_session(&store, "old password", Duration::from_secs(3));
-    let leadership = within(Election::new(&session, &indexed(&store).await, "scaling").campaign()).await;
-    let root = within(etcd.root()).await;
-    root.auth_client().user_change_password("podium", "new horse").await.unwrap();
+    let (_store, session, leadership) = etcd.leading(SOON_OVER).await;
+    etcd.password("new horse").await;
     let mut config = etcd.config();
     config.user = Some(("podium".to_owned(), "new horse".to_owned()));
     let renewed = within(Store::connect(config)).await.unwrap();
-    let next = short_session(&renewed, "new password", Duration::from_secs(3));
+    let next = short_session(&renewed, "new password", SOON_OVER);
     let successor = Election::new(&next, &indexed(&renewed).await, "scaling");
     within(leadership.resign()).await;
     within(successor.campaign()).await;
@@ -167,21 +182,14 @@ async fn a_leader_whose_password_was_changed_lets_go_and_another_leads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_may_write_no_more_makes_way_and_a_refusal_that_passes_costs_nothing() {
     let etcd = Etcd::start().await;
-    let store = within(Store::connect(etcd.config())).await.unwrap();
-    let session = session(&store, "old password");
-    let leadership = within(Election::new(&session, &indexed(&store).await, "scaling").campaign()).await;
-    let password = async |password: &str| {
-        // Anew each time: its token runs out, too.
-        let mut auth = within(etcd.root()).await.auth_client();
-        auth.user_change_password("podium", password).await.unwrap();
-    };
+    let (store, _session, leadership) = etcd.leading(LONG).await;
     let write = |n| store.commit(create(&pod("/a"), n));
-    password("new horse").await;
+    etcd.password("new horse").await;
     assert!(matches!(write(1).await, Outcome::Refused(_)));
-    password("correct horse").await;
+    etcd.password("correct horse").await;
     assert!(tokio::time::timeout(Duration::from_secs(4), leadership.lost().cancelled()).await.is_err(), "it passed in time");
     commit(&store, create(&pod("/a"), 2)).await;
-    password("new horse").await;
+    etcd.password("new horse").await;
     assert!(matches!(write(3).await, Outcome::Refused(_)));
     within(leadership.lost().cancelled()).await;
 }
@@ -189,9 +197,7 @@ async fn a_leader_that_may_write_no_more_makes_way_and_a_refusal_that_passes_cos
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_may_only_read_any_more_makes_way_too() {
     let etcd = Etcd::start().await;
-    let store = within(Store::connect(etcd.config())).await.unwrap();
-    let session = session(&store, "reader");
-    let leadership = within(Election::new(&session, &indexed(&store).await, "scaling").campaign()).await;
+    let (store, _session, leadership) = etcd.leading(LONG).await;
     let mut auth = within(etcd.root()).await.auth_client();
     let read_only = Permission::new(PermissionType::Read, "/podium/").with_prefix();
     auth.role_grant_permission("podium", read_only).await.unwrap();
