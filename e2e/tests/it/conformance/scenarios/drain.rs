@@ -28,7 +28,8 @@ pub(super) async fn shown(stage: &mut Stage, agent: &Value) -> Value {
     json!([told(&of_api), told(&of_json)])
 }
 
-/// Tells how the agent is shown when it is drained.
+/// Tells how the agent is shown when it is drained. Nobody is told of that; but what takes time, the ends of its tasks, was awaited
+/// before, so that a look or two are enough.
 pub(super) async fn drained(stage: &mut Stage, step: &str, agent: &Value) {
     let awaited = async {
         loop {
@@ -36,8 +37,6 @@ pub(super) async fn drained(stage: &mut Stage, step: &str, agent: &Value) {
             if shown.as_array().into_iter().flatten().all(|shown| shown.to_string().contains("DRAINED")) {
                 return shown;
             }
-            // Nobody is told of it, and it needs this machine's time.
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
     let shown = tokio::time::timeout(super::super::client::PATIENCE, awaited).await.expect("the agent is drained in time");

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     rig::{all, environment, executor, framework, kill, state, task},
-    wait::{PATIENCE, appears, ended, eventually},
+    wait::{PATIENCE, appears, ended, eventually_runs},
 };
 
 /// One connection of the executor's, with the call that it brought.
@@ -203,7 +203,7 @@ async fn what_a_killed_executor_or_guardian_leaves_is_ended_without_their_agent(
     let script = format!("{daemon}; (sh -c 'sleep 2222; true' &); touch ready; sleep 3333; true");
     for killed in ["executor", "guardian"] {
         let (folder, _listener, _stream, mut guardian) = running_script(&script, &[("MESOS_CHECKPOINT", "1")]).await;
-        eventually("a shell, and two with a sleep each and one more", || (container(&folder).len() == 6).then_some(())).await;
+        eventually_runs("a shell, and two with a sleep each and one more", || (container(&folder).len() == 6).then_some(())).await;
         let (left, both) = (container(&folder), own(&folder));
         assert_eq!(both.len(), 2, "the executor and its guardian");
         let executor = both.iter().copied().find(|pid| pid.cast_unsigned() != guardian.0.id()).unwrap();

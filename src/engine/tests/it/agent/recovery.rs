@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use super::{
     rig::{Rig, kill, state, task},
-    wait::{appears, ended, eventually, eventually_at},
+    wait::{appears, ended, eventually_at, eventually_runs},
 };
 
 const EXECUTOR: &[&str] = &[env!("CARGO_BIN_EXE_podium-executor")];
@@ -111,7 +111,7 @@ async fn an_executor_that_died_meanwhile_is_found_out_and_leaves_nothing() {
     let mut rig = Rig::new().await;
     rig.launch("e", vec![task("t", "(setsid sh -c \"trap '' TERM; sleep 1111\" &); exec sleep 1000")]).await;
     rig.until("t", TaskState::TaskRunning).await;
-    eventually("the daemon", || rig.running("e", "sleep 1111").pop()).await;
+    eventually_runs("the daemon", || rig.running("e", "sleep 1111").pop()).await;
     rig.crash().await;
     kill(rig.executor_pid("e"), Signal::KILL);
     rig.restart().await;
@@ -181,7 +181,7 @@ impl Moment {
                 }
             }
             Moment::Sandbox => appears(&rig.runs("e")).await,
-            Moment::Process => eventually("an executor", || (!rig.processes().is_empty()).then_some(())).await,
+            Moment::Process => eventually_runs("an executor", || (!rig.processes().is_empty()).then_some(())).await,
             Moment::Starting => {
                 rig.until("t", TaskState::TaskStarting).await;
             }
@@ -215,7 +215,7 @@ async fn whenever_the_agent_crashes_a_group_is_launched_exactly_once() {
             continue;
         }
         rig.until("t", TaskState::TaskRunning).await;
-        eventually("the container runs", || rig.running("e", "sleep 1000").pop()).await;
+        eventually_runs("the container runs", || rig.running("e", "sleep 1000").pop()).await;
         assert_eq!(fs::read_to_string(&witness).unwrap(), "ran\n", "crash at {moment:?}");
         assert_eq!(rig.processes().len(), 2, "an executor and a container");
     }
@@ -229,7 +229,7 @@ async fn a_stopped_agent_leaves_nothing_and_its_next_start_tells_what_it_killed(
     rig.launch("plain", vec![task("plain", "exec sleep 1000")]).await;
     rig.until("deaf", TaskState::TaskRunning).await;
     rig.until("plain", TaskState::TaskRunning).await;
-    eventually("the daemon", || rig.running("deaf", "sleep 1111").pop()).await;
+    eventually_runs("the daemon", || rig.running("deaf", "sleep 1111").pop()).await;
     rig.agent.take().unwrap().shutdown().await;
     assert_eq!(rig.processes(), []);
     rig.restart().await;
